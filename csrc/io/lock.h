@@ -1,0 +1,23 @@
+/* The writer lock: an OFD lock on a descriptor of its own for the data file, so that closing any
+ * other descriptor of the file, in this process or a forked child, cannot lose it. */
+#ifndef SYNA_IO_LOCK_H
+#define SYNA_IO_LOCK_H
+
+#include "io/file.h"
+
+struct writer_lock {
+    vfs_fd fd; /* -1 = not held */
+};
+
+#define WRITER_LOCK_NONE {-1}
+
+/* Take the lock of the file that `path` names now: lock, then compare fstat with stat of the path
+ * and start over when a compaction swapped it. Waits up to timeout_ms (0 = not at all); then
+ * SYNA_ERR_IO, reason LOCKED. `same_as` (may be NULL) returns what was locked. */
+syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeout_ms,
+                     struct vfs_stat *same_as);
+void lock_release(struct writer_lock *lock);
+/* In a forked child: close without unlocking; the parent keeps the lock. */
+void lock_forget(struct writer_lock *lock);
+
+#endif

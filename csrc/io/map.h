@@ -1,0 +1,35 @@
+/* A mapped file region that never moves and never shrinks while a pointer into it may be held:
+ * address space is reserved ahead, file pieces are mapped into it as the file grows, and when the
+ * reservation is outgrown the old one stays until dispose. */
+#ifndef SYNA_IO_MAP_H
+#define SYNA_IO_MAP_H
+
+#include "io/file.h"
+
+struct map {
+    const uint8_t *base; /* byte 0 of the file; valid up to len. Read it with map_base() */
+    size_t len;          /* mapped bytes */
+    size_t reserved;
+    bool writable;
+    bool copy;
+    struct map_retired *retired;
+};
+
+/* Byte 0 of the file as mapped now; safe beside a map_grow on another thread. */
+static inline const uint8_t *map_base(const struct map *m)
+{
+    return __atomic_load_n(&m->base, __ATOMIC_ACQUIRE);
+}
+
+/* Nothing is mapped yet. copy: the bytes are read into memory of our own instead of being mapped; a
+ * writer then writes through the file and calls map_fill. */
+void map_init(struct map *m, bool writable, bool copy);
+
+/* Make at least [0, len) of the file mapped. The file must already be that long. Earlier pointers
+ * stay valid. Not for two threads at once; readers may go on reading below the old len. */
+syna_rc map_grow(struct map *m, const struct file *f, uint64_t len);
+/* copy mode only: bytes [offset, offset+len) of the file changed to these. */
+void map_fill(struct map *m, uint64_t offset, const void *bytes, size_t len);
+void map_dispose(struct map *m);
+
+#endif

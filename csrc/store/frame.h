@@ -1,0 +1,76 @@
+/* One record of a log: encode, decode, validate. Bytes in, bytes out; no I/O, no clock. */
+#ifndef SYNA_STORE_FRAME_H
+#define SYNA_STORE_FRAME_H
+
+#include "base/status.h"
+#include "base/vec.h"
+#include "store/format.h"
+
+/* The header block, decoded. */
+struct header {
+    uint16_t major, minor;
+    uint32_t kind;
+    uint8_t uuid[16];
+    uint64_t generation;
+    uint64_t incompatible, read_only, compatible;
+    uint64_t created_us;
+};
+
+void header_encode(const struct header *h, uint8_t out[HEADER_BYTES]);
+/* Fails with WRONG_KIND (no magic, or another kind than `kind`), NEWER_FORMAT (major, or an unknown
+ * incompatible bit) or CORRUPT (checksum); `path` is for the message. */
+syna_rc header_decode(const uint8_t *bytes, size_t len, uint32_t kind, const char *path,
+                      struct header *out);
+
+/* A frame as it lies in memory; pointers borrow the bytes it was parsed from. */
+struct frame {
+    uint64_t offset; /* in the file */
+    uint64_t stamp;
+    const uint8_t *key;
+    const uint8_t *value; /* value field without its CRC */
+    uint32_t value_len;
+    uint16_t key_len;
+    uint8_t flags;
+    uint32_t crc;
+    uint64_t len; /* of the whole frame; the next one starts at offset + len */
+};
+
+enum frame_state {
+    FRAME_GOOD,
+    FRAME_SHORT, /* plausible so far, but the bytes end inside it */
+    FRAME_ZERO,  /* nothing but zeros in [bytes, bytes+avail): end of the log, not damage */
+    FRAME_BAD,
+};
+
+/* The CRC state all frames of a file start from. */
+uint32_t frame_seed(const uint8_t uuid[16]);
+
+/* Parse and check the frame that starts at `bytes` (avail bytes are readable) and stands at
+ * `offset` of the file. FRAME_GOOD means: structure, flags and CRC are right. */
+enum frame_state frame_parse(const uint8_t *bytes, uint64_t avail, uint64_t offset, uint32_t seed,
+                             struct frame *out);
+
+/* The same without the checksum, for bytes already checked on this open. */
+void frame_view(const uint8_t *bytes, uint64_t offset, struct frame *out);
+
+/* Append a frame to `to` with stamp, COMMIT, PRIOR_DURABLE and CRC left open; they are filled by
+ * frame_seal when its place is known. false = no memory. */
+bool frame_append(struct buf *to, const void *key, size_t key_len, uint8_t flags, const void *value,
+                  size_t value_len);
+
+/* Fill in what depends on the place: stamp, extra flags, CRC. `bytes` is one whole frame. Returns
+ * its CRC; its length is frame_length(bytes). */
+uint32_t frame_seal(uint8_t *bytes, uint64_t offset, uint64_t stamp, uint8_t more_flags,
+                    uint32_t seed);
+static inline uint64_t frame_length(const uint8_t *bytes)
+{
+    return (uint64_t)FRAME_HEADER_BYTES + load_u16(bytes + FRAME_AT_KEY_LEN) +
+           load_u32(bytes + FRAME_AT_VAL_LEN);
+}
+
+/* A frame of the ancestor's format: no checksum; the value field is atom alone. FRAME_GOOD when
+ * plausible by API rules (flags < 8, key_len 1..65534, UTF-8 key, tag 0..5 or LZ4). */
+enum frame_state frame_parse_legacy(const uint8_t *bytes, uint64_t avail, uint64_t offset,
+                                    struct frame *out);
+
+#endif

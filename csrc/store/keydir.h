@@ -1,0 +1,98 @@
+/* The key index, in memory: key -> newest record, and the chain of all its records (history.h).
+ *
+ * Open addressing in groups of 16 control bytes (7-bit tags, SIMD compare; the layout known from
+ * Swiss tables) over u32 entry numbers; entries of 24 bytes in segments that never move. The key
+ * itself is not stored: after tag and 32-bit hash match it is compared in the mapped log. About 32
+ * bytes a key. A table of twice the size is filled step by step as keys come in.
+ *
+ * Ordered access sorts entry numbers when first asked and merges later keys lazily.
+ *
+ * Saved as a snapshot (the key checkpoint) and opened from it by mapping, copy on write: no work per
+ * key. Pages are checked on first touch; a damaged page makes calls return KEYDIR_DAMAGED and the
+ * engine rebuilds the index by replaying the log.
+ *
+ * Locking is the engine's state_lock: calls marked (w) need it exclusively, others shared. */
+#ifndef SYNA_STORE_KEYDIR_H
+#define SYNA_STORE_KEYDIR_H
+
+#include "base/status.h"
+#include "store/kvlog.h"
+#include "store/snapshot.h"
+
+/* Returned besides SYNA_SUCCESS, SYNA_ERR_KEY_NOT_FOUND, SYNA_ERR_SERIALIZATION (the log itself is
+ * damaged) and SYNA_ERR_INTERNAL. Not an ABI code: the engine never lets it out. */
+#define KEYDIR_DAMAGED (-1000)
+
+/* How an entry's newest record looks. */
+enum entry_flags {
+    ENTRY_INLINE = 1,  /* payload is the value itself (FLOAT, INT) */
+    ENTRY_EXPIRES = 2, /* the frame carries an expiry */
+    ENTRY_DELETED = 4, /* the newest record is a deletion */
+    ENTRY_BLOCK = 8,   /* the newest record is the last value of a column block */
+};
+
+/* The newest record of a key. `id` is the entry number: stable until the keydir is replaced. */
+struct entry {
+    uint64_t offset;  /* of the frame */
+    uint64_t payload; /* the value's bits when INLINE, otherwise val_len of the frame */
+    uint32_t id;
+    uint32_t history; /* handle, 0 = only this one record */
+    uint16_t key_len;
+    uint8_t type;  /* syna_type */
+    uint8_t flags; /* entry_flags */
+};
+
+struct keydir;
+
+/* `log` is borrowed for comparing keys and must outlive the keydir. */
+syna_rc keydir_new(const struct kvlog *log, struct keydir **out);
+void keydir_free(struct keydir *dir);
+
+/* Also finds deleted keys (flag DELETED). A key whose hash matches but whose bytes in the log do not
+ * is checked against the frame's checksum, so that damage is never taken for absence. */
+syna_rc keydir_find(struct keydir *dir, const void *key, size_t key_len, struct entry *out);
+
+/* (w) Make a frame of the log the newest record of its key. `f` must lie in the mapped log. Handles
+ * values, tombstones and column blocks; engine frames are ignored. On failure nothing changed. */
+syna_rc keydir_apply(struct keydir *dir, const struct frame *f);
+
+/* (w) Room for this many more keys and records, so that the next keydir_apply calls cannot fail. */
+syna_rc keydir_reserve(struct keydir *dir, size_t records);
+
+/* Entries by number, 0 .. keydir_count-1, in order of first appearance. */
+uint32_t keydir_count(const struct keydir *dir); /* deleted keys included */
+syna_rc keydir_entry(struct keydir *dir, uint32_t id, struct entry *out);
+
+struct keydir_stats {
+    uint64_t keys;         /* entries */
+    uint64_t deleted;      /* of them, newest record is a deletion */
+    uint64_t records;      /* frames applied */
+    uint64_t live_bytes;   /* frame bytes of newest, not deleted records */
+    uint64_t index_bytes, history_bytes, order_bytes; /* heap (not mapped) */
+};
+void keydir_get_stats(const struct keydir *dir, struct keydir_stats *out);
+
+/* ---- ordered access (bytewise order of keys) */
+
+/* (w) Bring the sorted order up to date with all entries; cheap when it is. */
+syna_rc keydir_sort(struct keydir *dir);
+bool keydir_sorted(const struct keydir *dir);
+/* Number of sorted positions, and the entry number at one. */
+uint32_t keydir_order_count(const struct keydir *dir);
+uint32_t keydir_order_at(const struct keydir *dir, uint32_t position);
+/* First position whose key is >= the bytes given. Needs keydir_sorted. */
+syna_rc keydir_lower_bound(struct keydir *dir, const void *key, size_t key_len,
+                           uint32_t *position);
+
+/* ---- checkpoint */
+#define SNAPSHOT_KEYS SNAPSHOT_FOURCC('K', 'E', 'Y', 'S')
+
+/* Write the checkpoint of this keydir: it covers the log up to `end`, whose last frame starts at
+ * last_offset and has end_crc. The state must not change meanwhile (shared lock held). */
+syna_rc keydir_save(struct keydir *dir, const char *path, uint64_t last_offset, uint64_t end,
+                    uint32_t end_crc);
+/* Open from a checkpoint. *out NULL and success: there is none that fits `log` (uuid, generation,
+ * kvlog_trust); the caller replays the whole log. On success log->end is what the checkpoint covers. */
+syna_rc keydir_load(struct kvlog *log, const char *path, struct keydir **out);
+
+#endif

@@ -1,0 +1,111 @@
+/* The append-only file of frames: create, open, recover, append, sync, scan, trim. It knows nothing
+ * of keys' meaning; keydir.h does. Invariants:
+ *
+ *   1. [HEADER_BYTES, end) is whole, valid commits. Behind end there are zeros up to `allocated`.
+ *   2. Bytes below `durable` are on disk. durable <= end.
+ *   3. Bytes below end never change while the file has this inode.
+ *
+ * Locking is the engine's: appends under its write_lock; reads below a published end need none. */
+#ifndef SYNA_STORE_KVLOG_H
+#define SYNA_STORE_KVLOG_H
+
+#include "io/map.h"
+#include "store/frame.h"
+
+struct kvlog {
+    struct file file;
+    struct map map;
+    struct header header;
+    uint32_t seed;       /* frame_seed(header.uuid) */
+    bool legacy;         /* a file of the ancestor: starts at 0, no checksums, read-only */
+    bool writable;
+    bool failed;         /* a sync failed: no more writes */
+    bool grown;          /* written since the last CLOSE frame */
+    uint64_t start;      /* offset of the first frame */
+    uint64_t end;        /* behind the last whole commit */
+    uint64_t allocated;  /* file size; zeros behind end */
+    uint64_t durable;    /* atomic: synced up to here */
+    uint64_t last_stamp; /* of the last frame */
+    uint32_t last_crc;   /* of the last frame */
+    uint64_t device, inode;
+    uint64_t syncs; /* atomic: data syncs since open */
+};
+
+/* A scan's position. The engine's replay loop:
+ *     for (kvlog_scan_begin(..); kvlog_scan_next(..) == SYNA_SUCCESS && scan.found; ) use scan.frame
+ * Frames of a commit are handed out only when its COMMIT frame is there and valid. */
+struct kvlog_scan {
+    struct kvlog *log;
+    uint64_t at;          /* next frame */
+    uint64_t limit;       /* bytes that exist */
+    uint64_t commit_end;  /* frames before here belong to a whole commit */
+    bool found;           /* frame holds the next frame; false = no more */
+    bool clean;           /* the last frame was CLOSE */
+    struct frame frame;
+    struct buf window;    /* bytes behind `end` are read here with pread, not through the map */
+    uint64_t window_at;
+};
+
+struct kvlog_recovery {
+    uint64_t frames;
+    uint64_t cut_offset, cut_bytes; /* a torn tail was found; 0 bytes = none */
+    bool cut_saved;
+    bool clean;
+};
+
+/* Create a new empty log at `path` (temp file, sync, link, directory sync); *exists (success, nothing
+ * done) when another process made one first. generation 1, fresh uuid. */
+syna_rc kvlog_create(const char *path, bool *exists);
+
+/* Open the file and check its header; end is still `start`: scan or kvlog_trust to move it. An empty
+ * or all-zero file of at most 4 KiB is given a header when `writable`. The ancestor's files open
+ * with legacy set and only when !writable. copy: read with pread into memory instead of mapping. */
+syna_rc kvlog_open(struct kvlog *log, const char *path, bool writable, bool copy);
+void kvlog_close(struct kvlog *log); /* no trimming, no syncing */
+
+/* Start behind a key checkpoint: accept [start, end) as valid if the frame with `end_crc` ends at
+ * `end`. `last_offset` is where that frame starts. false = it does not. */
+bool kvlog_trust(struct kvlog *log, uint64_t last_offset, uint64_t end, uint32_t end_crc);
+
+/* Replay frames from log->end on; each whole commit moves log->end, last_stamp and last_crc past it
+ * and maps it. At the end of the valid frames: for a writer decides torn tail (reported in *r, not
+ * yet cut) or damage (SYNA_ERR_SERIALIZATION at its offset); a reader just stops. */
+syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
+                     void *context, struct kvlog_recovery *r);
+
+/* Writer, after replay: save the torn tail to <path>.cut when it holds a complete-looking frame, zero
+ * the whole tail, sync. Only then may anything be appended. */
+syna_rc kvlog_cut(struct kvlog *log, struct kvlog_recovery *r);
+
+/* Append one commit: `frames` holds `count` frames made by frame_append; they are sealed here with
+ * one stamp = max(when_us or clock, last stamp), COMMIT on the last, PRIOR_DURABLE on the first when
+ * it is so. Not durable yet. On success *offset is where the first frame starts. On failure the log
+ * is as it was. */
+syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t when_us,
+                     uint64_t *offset, uint64_t *stamp);
+
+/* One fdatasync of everything appended so far; moves durable to `end` as it was before the sync.
+ * Call without the write_lock. After a failure: log->failed, and the tail behind `durable` must be
+ * cut by kvlog_cut_back under the write_lock. */
+syna_rc kvlog_sync(struct kvlog *log);
+/* Zero [durable, end) after a failed sync, so that what the page cache still shows cannot look
+ * durable to a later open. Keeps the error record. */
+void kvlog_cut_back(struct kvlog *log);
+
+/* Append an engine frame (CLOSE or MARK) as a commit of its own. */
+syna_rc kvlog_append_engine(struct kvlog *log, enum engine_frame kind);
+
+/* Clean close of a writer: sync, CLOSE frame, sync, trim the preallocation. Then kvlog_close. */
+syna_rc kvlog_finish(struct kvlog *log);
+
+/* The valid frame at `offset`, checksum verified on this call; SYNA_ERR_SERIALIZATION when it is not
+ * one. Any thread, for offsets below a published end. */
+syna_rc kvlog_frame(const struct kvlog *log, uint64_t offset, struct frame *out);
+
+/* The key of the frame at `offset` without checking it. */
+static inline const uint8_t *kvlog_key(const struct kvlog *log, uint64_t offset)
+{
+    return map_base(&log->map) + offset + FRAME_HEADER_BYTES;
+}
+
+#endif
