@@ -18,8 +18,9 @@ struct status_record {
 syna_rc syna_fail(syna_rc code, syna_reason why, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* The same for a fault in a file: path (may be NULL), byte offset (-1 = none) and errno (0 = none;
- * its text is appended to the message). ENOSPC and EDQUOT turn `why` NONE into NO_SPACE. */
+/* The same for a fault in a file: path (may be NULL), byte offset (-1 = none) and errno (0 = none).
+ * The message becomes "<path>: offset <n>: <format...>: <text of errno>", so `format` repeats none of
+ * them. ENOSPC, EDQUOT and EFBIG turn `why` NONE into NO_SPACE. */
 syna_rc syna_fail_at(syna_rc code, syna_reason why, const char *path, int64_t offset, int system,
                      const char *format, ...) __attribute__((format(printf, 6, 7)));
 
