@@ -9,12 +9,14 @@
 struct file {
     vfs_fd fd;
     char *path; /* owned */
+    uint32_t temp; /* a temp file: 1 + its slot in the list of this process's temp files; else 0 */
 };
 
-#define FILE_NONE {-1, NULL}
+#define FILE_NONE {-1, NULL, 0}
 
 /* flags: vfs_open_flags. A missing file is SYNA_ERR_IO with errno ENOENT; a directory EISDIR; a path
- * that cannot be one (empty, component missing, too long) SYNA_ERR_INVALID_PATH. */
+ * that cannot be one (null, empty, component missing, too long, not a regular file)
+ * SYNA_ERR_INVALID_PATH. */
 syna_rc file_open(struct file *f, const char *path, int flags);
 void file_close(struct file *f); /* harmless when not open */
 
@@ -23,10 +25,12 @@ syna_rc file_write_all(const struct file *f, uint64_t offset, const void *bytes,
 syna_rc file_read(const struct file *f, uint64_t offset, void *buf, size_t len, size_t *got);
 /* An end before len is SYNA_ERR_SERIALIZATION. */
 syna_rc file_read_exactly(const struct file *f, uint64_t offset, void *buf, size_t len);
+/* A failure has reason SYNC_FAILED. */
 syna_rc file_sync(const struct file *f);
 syna_rc file_truncate(const struct file *f, uint64_t size);
 syna_rc file_stat(const struct file *f, struct vfs_stat *out);
-/* Make [offset, offset+len) exist on disk as zeros, growing the file. */
+/* Make [offset, offset+len) exist on disk as zeros, growing the file. On failure the file has the
+ * size that it had. offset is not below the present size. */
 syna_rc file_allocate(const struct file *f, uint64_t offset, uint64_t len);
 /* Write zeros over [offset, offset+len). */
 syna_rc file_zero(const struct file *f, uint64_t offset, uint64_t len);
@@ -34,12 +38,15 @@ syna_rc file_zero(const struct file *f, uint64_t offset, uint64_t len);
 /* A new file `<path>.tmp-<pid>-<n>` beside `path`, open for writing. */
 syna_rc file_create_temp(struct file *f, const char *path);
 /* Give a synced temp file its name, with the directory synced. replace: rename over what is there;
- * otherwise link, and *exists becomes true (success, nothing done) when the name is taken. On
- * success f->path is `path`. On failure the temp file is removed; f stays open. */
+ * otherwise link, and *exists (may be NULL with replace) becomes true when the name is taken: success,
+ * the temp file is removed, f stays open. On success f->path is `path`. On failure the temp file is
+ * removed and f stays open; reason SYNC_FAILED means that the file has its name already, f->path
+ * says so, and only the directory's sync failed. */
 syna_rc file_publish(struct file *f, const char *path, bool replace, bool *exists);
-/* Close and remove a temp file. */
+/* Close, and remove the file if it is still a temp file. */
 void file_discard_temp(struct file *f);
-/* Remove temp files of dead processes (and of `own_too` this one) left beside `path`. */
+/* Remove temp files that dead processes left beside `path`, and this one, but for those it still has
+ * open. Caller holds the writer lock of `path`. */
 void file_sweep_temps(const char *path);
 
 #endif

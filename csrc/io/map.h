@@ -28,7 +28,8 @@ void map_init(struct map *m, bool writable, bool copy);
 /* Make at least [0, len) of the file mapped. The file must already be that long. Earlier pointers
  * stay valid. Not for two threads at once; readers may go on reading below the old len. */
 syna_rc map_grow(struct map *m, const struct file *f, uint64_t len);
-/* copy mode only: bytes [offset, offset+len) of the file changed to these. */
+/* copy mode only: bytes [offset, offset+len) of the file changed to these (NULL: to zeros). map_grow
+ * reads exactly [old len, len) in this mode. */
 void map_fill(struct map *m, uint64_t offset, const void *bytes, size_t len);
 void map_dispose(struct map *m);
 

@@ -53,7 +53,7 @@ struct vfs {
     void *(*reserve)(size_t len);
     /* Map file bytes [offset, offset+len) at `at` (inside a reservation, page aligned). shared:
      * stores reach the file; otherwise they stay private to this mapping. */
-    int (*map)(void *at, vfs_fd fd, uint64_t offset, size_t len, bool write, bool shared);
+    int (*map)(void *at, vfs_fd fd, uint64_t offset, size_t len, bool writable, bool shared);
     int (*unmap)(void *at, size_t len);
     void (*advise)(void *at, size_t len, enum vfs_advice advice);
     /* Bytes [offset, offset+len) were stored through a shared map at `bytes`. The real table does
@@ -65,6 +65,8 @@ struct vfs {
     uint64_t (*now_us)(void);                                 /* microseconds since 1970 */
     int (*random)(void *out, size_t len);
     int (*pid)(void);
+    bool (*process_alive)(int pid); /* true when in doubt */
+    void (*pause_us)(uint32_t us);  /* sleep; the time in lock_acquire's waits */
 };
 
 /* The table in use. */

@@ -1,0 +1,83 @@
+/* The writer lock.
+ *
+ * Compaction swaps the file under its name, so whoever waited for the lock may hold that of a file
+ * which is not the database any more: after locking, the path must still lead to the same inode, or
+ * all starts over.
+ *
+ * Waiting is by trying again, with growing pauses: a lock call that blocks could neither time out nor
+ * notice that the file was swapped. */
+#include "base/internal.h"
+
+#include "io/lock.h"
+
+enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 5000 };
+
+/* One try. *again: somebody else has it, or it was not the right file any more. */
+static syna_rc try_lock(struct writer_lock *lock, const char *path, struct vfs_stat *locked,
+                        int *refusal)
+{
+    struct file f;
+    SYNA_TRY(file_open(&f, path, VFS_WRITE));
+    struct vfs_stat named = {0};
+    *refusal = syna_vfs->lock(f.fd);
+    syna_rc rc = SYNA_SUCCESS;
+    if (*refusal == 0) {
+        rc = file_stat(&f, locked);
+        int found = rc == SYNA_SUCCESS ? syna_vfs->stat_path(path, &named) : 0;
+        if (found < 0 && found != -ENOENT)
+            rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -found, "cannot be examined");
+        if (found == -ENOENT || locked->inode != named.inode || locked->device != named.device)
+            *refusal = -ESTALE;
+    } else if (*refusal != -EAGAIN && *refusal != -EINTR) {
+        rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -*refusal, "cannot be locked");
+    }
+    if (rc == SYNA_SUCCESS && *refusal == 0) {
+        lock->fd = f.fd;
+        f.fd = -1; /* kept open: closing it would release the lock */
+    }
+    file_close(&f);
+    return rc;
+}
+
+syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeout_ms,
+                     struct vfs_stat *same_as)
+{
+    lock->fd = -1;
+    uint64_t waited = 0, limit = (uint64_t)timeout_ms * 1000;
+    uint32_t pause = FIRST_PAUSE_US;
+    for (;;) {
+        struct vfs_stat locked = {0};
+        int refusal;
+        SYNA_TRY(try_lock(lock, path, &locked, &refusal));
+        if (refusal == 0) {
+            if (same_as)
+                *same_as = locked;
+            return SYNA_SUCCESS;
+        }
+        if (refusal != -EAGAIN)
+            continue; /* swapped or interrupted: try the file that is there now */
+        if (waited >= limit)
+            return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_LOCKED, path, -1, EAGAIN,
+                                "another process is writing to it (waited %u ms)", timeout_ms);
+        pause = (uint32_t)MIN((uint64_t)pause, limit - waited);
+        syna_vfs->pause_us(pause);
+        waited += pause;
+        pause = MIN(pause * 2, (uint32_t)LONGEST_PAUSE_US);
+    }
+}
+
+void lock_release(struct writer_lock *lock)
+{
+    if (lock->fd < 0)
+        return;
+    /* A forked child may hold the same open file: unlocking, unlike closing, is final for it too. */
+    syna_vfs->unlock(lock->fd);
+    lock_forget(lock);
+}
+
+void lock_forget(struct writer_lock *lock)
+{
+    if (lock->fd >= 0)
+        syna_vfs->close_file(lock->fd);
+    lock->fd = -1;
+}

@@ -1,0 +1,301 @@
+/* The writer lock: who gets it, for how long, and what cannot take it away (P9). */
+#include "check.h"
+
+#include "io/lock.h"
+
+#include <signal.h>
+
+static const char *database(void)
+{
+    struct file f;
+    const char *path = check_path("a.db");
+    CHECK_OK(file_open(&f, path, VFS_WRITE | VFS_CREATE));
+    file_close(&f);
+    return path;
+}
+
+TEST(P9_the_second_writer_is_refused_at_once_and_gets_in_after_the_first)
+{
+    const char *path = database();
+    struct writer_lock first = WRITER_LOCK_NONE, second = WRITER_LOCK_NONE;
+    struct vfs_stat st = {0}, named;
+    CHECK_OK(lock_acquire(&first, path, 0, &st));
+    CHECK_EQ(vfs_posix.stat_path(path, &named), 0);
+    CHECK_EQ(st.inode, named.inode);
+    CHECK_FAILS(lock_acquire(&second, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    CHECK_STR(syna_last_path(), path);
+    CHECK_EQ(second.fd, -1);
+    lock_release(&first);
+    CHECK_EQ(first.fd, -1);
+    lock_release(&first); /* harmless */
+    CHECK_OK(lock_acquire(&second, path, 0, NULL));
+    lock_release(&second);
+}
+
+TEST(P9_closing_another_descriptor_of_the_file_does_not_lose_the_lock)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE, other = WRITER_LOCK_NONE;
+    struct file f;
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    CHECK_OK(file_open(&f, path, VFS_WRITE));
+    file_close(&f);
+    CHECK_FAILS(lock_acquire(&other, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    lock_release(&lock);
+}
+
+static void expect_locked(void *path)
+{
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    CHECK_FAILS(lock_acquire(&lock, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+}
+
+static void expect_free(void *path)
+{
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+}
+
+static struct writer_lock inherited = WRITER_LOCK_NONE;
+
+static void forget_and_end(void *path)
+{
+    lock_forget(&inherited);
+    expect_locked(path);
+}
+
+TEST(P11_a_child_that_forgets_the_lock_leaves_it_to_its_parent)
+{
+    const char *path = database();
+    CHECK_OK(lock_acquire(&inherited, path, 0, NULL));
+    CHECK_EQ(check_child(forget_and_end, (void *)(uintptr_t)path), 0);
+    CHECK_EQ(check_child(expect_locked, (void *)(uintptr_t)path), 0);
+    lock_release(&inherited);
+    CHECK_EQ(check_child(expect_free, (void *)(uintptr_t)path), 0);
+}
+
+/* A child that never noticed its copy must not pin the lock after its parent gave it back. */
+TEST(P11_release_frees_the_lock_though_a_child_still_holds_the_descriptor)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE, next = WRITER_LOCK_NONE;
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    lock_release(&lock);
+    syna_rc rc = lock_acquire(&next, path, 0, NULL);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    CHECK_OK(rc);
+    lock_release(&next);
+}
+
+TEST(P9_the_lock_dies_with_its_process)
+{
+    const char *path = database();
+    int ready[2];
+    CHECK_EQ(pipe(ready), 0);
+    pid_t child = fork();
+    if (child == 0) {
+        struct writer_lock lock = WRITER_LOCK_NONE;
+        char ok = lock_acquire(&lock, path, 0, NULL) == SYNA_SUCCESS;
+        (void)!write(ready[1], &ok, 1);
+        pause();
+        _exit(0);
+    }
+    char ok = 0;
+    CHECK_EQ(read(ready[0], &ok, 1), 1);
+    CHECK(ok);
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    CHECK_FAILS(lock_acquire(&lock, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    lock_release(&lock);
+    close(ready[0]);
+    close(ready[1]);
+}
+
+/* ---------------------------------------------------------------- waiting */
+
+static uint64_t milliseconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
+}
+
+TEST(waiting_ends_with_the_timeout)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE, other = WRITER_LOCK_NONE;
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    uint64_t start = milliseconds();
+    CHECK_FAILS(lock_acquire(&other, path, 100, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    CHECK(milliseconds() - start >= 100);
+    lock_release(&lock);
+}
+
+static void *release_later(void *lock)
+{
+    usleep(30000);
+    lock_release(lock);
+    return NULL;
+}
+
+TEST(who_waits_gets_the_lock_when_it_becomes_free)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE, other = WRITER_LOCK_NONE;
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, release_later, &lock), 0);
+    CHECK_OK(lock_acquire(&other, path, 60000, NULL));
+    pthread_join(thread, NULL);
+    lock_release(&other);
+}
+
+/* ---------------------------------------------------------------- the file under the name changes */
+
+static int swaps_left;
+static const char *swap_path;
+static char swap_other[600];
+
+/* A compaction by another process between our open and our lock. */
+static int lock_after_swap(vfs_fd fd)
+{
+    if (swaps_left > 0) {
+        swaps_left--;
+        int new = open(swap_other, O_CREAT | O_RDWR, 0600);
+        close(new);
+        if (rename(swap_other, swap_path) != 0)
+            return -errno;
+    }
+    return vfs_posix.lock(fd);
+}
+
+TEST(a_file_that_was_swapped_while_waiting_is_let_go_and_the_new_one_locked)
+{
+    swap_path = database();
+    snprintf(swap_other, sizeof swap_other, "%s.new", swap_path);
+    struct vfs table = vfs_posix;
+    table.lock = lock_after_swap;
+    swaps_left = 3;
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    struct vfs_stat st, named, held;
+    syna_test_set_vfs(&table);
+    syna_rc rc = lock_acquire(&lock, swap_path, 0, &st);
+    syna_test_set_vfs(NULL);
+    CHECK_OK(rc);
+    CHECK_EQ(swaps_left, 0);
+    CHECK_EQ(vfs_posix.stat_path(swap_path, &named), 0);
+    CHECK_EQ(vfs_posix.stat_fd(lock.fd, &held), 0);
+    CHECK_EQ(st.inode, named.inode);
+    CHECK_EQ(held.inode, named.inode);
+    lock_release(&lock);
+}
+
+static int lock_after_removal(vfs_fd fd)
+{
+    unlink(swap_path);
+    return vfs_posix.lock(fd);
+}
+
+TEST(a_file_that_was_removed_meanwhile_is_missing)
+{
+    swap_path = database();
+    struct vfs table = vfs_posix;
+    table.lock = lock_after_removal;
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    syna_test_set_vfs(&table);
+    syna_rc rc = lock_acquire(&lock, swap_path, 0, NULL);
+    syna_test_set_vfs(NULL);
+    CHECK_EQ(rc, SYNA_ERR_IO);
+    CHECK_EQ(syna_last_errno(), ENOENT);
+    CHECK_EQ(lock.fd, -1);
+}
+
+static int lock_fails(vfs_fd fd)
+{
+    (void)fd;
+    return -ENOLCK;
+}
+
+static int stat_fails(const char *path, struct vfs_stat *out)
+{
+    (void)path;
+    (void)out;
+    return -EIO;
+}
+
+TEST(P7_failures_of_the_system_are_told_and_leave_nothing_locked)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    struct vfs table = vfs_posix;
+    table.lock = lock_fails;
+    syna_test_set_vfs(&table);
+    syna_rc rc = lock_acquire(&lock, path, 1000, NULL);
+    syna_test_set_vfs(NULL);
+    CHECK_EQ(rc, SYNA_ERR_IO);
+    CHECK_EQ(syna_last_errno(), ENOLCK);
+
+    table = vfs_posix;
+    table.stat_path = stat_fails;
+    syna_test_set_vfs(&table);
+    rc = lock_acquire(&lock, path, 1000, NULL);
+    syna_test_set_vfs(NULL);
+    CHECK_EQ(rc, SYNA_ERR_IO);
+    CHECK_EQ(syna_last_errno(), EIO);
+    CHECK_EQ(lock.fd, -1);
+
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    lock_release(&lock);
+    CHECK_RC(lock_acquire(&lock, check_path("none.db"), 0, NULL), SYNA_ERR_IO);
+}
+
+/* ---------------------------------------------------------------- one at a time, really */
+
+static void count_up(void *path)
+{
+    const char *counter = (const char *)path + strlen(path) + 1;
+    for (int i = 0; i < 50; i++) {
+        struct writer_lock lock = WRITER_LOCK_NONE;
+        CHECK_OK(lock_acquire(&lock, path, 60000, NULL));
+        int fd = open(counter, O_RDWR), value = 0;
+        CHECK_EQ(pread(fd, &value, sizeof value, 0), sizeof value);
+        value++;
+        CHECK_EQ(pwrite(fd, &value, sizeof value, 0), sizeof value);
+        close(fd);
+        lock_release(&lock);
+    }
+}
+
+TEST(P9_processes_take_turns)
+{
+    char paths[1200];
+    const char *path = database(), *counter = check_path("counter");
+    snprintf(paths, 600, "%s", path);
+    snprintf(paths + strlen(path) + 1, 600, "%s", counter);
+    int fd = open(counter, O_CREAT | O_RDWR, 0600), value = 0;
+    CHECK_EQ(write(fd, &value, sizeof value), sizeof value);
+    pid_t child[4];
+    for (size_t i = 0; i < COUNT_OF(child); i++) {
+        child[i] = fork();
+        if (child[i] == 0) {
+            count_up(paths);
+            _exit(0);
+        }
+    }
+    for (size_t i = 0; i < COUNT_OF(child); i++) {
+        int status = -1;
+        waitpid(child[i], &status, 0);
+        CHECK_EQ(status, 0);
+    }
+    CHECK_EQ(pread(fd, &value, sizeof value, 0), sizeof value);
+    close(fd);
+    CHECK_EQ(value, 200);
+}

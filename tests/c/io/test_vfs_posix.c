@@ -1,0 +1,159 @@
+/* The real table, where io/file.c does not exercise it: names, listing, time, randomness, advice. */
+#include "check.h"
+
+#include "io/vfs.h"
+
+#include <limits.h>
+
+static bool collect(void *context, const char *name)
+{
+    char *all = context;
+    if (name[0] != '.')
+        strcat(strcat(all, name), " ");
+    return strstr(all, "stop") == NULL;
+}
+
+static void touch(const char *path)
+{
+    int fd = vfs_posix.open_file(path, VFS_WRITE | VFS_CREATE);
+    CHECK(fd >= 0);
+    CHECK_EQ(vfs_posix.close_file(fd), 0);
+}
+
+TEST(listing_names_the_directory_that_holds_the_path)
+{
+    char all[300] = "";
+    touch(check_path("one"));
+    CHECK_EQ(vfs_posix.list(check_path("anything"), collect, all), 0);
+    CHECK_STR(all, "one ");
+    touch(check_path("stop"));
+    all[0] = 0;
+    CHECK_EQ(vfs_posix.list(check_path("anything"), collect, all), 0);
+    CHECK(strstr(all, "stop") != NULL);
+    CHECK_EQ(vfs_posix.list(check_path("no/such"), collect, all), -ENOENT);
+}
+
+static bool find_proc(void *found, const char *name)
+{
+    *(bool *)found |= strcmp(name, "proc") == 0;
+    return true;
+}
+
+TEST(paths_without_a_folder_and_in_the_root_have_a_directory)
+{
+    CHECK_EQ(vfs_posix.sync_dir("name-only"), 0);
+    bool found = false;
+    CHECK_EQ(vfs_posix.list("/x", find_proc, &found), 0);
+    CHECK(found);
+    static char longest[PATH_MAX + 10];
+    memset(longest, 'a', sizeof longest - 3);
+    longest[sizeof longest - 3] = '/';
+    longest[sizeof longest - 2] = 'b';
+    CHECK_EQ(vfs_posix.sync_dir(longest), -ENAMETOOLONG);
+    CHECK_EQ(vfs_posix.list(longest, find_proc, &found), -ENAMETOOLONG);
+    CHECK_EQ(vfs_posix.sync_dir(check_path("no/such")), -ENOENT);
+}
+
+TEST(real_paths_follow_links)
+{
+    touch(check_path("file"));
+    CHECK_EQ(symlink(check_path("file"), check_path("link")), 0);
+    char out[PATH_MAX], plain[PATH_MAX];
+    CHECK_EQ(vfs_posix.realpath(check_path("link"), out, sizeof out), 0);
+    CHECK_EQ(vfs_posix.realpath(check_path("file"), plain, sizeof plain), 0);
+    CHECK_STR(out, plain);
+    CHECK_EQ(vfs_posix.realpath(check_path("none"), out, sizeof out), -ENOENT);
+    CHECK_EQ(vfs_posix.realpath(check_path("file"), out, 3), -ENAMETOOLONG);
+}
+
+TEST(a_link_never_replaces)
+{
+    touch(check_path("a"));
+    touch(check_path("b"));
+    CHECK_EQ(vfs_posix.give_name(check_path("a"), check_path("b")), -EEXIST);
+    CHECK_EQ(vfs_posix.give_name(check_path("a"), check_path("c")), 0);
+    struct vfs_stat a, c;
+    CHECK_EQ(vfs_posix.stat_path(check_path("a"), &a), 0);
+    CHECK_EQ(vfs_posix.stat_path(check_path("c"), &c), 0);
+    CHECK_EQ(a.inode, c.inode);
+    CHECK_EQ(vfs_posix.remove_name(check_path("c")), 0);
+    CHECK_EQ(vfs_posix.remove_name(check_path("c")), -ENOENT);
+    CHECK_EQ(vfs_posix.stat_path(check_path("c"), &c), -ENOENT);
+    CHECK_EQ(vfs_posix.stat_path(check_path(""), &c), 0);
+    CHECK(c.is_dir && !a.is_dir);
+}
+
+TEST(errors_come_back_negated)
+{
+    char byte = 0;
+    struct vfs_stat st;
+    CHECK_EQ(vfs_posix.read_at(-1, &byte, 1, 0), -EBADF);
+    CHECK_EQ(vfs_posix.write_at(-1, &byte, 1, 0), -EBADF);
+    CHECK_EQ(vfs_posix.close_file(-1), -EBADF);
+    CHECK_EQ(vfs_posix.sync_data(-1), -EBADF);
+    CHECK_EQ(vfs_posix.set_size(-1, 0), -EBADF);
+    CHECK_EQ(vfs_posix.allocate(-1, 0, 1), -EBADF);
+    CHECK_EQ(vfs_posix.stat_fd(-1, &st), -EBADF);
+    CHECK_EQ(vfs_posix.lock(-1), -EBADF);
+    CHECK_EQ(vfs_posix.unlock(-1), -EBADF);
+    CHECK_EQ(vfs_posix.replace_name(check_path("x"), check_path("y")), -ENOENT);
+    CHECK_EQ(vfs_posix.map(NULL, -1, 0, 4096, false, true), -EBADF);
+    CHECK(vfs_posix.reserve(SIZE_MAX / 2) == NULL);
+}
+
+TEST(time_is_now_and_passes)
+{
+    uint64_t before = vfs_posix.now_us();
+    CHECK(before > 1600000000000000u && before < 8000000000000000u);
+    vfs_posix.pause_us(2000);
+    CHECK(vfs_posix.now_us() >= before + 2000);
+}
+
+TEST(randomness_fills_any_length)
+{
+    uint8_t a[1000] = {0}, b[1000] = {0};
+    CHECK_EQ(vfs_posix.random(a, sizeof a), 0);
+    CHECK_EQ(vfs_posix.random(b, sizeof b), 0);
+    CHECK(memcmp(a, b, sizeof a) != 0);
+    CHECK(memcmp(a + 900, b + 900, 100) != 0);
+    CHECK_EQ(vfs_posix.random(a, 0), 0);
+}
+
+TEST(processes_are_known_to_live_or_not)
+{
+    CHECK_EQ(vfs_posix.pid(), getpid());
+    CHECK(vfs_posix.process_alive(getpid()));
+    CHECK(vfs_posix.process_alive(1)); /* though we may not be allowed to signal it */
+    pid_t child = fork();
+    if (child == 0)
+        _exit(0);
+    waitpid(child, NULL, 0);
+    CHECK(!vfs_posix.process_alive(child));
+}
+
+TEST(advice_is_taken_or_ignored_but_never_fails)
+{
+    uint8_t *at = vfs_posix.reserve(1u << 22);
+    CHECK(at != NULL);
+    vfs_posix.advise(at, 1u << 22, VFS_WILLNEED);
+    vfs_posix.advise(at, 1u << 22, VFS_SEQUENTIAL);
+    vfs_posix.advise(at, 1u << 22, VFS_RANDOM);
+    vfs_posix.advise(at, 1u << 22, VFS_HUGE);
+    vfs_posix.advise(at + 1, 5, VFS_HUGE);
+    vfs_posix.note_store(-1, 0, at, 0);
+    CHECK_EQ(vfs_posix.unmap(at, 1u << 22), 0);
+}
+
+TEST(a_private_mapping_keeps_its_stores_to_itself)
+{
+    int fd = vfs_posix.open_file(check_path("a"), VFS_WRITE | VFS_CREATE);
+    CHECK_EQ(vfs_posix.write_at(fd, "file", 4, 0), 4);
+    uint8_t *at = vfs_posix.reserve(4096);
+    CHECK_EQ(vfs_posix.map(at, fd, 0, 4096, true, false), 0);
+    memcpy(at, "mine", 4);
+    char back[4];
+    CHECK_EQ(vfs_posix.read_at(fd, back, 4, 0), 4);
+    CHECK_MEM(back, "file", 4);
+    CHECK_EQ(vfs_posix.unmap(at, 4096), 0);
+    CHECK_EQ(vfs_posix.close_file(fd), 0);
+}
