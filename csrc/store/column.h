@@ -1,8 +1,8 @@
 /* Column blocks: up to COLUMN_MAX consecutive numeric values of one key with their times, in one
- * frame. Bit-exact: NaN payloads, -0.0 and denormals included. The encoding is chosen per block on
- * a sample: constant, frame-of-reference bit-packing after decimal mapping (ALP: Afroozeh, Kuffo,
- * Boncz 2024, doi:10.1145/3626717), front-bits dictionary (ALP-RD), XOR, delta bit-packing for
- * integers, raw. Pure: bytes in, bytes out. */
+ * frame. Bit-exact: NaN payloads, -0.0 and denormals included. Per block the shortest of these is taken:
+ * doubles as decimal integers, as ordered bit patterns, or split into exponents and mantissas
+ * (column_float.h); integers predicted, reduced and bit-packed or Rice-coded (column_int.h,
+ * column_bits.h); raw. Pure: bytes in, bytes out. */
 #ifndef SYNA_STORE_COLUMN_H
 #define SYNA_STORE_COLUMN_H
 

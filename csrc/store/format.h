@@ -31,6 +31,7 @@ enum header_at {
  * offset (u64), header, key and value field without the CRC; val_len counts it. */
 #define FRAME_HEADER_BYTES 15u
 #define FRAME_CRC_BYTES 4u
+#define FRAME_VAL_LEN_MAX 0x40000400u /* SYNA_VALUE_MAX with room for fields, atom head and CRC */
 enum frame_at {
     FRAME_AT_STAMP = 0,    /* u64, microseconds since 1970; never decreases along the file */
     FRAME_AT_KEY_LEN = 8,  /* u16, 0 = engine frame */

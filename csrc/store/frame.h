@@ -5,6 +5,7 @@
 #include "base/status.h"
 #include "base/vec.h"
 #include "store/format.h"
+#include <synadb/kv.h>
 
 /* The header block, decoded. */
 struct header {
@@ -57,6 +58,31 @@ void frame_view(const uint8_t *bytes, uint64_t offset, struct frame *out);
  * frame_seal when its place is known. false = no memory. */
 bool frame_append(struct buf *to, const void *key, size_t key_len, uint8_t flags, const void *value,
                   size_t value_len);
+
+/* The same in two steps, for a value field that is encoded in place: frame_begin leaves room for the
+ * header and copies the key; the value field is then appended to `to`; frame_finish adds the room
+ * for the CRC and fills in lengths and flags of the frame that began at `start`. */
+static inline bool frame_begin(struct buf *to, const void *key, size_t key_len, size_t *start)
+{
+    *start = to->len;
+    uint8_t *p = buf_extend(to, FRAME_HEADER_BYTES + key_len);
+    if (!p)
+        return false;
+    store_u16(p + FRAME_AT_KEY_LEN, (uint16_t)key_len);
+    if (key_len)
+        memcpy(p + FRAME_HEADER_BYTES, key, key_len);
+    return true;
+}
+static inline bool frame_finish(struct buf *to, size_t start, uint8_t flags)
+{
+    if (!buf_extend(to, FRAME_CRC_BYTES))
+        return false;
+    uint8_t *p = to->bytes + start;
+    size_t head = FRAME_HEADER_BYTES + (size_t)load_u16(p + FRAME_AT_KEY_LEN);
+    store_u32(p + FRAME_AT_VAL_LEN, (uint32_t)(to->len - start - head));
+    p[FRAME_AT_FLAGS] = flags;
+    return true;
+}
 
 /* Fill in what depends on the place: stamp, extra flags, CRC. `bytes` is one whole frame. Returns
  * its CRC; its length is frame_length(bytes). */

@@ -9,18 +9,22 @@
 
 #include "store/keydir.h"
 
-/* A cursor over the records of one key. */
+/* A cursor over the records of one key. Good while the lock under which it was made is held. Reads
+ * of a keydir opened from a checkpoint can return KEYDIR_DAMAGED, as those of keydir.h. */
 struct history_cursor {
     struct keydir *dir;
     uint32_t history;   /* 0: the single record of the entry */
+    uint32_t id;        /* the entry */
     uint64_t offset;    /* of the current record's frame */
     uint32_t count;     /* values in it: 1, or those of a column block */
     bool block;
     uint64_t index;     /* record number, 0 = oldest */
+    uint64_t encoded;   /* records that [.., end) holds; later ones had to be spilled */
     const uint8_t *at, *end;
 };
 
-/* Records (frames) of the key of `e`: 1 without a history. */
+/* Records (frames) of the key of `e`: 1 without a history; 0 when a page of the checkpoint is
+ * damaged. */
 uint64_t history_records(struct keydir *dir, const struct entry *e);
 
 /* Stand on record `index` (0 = oldest), or past the end: then SYNA_ERR_KEY_NOT_FOUND. O(64). */

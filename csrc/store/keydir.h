@@ -66,23 +66,37 @@ syna_rc keydir_entry(struct keydir *dir, uint32_t id, struct entry *out);
 struct keydir_stats {
     uint64_t keys;         /* entries */
     uint64_t deleted;      /* of them, newest record is a deletion */
+    uint64_t expiring;     /* newest record carries an expiry (flag EXPIRES), deleted ones not counted */
     uint64_t records;      /* frames applied */
     uint64_t live_bytes;   /* frame bytes of newest, not deleted records */
     uint64_t index_bytes, history_bytes, order_bytes; /* heap (not mapped) */
 };
 void keydir_get_stats(const struct keydir *dir, struct keydir_stats *out);
 
-/* ---- ordered access (bytewise order of keys) */
+/* ---- ordered access (bytewise order of keys). Two sorted runs, the big one and a small one with
+ * later keys, are read as one. */
 
-/* (w) Bring the sorted order up to date with all entries; cheap when it is. */
+/* (w) Bring the sorted order up to date with all entries; cheap when it is. SYNA_ERR_SERIALIZATION
+ * when a key in the log is not the one that was indexed. */
 syna_rc keydir_sort(struct keydir *dir);
 bool keydir_sorted(const struct keydir *dir);
-/* Number of sorted positions, and the entry number at one. */
-uint32_t keydir_order_count(const struct keydir *dir);
-uint32_t keydir_order_at(const struct keydir *dir, uint32_t position);
-/* First position whose key is >= the bytes given. Needs keydir_sorted. */
-syna_rc keydir_lower_bound(struct keydir *dir, const void *key, size_t key_len,
-                           uint32_t *position);
+
+/* A place in the order. It stays good while keydir_order_version is what it was at the seek: keys
+ * put later are simply not in the order before the next keydir_sort, which changes the version.
+ * Then seek again: from the last key seen plus one zero byte, which is the least key behind it. */
+struct order_cursor {
+    uint32_t main, late; /* next position in each run */
+    uint64_t version;
+};
+
+/* Different for every order of every keydir of the process. */
+uint64_t keydir_order_version(const struct keydir *dir);
+/* Stand before the first key >= the bytes given (key_len 0: the first of all). */
+syna_rc keydir_order_seek(struct keydir *dir, const void *key, size_t key_len,
+                          struct order_cursor *out);
+/* The entry number of the next key, deleted ones included; SYNA_ERR_KEY_NOT_FOUND behind the last.
+ * The cursor's version must be the current one. */
+syna_rc keydir_order_next(struct keydir *dir, struct order_cursor *c, uint32_t *id);
 
 /* ---- checkpoint */
 #define SNAPSHOT_KEYS SNAPSHOT_FOURCC('K', 'E', 'Y', 'S')

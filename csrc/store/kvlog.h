@@ -19,33 +19,22 @@ struct kvlog {
     uint32_t seed;       /* frame_seed(header.uuid) */
     bool legacy;         /* a file of the ancestor: starts at 0, no checksums, read-only */
     bool writable;
-    bool failed;         /* a sync failed: no more writes */
+    bool failed;         /* atomic: a sync failed, no more writes */
     bool grown;          /* written since the last CLOSE frame */
     uint64_t start;      /* offset of the first frame */
     uint64_t end;        /* behind the last whole commit */
     uint64_t allocated;  /* file size; zeros behind end */
-    uint64_t durable;    /* atomic: synced up to here */
+    uint64_t durable;    /* atomic: synced up to here by this handle */
+    uint64_t floor;      /* what was there before this handle wrote: never cut below it */
     uint64_t last_stamp; /* of the last frame */
     uint32_t last_crc;   /* of the last frame */
+    uint64_t last_offset; /* where the last frame starts; 0 = there is none */
     uint64_t device, inode;
     uint64_t syncs; /* atomic: data syncs since open */
 };
 
-/* A scan's position. The engine's replay loop:
- *     for (kvlog_scan_begin(..); kvlog_scan_next(..) == SYNA_SUCCESS && scan.found; ) use scan.frame
- * Frames of a commit are handed out only when its COMMIT frame is there and valid. */
-struct kvlog_scan {
-    struct kvlog *log;
-    uint64_t at;          /* next frame */
-    uint64_t limit;       /* bytes that exist */
-    uint64_t commit_end;  /* frames before here belong to a whole commit */
-    bool found;           /* frame holds the next frame; false = no more */
-    bool clean;           /* the last frame was CLOSE */
-    struct frame frame;
-    struct buf window;    /* bytes behind `end` are read here with pread, not through the map */
-    uint64_t window_at;
-};
-
+/* What a replay found. Frames in file order are walked with kvlog_frame: the next one starts at
+ * frame.offset + frame.len, the last one ends at log->end. */
 struct kvlog_recovery {
     uint64_t frames;
     uint64_t cut_offset, cut_bytes; /* a torn tail was found; 0 bytes = none */
@@ -58,8 +47,9 @@ struct kvlog_recovery {
 syna_rc kvlog_create(const char *path, bool *exists);
 
 /* Open the file and check its header; end is still `start`: scan or kvlog_trust to move it. An empty
- * or all-zero file of at most 4 KiB is given a header when `writable`. The ancestor's files open
- * with legacy set and only when !writable. copy: read with pread into memory instead of mapping. */
+ * or all-zero file of at most 4 KiB is given a header when `writable`. The ancestor's files, and files
+ * with unknown read-only feature bits, open with log->writable false whatever was asked. copy: read
+ * with pread into memory instead of mapping. */
 syna_rc kvlog_open(struct kvlog *log, const char *path, bool writable, bool copy);
 void kvlog_close(struct kvlog *log); /* no trimming, no syncing */
 
@@ -85,11 +75,16 @@ syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t wh
                      uint64_t *offset, uint64_t *stamp);
 
 /* One fdatasync of everything appended so far; moves durable to `end` as it was before the sync.
- * Call without the write_lock. After a failure: log->failed, and the tail behind `durable` must be
- * cut by kvlog_cut_back under the write_lock. */
+ * Call without the write_lock. After a failure the log has failed for good, and kvlog_cut_back must
+ * follow under the write_lock. */
 syna_rc kvlog_sync(struct kvlog *log);
-/* Zero [durable, end) after a failed sync, so that what the page cache still shows cannot look
- * durable to a later open. Keeps the error record. */
+static inline bool kvlog_failed(const struct kvlog *log)
+{
+    return __atomic_load_n(&log->failed, __ATOMIC_ACQUIRE);
+}
+/* Zero what this handle wrote and did not get durable, [max(durable, floor), end), after a failed
+ * sync, so that what the page cache still shows cannot look durable to a later open. Keeps the error
+ * record. */
 void kvlog_cut_back(struct kvlog *log);
 
 /* Append an engine frame (CLOSE or MARK) as a commit of its own. */

@@ -31,8 +31,9 @@ syna_rc value_encode(const struct value *v, bool compress, struct buf *to, uint8
 syna_rc value_decode(const struct frame *f, const char *path, struct buf *scratch,
                      struct value *out);
 
-/* Type, length and extension fields only: nothing is decompressed, data is NULL except for FLOAT
- * and INT. */
+/* Type, length and extension fields only: nothing is decompressed but an atom's head. data is NULL
+ * except for FLOAT and INT that are stored plain (all of ours are; only an ancestor's file may hold
+ * a compressed one). */
 syna_rc value_peek(const struct frame *f, const char *path, struct value *out);
 
 #endif

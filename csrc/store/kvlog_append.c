@@ -1,0 +1,174 @@
+/* kvlog_append.c - the writing half of a log: room ahead, append, sync, cut back, finish.
+ *
+ * An append is a store into the mapped, preallocated tail: no system call, and the death of the
+ * process cannot take it back. Room is made before the store, so a full disk is an error return and
+ * never a signal (P7, P15). */
+#include "base/internal.h"
+
+#include "store/kvlog.h"
+
+#define ROOM_MIN (64u << 10)
+#define ROOM_MAX (16u << 20)
+#define ROOM_UNIT 4096u
+
+static uint64_t round_up(uint64_t n, uint64_t unit)
+{
+    return (n + unit - 1) / unit * unit;
+}
+
+static syna_rc allocate_to(struct kvlog *log, uint64_t size)
+{
+    SYNA_TRY(file_allocate(&log->file, log->allocated, size - log->allocated));
+    /* Bytes on disk that are not mapped yet do no harm, so a failing map leaves them. */
+    log->allocated = size;
+    return SYNA_SUCCESS;
+}
+
+/* Preallocate 1/8 of the file ahead (ARCHITECTURE 2.5); when the disk cannot give that, just what is
+ * needed. */
+static syna_rc make_room(struct kvlog *log, size_t len)
+{
+    uint64_t need = log->end + len;
+    if (need > log->allocated) {
+        uint64_t ahead = MIN(MAX(need / 8, (uint64_t)ROOM_MIN), (uint64_t)ROOM_MAX);
+        if (allocate_to(log, round_up(need + ahead, ROOM_UNIT)) != SYNA_SUCCESS)
+            SYNA_TRY(allocate_to(log, round_up(need, ROOM_UNIT)));
+    }
+    if (need > log->map.len)
+        SYNA_TRY(map_grow(&log->map, &log->file, log->allocated));
+    return SYNA_SUCCESS;
+}
+
+static syna_rc store(struct kvlog *log, const uint8_t *bytes, size_t len)
+{
+    if (log->map.copy) {
+        syna_rc rc = file_write_all(&log->file, log->end, bytes, len);
+        if (rc != SYNA_SUCCESS) {
+            struct status_record why = *status_get();
+            file_zero(&log->file, log->end, len);
+            return status_set(&why);
+        }
+        map_fill(&log->map, log->end, bytes, len);
+        return SYNA_SUCCESS;
+    }
+    uint8_t *at = (uint8_t *)(uintptr_t)map_base(&log->map) + log->end;
+    memcpy(at, bytes, len);
+    syna_vfs->note_store(log->file.fd, log->end, bytes, len);
+    return SYNA_SUCCESS;
+}
+
+/* Seal the frames of one commit for their places. Returns where the last one starts. */
+static uint64_t seal_commit(struct kvlog *log, uint8_t *frames, size_t len, uint64_t stamp,
+                            uint32_t *crc)
+{
+    uint64_t durable = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE);
+    uint8_t flags = durable == log->end ? FRAME_PRIOR_DURABLE : 0;
+    size_t at = 0;
+    for (;;) {
+        size_t next = at + (size_t)frame_length(frames + at);
+        if (next == len)
+            flags |= FRAME_COMMIT;
+        *crc = frame_seal(frames + at, log->end + at, stamp, flags, log->seed);
+        if (next == len)
+            return log->end + at;
+        at = next;
+        flags = 0;
+    }
+}
+
+static syna_rc failed_earlier(const struct kvlog *log)
+{
+    return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, log->file.path, -1, 0,
+                        "an earlier sync failed; reopen the database to continue");
+}
+
+syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t when_us,
+                     uint64_t *offset, uint64_t *stamp)
+{
+    if (UNLIKELY(kvlog_failed(log)))
+        return failed_earlier(log);
+    SYNA_TRY(make_room(log, len));
+
+    /* A time given in the future stays the event time only: it must not push all later stamps. */
+    uint64_t now = syna_vfs->now_us();
+    uint64_t when = when_us && when_us < now ? when_us : now;
+    uint64_t new_stamp = MAX(when, log->last_stamp);
+    uint32_t crc = 0;
+    uint64_t last = seal_commit(log, frames, len, new_stamp, &crc);
+    SYNA_TRY(store(log, frames, len));
+
+    *offset = log->end;
+    if (stamp)
+        *stamp = new_stamp;
+    log->last_offset = last;
+    log->last_stamp = new_stamp;
+    log->last_crc = crc;
+    log->grown = true;
+    __atomic_store_n(&log->end, log->end + len, __ATOMIC_RELEASE);
+    return SYNA_SUCCESS;
+}
+
+syna_rc kvlog_sync(struct kvlog *log)
+{
+    if (kvlog_failed(log))
+        return failed_earlier(log);
+    uint64_t end = __atomic_load_n(&log->end, __ATOMIC_ACQUIRE);
+    __atomic_fetch_add(&log->syncs, 1, __ATOMIC_RELAXED);
+    syna_rc rc = file_sync(&log->file);
+    if (rc != SYNA_SUCCESS) {
+        /* The kernel may have dropped the dirty pages, and reports it only once. */
+        __atomic_store_n(&log->failed, true, __ATOMIC_RELEASE);
+        rc = status_get()->reason == SYNA_WHY_NO_SPACE
+                 ? rc
+                 : syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, log->file.path, -1,
+                                status_get()->system, "cannot make the log durable");
+        return rc;
+    }
+    __atomic_store_n(&log->durable, end, __ATOMIC_RELEASE);
+    return SYNA_SUCCESS;
+}
+
+void kvlog_cut_back(struct kvlog *log)
+{
+    struct status_record why = *status_get();
+    uint64_t keep = MAX(__atomic_load_n(&log->durable, __ATOMIC_ACQUIRE), log->floor);
+    if (log->end > keep) {
+        /* The disk is failing: what cannot be zeroed is caught by its missing PRIOR_DURABLE. */
+        file_zero(&log->file, keep, log->end - keep);
+        if (log->map.copy)
+            map_fill(&log->map, keep, NULL, (size_t)(log->end - keep));
+        __atomic_store_n(&log->end, keep, __ATOMIC_RELEASE);
+        log->last_offset = 0; /* unknown; a failed log appends no more */
+    }
+    status_set(&why);
+}
+
+syna_rc kvlog_append_engine(struct kvlog *log, enum engine_frame kind)
+{
+    uint8_t body = (uint8_t)kind;
+    struct buf frame = {0};
+    uint64_t offset;
+    if (!frame_append(&frame, NULL, 0, 0, &body, 1)) {
+        buf_dispose(&frame);
+        return syna_no_memory(FRAME_HEADER_BYTES + 1 + FRAME_CRC_BYTES);
+    }
+    syna_rc rc = kvlog_append(log, frame.bytes, frame.len, 0, &offset, NULL);
+    buf_dispose(&frame);
+    return rc;
+}
+
+syna_rc kvlog_finish(struct kvlog *log)
+{
+    if (!log->grown || kvlog_failed(log))
+        return SYNA_SUCCESS;
+    if (__atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) < log->end)
+        SYNA_TRY(kvlog_sync(log));
+    SYNA_TRY(kvlog_append_engine(log, ENGINE_CLOSE));
+    if (log->allocated > log->end) {
+        SYNA_TRY(file_truncate(&log->file, log->end));
+        log->allocated = log->end;
+    }
+    SYNA_TRY(kvlog_sync(log));
+    log->grown = false;
+    return SYNA_SUCCESS;
+}
