@@ -3,8 +3,8 @@
  * mirror kv.h have its contract; only what differs is said here.
  *
  * Files: db_core.h the struct and its locks; db_open.c open, recover, close; db_commit.c append, group
- * commit, publish; db_write.c puts and deletes; db_batch.c; db_read.c; db_scan.c; db_blob.c;
- * db_compact.c; db_check.c verify and salvage; db_backup.c; db_fork.c. */
+ * commit, publish; db_write.c puts and deletes; db_batch.c; db_read.c; db_scan.c; db_newest.c;
+ * db_blob.c; db_compact.c; db_check.c verify and salvage; db_backup.c; db_fork.c. */
 #ifndef SYNA_ENGINE_DB_H
 #define SYNA_ENGINE_DB_H
 
@@ -18,7 +18,11 @@ syna_rc db_close(syna_db *db);
 const char *db_path(const syna_db *db);
 void db_get_report(const syna_db *db, syna_open_report *out);
 bool db_is_writer(const syna_db *db);
-/* Does `path` name the file this handle has open? (device and inode) */
+/* The absolute path, links resolved, of a file that need not exist (its folder must): mem_alloc'ed. */
+syna_rc db_canonical_path(const char *path, char **out);
+/* From now on every commit is synced (somebody opened the same database with sync). */
+void db_require_sync(syna_db *db);
+/* Has this handle the file (device, inode) open? */
 bool db_is_file(const syna_db *db, uint64_t device, uint64_t inode);
 
 /* ---- db_commit.c */
@@ -71,6 +75,15 @@ syna_rc db_scan_new(syna_db *db, const char *prefix, size_t prefix_len, const ch
                     syna_scan **out);
 syna_rc db_scan_next(syna_scan *scan, syna_record *record);
 void db_scan_free(syna_scan *scan);
+
+/* ---- db_newest.c */
+/* Visit the newest value of every live key that begins with `prefix` and holds a `type`, in file
+ * order: the order in which they were last written. The visitor's pointers are borrowed for the
+ * visit; whatever it returns but SYNA_SUCCESS ends the walk and is passed on. *count is written
+ * before the first visit. No lock is held during visits; what is written meanwhile is not seen. */
+typedef syna_rc (*db_newest_fn)(void *context, const syna_record *record);
+syna_rc db_newest(syna_db *db, const char *prefix, size_t prefix_len, int32_t type, uint64_t *count,
+                  db_newest_fn visit, void *context);
 
 /* ---- db_blob.c */
 syna_rc db_blob_create(syna_db *db, const char *key, size_t key_len, syna_blob **out);

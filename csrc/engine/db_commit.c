@@ -1,0 +1,588 @@
+/* db_commit.c - the way of a commit: appended under write_lock, made durable without any lock,
+ * published to the index, acknowledged.
+ *
+ *                append             sync                    publish
+ *   thread A  --[write_lock]--> leader: fdatasync --------> [state_lock] --> returns
+ *   thread B  ---[write_lock]--> waits ....................> published by A  --> returns
+ *   thread C  ----[write_lock]-> waits: A's sync began before C's append, so C leads the next one
+ *
+ * Invariants: the queue is in log order; whoever finds `leading` false and is not done leads; commits
+ * are published in log order; when a sync fails every commit in the queue fails, and so does every
+ * later append (P8). Without sync_on_write a commit is published at once, under write_lock. In a
+ * shared log the leader also takes the process lock and does the appending for the whole queue. */
+#include "base/internal.h"
+
+#include "engine/db_core.h"
+
+/* ---------------------------------------------------------------- publishing */
+
+/* Replay the published part of the log into a new index. state_lock is held exclusively. */
+static syna_rc rebuild_locked(syna_db *db)
+{
+    struct generation *gen = db->gen;
+    struct keydir *fresh = NULL;
+    struct frame f;
+    SYNA_TRY(keydir_new(&gen->log, &fresh));
+    for (uint64_t at = gen->log.start; at < gen->published; at = f.offset + f.len) {
+        syna_rc rc = kvlog_frame(&gen->log, at, &f);
+        if (rc == SYNA_SUCCESS)
+            rc = keydir_apply(fresh, &f);
+        if (rc != SYNA_SUCCESS) {
+            keydir_free(fresh);
+            return db_index_rc(rc);
+        }
+    }
+    keydir_free(gen->dir);
+    gen->dir = fresh;
+    gen->covered = 0;
+    return SYNA_SUCCESS;
+}
+
+syna_rc db_rebuild_index(syna_db *db)
+{
+    pthread_rwlock_wrlock(&db->state_lock);
+    syna_rc rc = rebuild_locked(db);
+    pthread_rwlock_unlock(&db->state_lock);
+    return db_note_damage(db, rc);
+}
+
+static syna_rc apply_to(struct generation *gen, uint64_t end)
+{
+    struct frame f;
+    while (gen->published < end) {
+        frame_view(map_base(&gen->log.map) + gen->published, gen->published, &f);
+        SYNA_TRY(keydir_apply(gen->dir, &f));
+        gen->published += f.len;
+    }
+    return SYNA_SUCCESS;
+}
+
+syna_rc db_publish_locked(syna_db *db, uint64_t end)
+{
+    struct generation *gen = db->gen;
+    syna_rc rc = apply_to(gen, end);
+    if (LIKELY(rc == SYNA_SUCCESS))
+        return rc;
+    /* A damaged checkpoint page: the log has everything, so read it from there. */
+    gen->published = end;
+    return rebuild_locked(db);
+}
+
+static syna_rc publish(syna_db *db, uint64_t end, size_t records)
+{
+    pthread_rwlock_wrlock(&db->state_lock);
+    syna_rc rc = db_publish_locked(db, end);
+    db->unpublished -= MIN(records, db->unpublished);
+    pthread_rwlock_unlock(&db->state_lock);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- failing */
+
+syna_rc db_check_writable(syna_db *db)
+{
+    const char *path = db->path;
+    if (UNLIKELY(db->inherited))
+        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_FORKED, path, -1, 0,
+                            "this handle was inherited by fork(): it reads, but only the process that "
+                            "opened it writes; open the database again here");
+    if (UNLIKELY(!db->writer))
+        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY, path, -1, 0,
+                            db->report.legacy
+                                ? "a file of the ancestor's format is read-only; migrate it to write"
+                                : "the database was opened read-only");
+    if (UNLIKELY(__atomic_load_n(&db->damaged, __ATOMIC_RELAXED)))
+        return syna_fail_at(SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT, path, -1, 0,
+                            "damage was found in this file, so it is no longer written to; `synadb "
+                            "verify` lists it, `synadb salvage` copies out the rest");
+    return SYNA_SUCCESS;
+}
+
+syna_rc db_note_damage(syna_db *db, syna_rc rc)
+{
+    if (rc == SYNA_ERR_SERIALIZATION && status_get()->reason == SYNA_WHY_CORRUPT)
+        __atomic_store_n(&db->damaged, true, __ATOMIC_RELAXED);
+    return rc;
+}
+
+/* After a failed sync, write_lock held: what is not durable must vanish from file and index. */
+static void cut_back(syna_db *db)
+{
+    struct status_record why = *status_get();
+    struct generation *gen = db->gen;
+    kvlog_cut_back(&gen->log);
+    pthread_rwlock_wrlock(&db->state_lock);
+    if (gen->published > gen->log.end) {
+        gen->published = gen->log.end;
+        rebuild_locked(db);
+    }
+    db->unpublished = 0;
+    pthread_rwlock_unlock(&db->state_lock);
+    status_set(&why);
+}
+
+/* ---------------------------------------------------------------- the queue */
+
+static void enqueue(syna_db *db, struct pending *p)
+{
+    p->next = NULL;
+    p->done = false;
+    *db->last = p;
+    db->last = &p->next;
+}
+
+static void finish(syna_db *db, struct pending *list, syna_rc rc)
+{
+    struct status_record why = *status_get();
+    pthread_mutex_lock(&db->queue_lock);
+    for (struct pending *p = list, *next; p; p = next) {
+        next = p->next;
+        p->rc = rc;
+        if (rc != SYNA_SUCCESS)
+            p->why = why;
+        p->done = true; /* its owner may now be gone */
+    }
+    pthread_mutex_unlock(&db->queue_lock);
+}
+
+/* Take from the queue what ends at or before `end`. queue_lock held. */
+static struct pending *take_until(syna_db *db, uint64_t end, size_t *records)
+{
+    struct pending *list = db->first, **cut = &db->first;
+    *records = 0;
+    while (*cut && (*cut)->end <= end) {
+        *records += (*cut)->count;
+        cut = &(*cut)->next;
+    }
+    if (cut == &db->first)
+        return NULL;
+    db->first = *cut;
+    *cut = NULL;
+    if (!db->first)
+        db->last = &db->first;
+    return list;
+}
+
+/* One sync, unless the oldest commit in the queue became durable with somebody else's. */
+static syna_rc sync_for_queue(syna_db *db, struct kvlog *log)
+{
+    pthread_mutex_lock(&db->queue_lock);
+    uint64_t oldest = db->first ? db->first->end : UINT64_MAX;
+    pthread_mutex_unlock(&db->queue_lock);
+    if (oldest <= __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE))
+        return SYNA_SUCCESS;
+    return kvlog_sync(log);
+}
+
+/* Sync what is in the log and publish it; the caller has set `leading` and holds no lock but, in a
+ * drain, write_lock. */
+static syna_rc lead(syna_db *db)
+{
+    struct kvlog *log = &db->gen->log;
+    uint64_t reached;
+    size_t records;
+    syna_rc rc = sync_for_queue(db, log);
+    if (rc == SYNA_SUCCESS)
+        reached = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE);
+    else
+        reached = UINT64_MAX; /* a failed sync fails the whole queue */
+
+    pthread_mutex_lock(&db->queue_lock);
+    struct pending *list = take_until(db, reached, &records);
+    pthread_mutex_unlock(&db->queue_lock);
+    if (list && rc == SYNA_SUCCESS)
+        rc = publish(db, reached, records);
+    finish(db, list, rc);
+    return rc;
+}
+
+static void stop_leading(syna_db *db)
+{
+    db->leading = false;
+    pthread_cond_broadcast(&db->queue_moved);
+}
+
+static syna_rc wait_durable(syna_db *db, struct pending *p)
+{
+    syna_rc led = SYNA_SUCCESS;
+    pthread_mutex_lock(&db->queue_lock);
+    while (!p->done) {
+        if (db->leading) {
+            pthread_cond_wait(&db->queue_moved, &db->queue_lock);
+            continue;
+        }
+        db->leading = true;
+        pthread_mutex_unlock(&db->queue_lock);
+        led = lead(db);
+        pthread_mutex_lock(&db->queue_lock);
+        stop_leading(db);
+    }
+    pthread_mutex_unlock(&db->queue_lock);
+    if (UNLIKELY(led != SYNA_SUCCESS)) {
+        /* Only now: somebody who drains holds write_lock and waits for the leader. */
+        pthread_mutex_lock(&db->write_lock);
+        if (kvlog_failed(&db->gen->log))
+            cut_back(db);
+        pthread_mutex_unlock(&db->write_lock);
+    }
+    return LIKELY(p->rc == SYNA_SUCCESS) ? SYNA_SUCCESS : status_set(&p->why);
+}
+
+/* In a shared log nothing waits: what is appended was synced and published under the same lock. */
+static void drain_queue(syna_db *db)
+{
+    pthread_mutex_lock(&db->queue_lock);
+    while (db->first || db->leading) {
+        if (db->leading) {
+            pthread_cond_wait(&db->queue_moved, &db->queue_lock);
+            continue;
+        }
+        db->leading = true;
+        pthread_mutex_unlock(&db->queue_lock);
+        lead(db);
+        pthread_mutex_lock(&db->queue_lock);
+        stop_leading(db);
+    }
+    pthread_mutex_unlock(&db->queue_lock);
+}
+
+syna_rc db_drain(syna_db *db)
+{
+    syna_rc rc = SYNA_SUCCESS;
+    if (!db->shared)
+        drain_queue(db);
+
+    struct kvlog *log = &db->gen->log;
+    if (!kvlog_failed(log) && __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) < log->end)
+        rc = kvlog_sync(log);
+    if (kvlog_failed(log)) {
+        rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, log->file.path, -1,
+                          rc == SYNA_SUCCESS ? 0 : status_get()->system,
+                          "a sync failed; what was not yet durable is lost");
+        cut_back(db);
+        return rc;
+    }
+    return publish(db, log->end, SIZE_MAX);
+}
+
+/* ---------------------------------------------------------------- committing */
+
+static syna_rc reserve(syna_db *db, size_t records)
+{
+    syna_rc rc = keydir_reserve(db->gen->dir, db->unpublished + records);
+    if (rc == KEYDIR_DAMAGED) {
+        SYNA_TRY(rebuild_locked(db));
+        rc = keydir_reserve(db->gen->dir, db->unpublished + records);
+    }
+    return rc;
+}
+
+static syna_rc append(syna_db *db, struct pending *p)
+{
+    struct kvlog *log = &db->gen->log;
+    SYNA_TRY(kvlog_append(log, p->frames->bytes, p->frames->len, p->when_us, &p->offset, NULL));
+    p->end = log->end;
+    db->unpublished += p->count;
+    __atomic_fetch_add(&db->commits, 1, __ATOMIC_RELAXED);
+    return SYNA_SUCCESS;
+}
+
+/* Without sync: reserve, append and publish in one step. write_lock held. */
+static syna_rc commit_unsynced(syna_db *db, struct pending *p)
+{
+    pthread_rwlock_wrlock(&db->state_lock);
+    syna_rc rc = reserve(db, p->count);
+    if (rc == SYNA_SUCCESS)
+        rc = append(db, p);
+    if (rc == SYNA_SUCCESS) {
+        rc = db_publish_locked(db, p->end);
+        db->unpublished = 0;
+    }
+    pthread_rwlock_unlock(&db->state_lock);
+    return rc;
+}
+
+/* With sync: reserve and append; the commit then waits in the queue. write_lock held. */
+static syna_rc commit_queued(syna_db *db, struct pending *p)
+{
+    pthread_rwlock_wrlock(&db->state_lock);
+    syna_rc rc = reserve(db, p->count);
+    if (rc == SYNA_SUCCESS)
+        rc = append(db, p);
+    pthread_rwlock_unlock(&db->state_lock);
+    if (rc != SYNA_SUCCESS)
+        return rc;
+    pthread_mutex_lock(&db->queue_lock);
+    enqueue(db, p);
+    pthread_mutex_unlock(&db->queue_lock);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc commit_own(syna_db *db, struct pending *p)
+{
+    pthread_mutex_lock(&db->write_lock);
+    bool synced = !db->options.no_sync;
+    syna_rc rc = db_check_writable(db);
+    if (rc == SYNA_SUCCESS)
+        rc = synced ? commit_queued(db, p) : commit_unsynced(db, p);
+    pthread_mutex_unlock(&db->write_lock);
+    if (rc == SYNA_SUCCESS && synced)
+        rc = wait_durable(db, p);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- shared logs */
+
+static syna_rc apply_foreign(void *context, const struct frame *f)
+{
+    return keydir_apply(((struct generation *)context)->dir, f);
+}
+
+/* A commit may be half in the index: go back to what was published, by a new index, and, when the
+ * cause was a damaged checkpoint page, replay the rest again. */
+static syna_rc follow_again(syna_db *db, syna_rc why, struct kvlog_recovery *recovery)
+{
+    struct generation *gen = db->gen;
+    struct status_record record = *status_get();
+    gen->log.end = gen->published;
+    SYNA_TRY(rebuild_locked(db));
+    if (why != KEYDIR_DAMAGED)
+        return status_set(&record);
+    return db_index_rc(kvlog_replay(&gen->log, apply_foreign, gen, recovery));
+}
+
+/* Scan what other processes have appended. write_lock and the process lock held. */
+static syna_rc follow_log(syna_db *db)
+{
+    struct generation *gen = db->gen;
+    struct kvlog_recovery recovery;
+    pthread_rwlock_wrlock(&db->state_lock);
+    syna_rc rc = kvlog_replay(&gen->log, apply_foreign, gen, &recovery);
+    if (rc != SYNA_SUCCESS)
+        rc = follow_again(db, rc, &recovery);
+    gen->published = gen->log.end;
+    if (rc == SYNA_SUCCESS && gen->log.writable)
+        rc = kvlog_cut(&gen->log, &recovery);
+    pthread_rwlock_unlock(&db->state_lock);
+    return rc;
+}
+
+static syna_rc follow_compaction(syna_db *db, bool writable)
+{
+    struct generation *fresh;
+    struct kvlog_recovery recovery;
+    SYNA_TRY(generation_open(db, writable, &fresh, &recovery));
+    if (writable) {
+        syna_rc rc = kvlog_cut(&fresh->log, &recovery);
+        if (rc != SYNA_SUCCESS) {
+            generation_unref(fresh);
+            return rc;
+        }
+    }
+    generation_swap(db, fresh);
+    return SYNA_SUCCESS;
+}
+
+syna_rc db_enter_shared(syna_db *db)
+{
+    struct vfs_stat st;
+    if (!db->shared)
+        return SYNA_SUCCESS;
+    SYNA_TRY(lock_acquire(&db->lock, db->path, db->options.timeout_ms, &st));
+    bool same = st.device == db->gen->log.device && st.inode == db->gen->log.inode;
+    syna_rc rc = same ? follow_log(db) : follow_compaction(db, true);
+    if (rc != SYNA_SUCCESS)
+        lock_release(&db->lock);
+    return db_note_damage(db, rc);
+}
+
+void db_leave_shared(syna_db *db)
+{
+    if (db->shared)
+        lock_release(&db->lock);
+}
+
+/* One turn with the process lock: append the whole queue, one sync, publish. */
+static syna_rc commit_group(syna_db *db, struct pending *list)
+{
+    struct kvlog *log = &db->gen->log;
+    for (struct pending *p = list; p; p = p->next) {
+        pthread_rwlock_wrlock(&db->state_lock);
+        syna_rc rc = reserve(db, p->count);
+        if (rc == SYNA_SUCCESS)
+            rc = append(db, p);
+        pthread_rwlock_unlock(&db->state_lock);
+        if (rc != SYNA_SUCCESS) {
+            cut_back(db);
+            return rc;
+        }
+    }
+    if (!db->options.no_sync) {
+        syna_rc rc = kvlog_sync(log);
+        if (rc != SYNA_SUCCESS) {
+            cut_back(db);
+            return rc;
+        }
+    }
+    log->floor = log->end;
+    return publish(db, log->end, SIZE_MAX);
+}
+
+static void lead_shared(syna_db *db)
+{
+    pthread_mutex_lock(&db->write_lock);
+    pthread_mutex_lock(&db->queue_lock);
+    struct pending *list = db->first;
+    db->first = NULL;
+    db->last = &db->first;
+    pthread_mutex_unlock(&db->queue_lock);
+
+    syna_rc rc = db_check_writable(db);
+    if (rc == SYNA_SUCCESS)
+        rc = db_enter_shared(db);
+    if (rc == SYNA_SUCCESS) {
+        rc = commit_group(db, list);
+        db_leave_shared(db);
+    }
+    finish(db, list, rc);
+    pthread_mutex_unlock(&db->write_lock);
+}
+
+static syna_rc commit_shared(syna_db *db, struct pending *p)
+{
+    pthread_mutex_lock(&db->queue_lock);
+    enqueue(db, p);
+    while (!p->done) {
+        if (db->leading) {
+            pthread_cond_wait(&db->queue_moved, &db->queue_lock);
+            continue;
+        }
+        db->leading = true;
+        pthread_mutex_unlock(&db->queue_lock);
+        lead_shared(db);
+        pthread_mutex_lock(&db->queue_lock);
+        stop_leading(db);
+    }
+    pthread_mutex_unlock(&db->queue_lock);
+    return p->rc == SYNA_SUCCESS ? SYNA_SUCCESS : status_set(&p->why);
+}
+
+/* ---------------------------------------------------------------- public within the engine */
+
+syna_rc db_commit(syna_db *db, struct buf *frames, size_t count, uint64_t when_us,
+                  uint64_t *offset)
+{
+    struct pending p = {.frames = frames, .count = count, .when_us = when_us};
+    SYNA_TRY(db_check_writable(db));
+    syna_rc rc = db->shared ? commit_shared(db, &p) : commit_own(db, &p);
+    if (rc == SYNA_SUCCESS && offset)
+        *offset = p.offset;
+    return db_note_damage(db, rc);
+}
+
+/* A MARK tells a later open that everything before it had been synced. */
+static syna_rc append_mark(syna_db *db)
+{
+    struct kvlog *log = &db->gen->log;
+    struct frame last;
+    if (!log->last_offset || __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) != log->end)
+        return SYNA_SUCCESS;
+    frame_view(map_base(&log->map) + log->last_offset, log->last_offset, &last);
+    if (last.key_len == 0 || (last.flags & FRAME_PRIOR_DURABLE && !db->options.no_sync))
+        return SYNA_SUCCESS;
+    SYNA_TRY(kvlog_append_engine(log, ENGINE_MARK));
+    return publish(db, log->end, 0);
+}
+
+/* Everything is durable, or only a MARK is not. */
+static bool nothing_to_flush(const struct kvlog *log)
+{
+    struct frame last;
+    uint64_t durable = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE);
+    if (durable == log->end)
+        return true;
+    if (!log->last_offset || durable != log->last_offset)
+        return false;
+    frame_view(map_base(&log->map) + log->last_offset, log->last_offset, &last);
+    return last.key_len == 0;
+}
+
+static syna_rc flush_own(syna_db *db)
+{
+    pthread_mutex_lock(&db->write_lock);
+    syna_rc rc = db_check_writable(db);
+    bool nothing = rc == SYNA_SUCCESS && !kvlog_failed(&db->gen->log) && nothing_to_flush(&db->gen->log);
+    struct generation *gen = generation_ref(db->gen);
+    pthread_mutex_unlock(&db->write_lock);
+    if (rc == SYNA_SUCCESS && kvlog_failed(&gen->log))
+        rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, db->path, -1, 0,
+                          "an earlier sync failed; reopen the database to continue");
+    if (rc != SYNA_SUCCESS || nothing) {
+        generation_unref(gen);
+        return rc;
+    }
+
+    rc = kvlog_sync(&gen->log);
+    pthread_mutex_lock(&db->write_lock);
+    if (rc != SYNA_SUCCESS)
+        cut_back(db);
+    else if (gen == db->gen)
+        rc = append_mark(db);
+    pthread_mutex_unlock(&db->write_lock);
+    generation_unref(gen);
+    return rc;
+}
+
+static syna_rc flush_shared(syna_db *db)
+{
+    pthread_mutex_lock(&db->write_lock);
+    syna_rc rc = db_check_writable(db);
+    if (rc == SYNA_SUCCESS)
+        rc = db_enter_shared(db);
+    if (rc == SYNA_SUCCESS) {
+        rc = db_drain(db);
+        db_leave_shared(db);
+    }
+    pthread_mutex_unlock(&db->write_lock);
+    return rc;
+}
+
+syna_rc db_flush(syna_db *db)
+{
+    return db->shared ? flush_shared(db) : flush_own(db);
+}
+
+void db_require_sync(syna_db *db)
+{
+    pthread_mutex_lock(&db->write_lock);
+    db->options.no_sync = 0;
+    pthread_mutex_unlock(&db->write_lock);
+}
+
+/* ---------------------------------------------------------------- readers follow writers */
+
+syna_rc db_refresh(syna_db *db, bool *changed)
+{
+    struct vfs_stat st;
+    *changed = false;
+    if (db->writer && !db->shared && !db->inherited)
+        return SYNA_SUCCESS; /* nobody else writes */
+
+    pthread_mutex_lock(&db->write_lock);
+    struct generation *gen = db->gen;
+    uint64_t end = gen->log.end;
+    syna_rc rc = SYNA_SUCCESS;
+    if (db->shared && !db->inherited) {
+        rc = db_enter_shared(db);
+        if (rc == SYNA_SUCCESS)
+            db_leave_shared(db);
+    } else {
+        int got = syna_vfs->stat_path(db->path, &st);
+        bool same = got < 0 || (st.device == gen->log.device && st.inode == gen->log.inode);
+        /* A forked child's first refresh gives it a reading handle of its own. */
+        rc = same && !gen->log.writable ? follow_log(db) : follow_compaction(db, false);
+    }
+    *changed = rc == SYNA_SUCCESS && (db->gen != gen || db->gen->log.end != end);
+    pthread_mutex_unlock(&db->write_lock);
+    return db_note_damage(db, rc);
+}
