@@ -16,10 +16,11 @@ static inline void buf_dispose(struct buf *b)
     b->len = b->cap = 0;
 }
 
-/* Room for `more` bytes behind len. false = no memory; the buffer is as it was. */
+/* Room for `more` bytes behind len, and a place even for 0. false = no memory; the buffer is as it
+ * was. */
 static inline bool buf_reserve(struct buf *b, size_t more)
 {
-    if (b->cap - b->len >= more)
+    if (b->cap - b->len >= more && b->bytes)
         return true;
     if (more > SIZE_MAX / 2 - b->len)
         return false;
@@ -45,11 +46,12 @@ static inline uint8_t *buf_extend(struct buf *b, size_t len)
 
 static inline bool buf_append(struct buf *b, const void *bytes, size_t len)
 {
+    if (len == 0) /* no memory is needed, and an empty buffer has none to point to */
+        return true;
     uint8_t *p = buf_extend(b, len);
     if (!p)
         return false;
-    if (len)
-        memcpy(p, bytes, len);
+    memcpy(p, bytes, len);
     return true;
 }
 

@@ -150,7 +150,7 @@ static syna_rc add_records(struct run *r, uint32_t count, struct frame *last)
 /* Fold the beginning of one history; *until is where it goes on unfolded (0: nothing was folded). */
 static syna_rc fold_key(struct compaction *c, struct run *r, uint32_t id, uint64_t *until)
 {
-    struct frame last;
+    struct frame last = {0};
     uint32_t count;
     memset(r, 0, offsetof(struct run, bits));
     r->c = c;

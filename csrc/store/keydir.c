@@ -27,6 +27,7 @@ syna_rc keydir_new(const struct kvlog *log, struct keydir **out)
         return syna_no_memory(sizeof *dir);
     dir->log = log;
     dir->seed = seed_of(log);
+    dir->keep_max = KEEP_MAX;
     if (!table_new(&dir->table, GROUPS_MIN)) {
         mem_free(dir);
         return syna_no_memory(GROUPS_MIN * sizeof(struct group));
@@ -257,6 +258,11 @@ static uint64_t frame_bytes(const struct keydir *dir, const struct packed_entry 
     return key ? frame_length(key - FRAME_HEADER_BYTES) : 0;
 }
 
+static bool is_expiring(unsigned flags)
+{
+    return (flags & (ENTRY_EXPIRES | ENTRY_DELETED)) == ENTRY_EXPIRES;
+}
+
 static void count_record(struct keydir *dir, const struct frame *f, const struct frame_news *news)
 {
     dir->records++;
@@ -264,6 +270,7 @@ static void count_record(struct keydir *dir, const struct frame *f, const struct
         dir->deleted++;
     else
         dir->live_bytes += f->len;
+    dir->expiring += is_expiring(news->flags);
 }
 
 static syna_rc add_key(struct keydir *dir, uint64_t hash, const struct frame *f,
@@ -292,6 +299,7 @@ static syna_rc change_key(struct keydir *dir, uint32_t id, const struct frame *f
         dir->deleted -= MIN(dir->deleted, (uint64_t)1);
     else
         dir->live_bytes -= MIN(dir->live_bytes, frame_bytes(dir, p));
+    dir->expiring -= is_expiring(packed_flags(p));
     store_entry(p, f, news);
     count_record(dir, f, news);
     return SYNA_SUCCESS;
@@ -341,6 +349,7 @@ void keydir_get_stats(const struct keydir *dir, struct keydir_stats *out)
     *out = (struct keydir_stats){
         .keys = dir->count,
         .deleted = dir->deleted,
+        .expiring = dir->expiring,
         .records = dir->records,
         .live_bytes = dir->live_bytes,
         .index_bytes =

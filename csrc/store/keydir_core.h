@@ -172,12 +172,17 @@ struct column_cache {
     uint64_t next; /* first record that has not been read */
 };
 
-/* Decoded values of one history, by type; those of big blocks at its start are left out. Lives until
- * history_drop_caches. */
+/* Decoded values of one history, by type. Big blocks at its start (the lead) are left out until the
+ * history is read a second time: see history.c. Lives until history_drop_caches. */
 struct value_cache {
     pthread_rwlock_t lock; /* shared to copy out, exclusive to extend */
+    uint64_t lead_values;  /* values that a read found in the lead; 0 = not read yet. Atomic */
+    bool whole;            /* the lead is in the columns, too. Atomic */
     struct column_cache floats, ints;
 };
+
+/* The lead of a history is kept while all caches together are below this. */
+#define KEEP_MAX (UINT64_C(256) << 20)
 
 /* ---- order */
 struct order_run {
@@ -221,8 +226,9 @@ struct keydir {
     struct value_cache **caches; /* by history - 1 */
     uint32_t cache_cap;
     uint64_t cache_bytes; /* atomic */
+    uint64_t keep_max;    /* KEEP_MAX; tests make it small */
 
-    uint64_t deleted, records, live_bytes;
+    uint64_t deleted, expiring, records, live_bytes;
 };
 
 #ifdef SYNA_TESTING

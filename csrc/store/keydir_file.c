@@ -26,10 +26,10 @@ struct saved_meta {
     uint64_t hash_probe;
     uint64_t groups, old_groups, moved;
     uint64_t histories, records_len;
-    uint64_t deleted, records, live_bytes;
+    uint64_t deleted, expiring, records, live_bytes;
     uint64_t last_offset; /* of the last frame covered */
 };
-static_assert(sizeof(struct saved_meta) == 88, "no padding");
+static_assert(sizeof(struct saved_meta) == 96, "no padding");
 
 static uint64_t hash_probe(const struct keydir *dir)
 {
@@ -166,6 +166,7 @@ static void fill_meta(const struct keydir *dir, uint64_t last_offset, struct sav
         .old_groups = dir->old.groups ? dir->old.mask + 1 : 0,
         .moved = dir->old.groups ? dir->moved : 0,
         .deleted = dir->deleted,
+        .expiring = dir->expiring,
         .records = dir->records,
         .live_bytes = dir->live_bytes,
         .last_offset = last_offset,
@@ -280,6 +281,7 @@ static bool use_snapshot(struct keydir *dir, struct kvlog *log, syna_rc *rc)
         !use_entries(dir, &meta, rc))
         return false;
     dir->deleted = meta.deleted;
+    dir->expiring = meta.expiring;
     dir->records = meta.records;
     dir->live_bytes = meta.live_bytes;
     return kvlog_trust(log, meta.last_offset, cover->end, cover->end_crc);

@@ -120,14 +120,27 @@ static syna_rc place(struct keydir *dir, uint32_t hash, uint8_t tag, uint32_t id
     return KEYDIR_DAMAGED;
 }
 
+/* Moving is one cache miss for each entry and one for its new group; asking for all of them before
+ * using the first lets them overlap. */
 static syna_rc move_group(struct keydir *dir, const struct group *g)
 {
-    for (uint32_t used = ~group_match(g, 0) & GROUP_MASK; used; used &= used - 1) {
-        uint32_t slot = (uint32_t)__builtin_ctz(used);
+    uint32_t hashes[GROUP_SLOTS], used = ~group_match(g, 0) & GROUP_MASK;
+    for (uint32_t left = used; left; left &= left - 1) {
+        uint32_t id = g->slots[__builtin_ctz(left)];
+        if (LIKELY(id < dir->count))
+            __builtin_prefetch(entry_at(dir, id));
+    }
+    for (uint32_t left = used; left; left &= left - 1) {
+        uint32_t slot = (uint32_t)__builtin_ctz(left);
         const struct packed_entry *p = entry_get(dir, g->slots[slot]);
         if (UNLIKELY(!p))
             return KEYDIR_DAMAGED;
-        SYNA_TRY(place(dir, p->hash, g->tags[slot], g->slots[slot]));
+        hashes[slot] = p->hash;
+        __builtin_prefetch(&dir->table.groups[p->hash & dir->table.mask], 1);
+    }
+    for (uint32_t left = used; left; left &= left - 1) {
+        uint32_t slot = (uint32_t)__builtin_ctz(left);
+        SYNA_TRY(place(dir, hashes[slot], g->tags[slot], g->slots[slot]));
     }
     return SYNA_SUCCESS;
 }

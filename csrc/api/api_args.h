@@ -1,0 +1,47 @@
+/* Argument checks that the files of this layer share. */
+#ifndef SYNA_API_ARGS_H
+#define SYNA_API_ARGS_H
+
+#include "base/status.h"
+#include "base/utf8.h"
+#include "engine/db.h"
+
+static inline syna_rc null_pointer(const char *what)
+{
+    return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "%s is a null pointer", what);
+}
+
+#define REQUIRE(pointer)                   \
+    do {                                   \
+        if (UNLIKELY(!(pointer)))          \
+            return null_pointer(#pointer); \
+    } while (0)
+
+/* Functions that return an offset, a count or a truth value cannot return 0 for an error. */
+static inline syna_rc not_zero(syna_rc rc)
+{
+    if (rc != SYNA_ERR_GENERIC)
+        return rc;
+    return status_get()->reason == SYNA_WHY_ARGUMENT ? SYNA_ERR_INVALID_PATH : SYNA_ERR_INTERNAL;
+}
+
+static inline syna_rc check_path(const char *path)
+{
+    REQUIRE(path);
+    if (!utf8_valid(path, strlen(path)))
+        return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "the path is not UTF-8");
+    return SYNA_SUCCESS;
+}
+
+/* A key that is looked up. What cannot be a key is told from what is merely absent; in the fast paths
+ * only once the look-up has failed. */
+static inline syna_rc check_missing(syna_rc rc, const char *key, size_t key_len)
+{
+    if (LIKELY(rc != SYNA_ERR_KEY_NOT_FOUND))
+        return rc;
+    struct status_record why = *status_get();
+    SYNA_TRY(db_check_key(key, key_len));
+    return status_set(&why);
+}
+
+#endif

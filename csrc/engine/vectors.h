@@ -1,0 +1,42 @@
+/* The VectorStore component: float32 rows in a log, all of them in memory, searched exactly.
+ * Functions mirror vector.h and have its contract; only what differs is said here.
+ *
+ * Files: vectors_core.h the struct and its lock; vectors.c open and remember; vectors_write.c insert
+ * and delete; vectors_read.c get, search, list; vector_keys.[ch] keys <-> rows. */
+#ifndef SYNA_ENGINE_VECTORS_H
+#define SYNA_ENGINE_VECTORS_H
+
+#include "engine/db.h"
+#include <synadb/vector.h>
+
+/* A store over an open database, which is borrowed and must outlive it. */
+syna_rc vectors_new(syna_db *db, const syna_vectors_options *options, syna_vectors **out);
+void vectors_free(syna_vectors *store);
+
+/* One more opening of a store: the same refusals as in vectors_new, and an empty store takes the new
+ * dimensions and metric. */
+syna_rc vectors_reopen(syna_vectors *store, const syna_vectors_options *options);
+
+/* The options as they are meant, for callers built against an older, shorter struct; checks them. */
+syna_rc vectors_options(const syna_vectors_options *given, syna_vectors_options *out);
+
+/* Around fork(): no change is half done in the child, and its copy of the lock is free. */
+void vectors_before_fork(syna_vectors *store);
+void vectors_after_fork(syna_vectors *store, bool child);
+
+/* ---- vectors_write.c */
+syna_rc vectors_insert(syna_vectors *store, const char *const *keys, const size_t *key_lens,
+                       const float *vectors, uint32_t dims, size_t count, size_t *added);
+syna_rc vectors_delete(syna_vectors *store, const char *key, size_t key_len, int32_t *deleted);
+syna_rc vectors_flush(syna_vectors *store);
+
+/* ---- vectors_read.c */
+syna_rc vectors_get(syna_vectors *store, const char *key, size_t key_len, float *out, uint32_t dims);
+bool vectors_contains(syna_vectors *store, const char *key, size_t key_len);
+uint64_t vectors_count(syna_vectors *store);
+syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, uint32_t dims,
+                       const syna_search *how, syna_hit **hits, size_t *counts);
+syna_rc vectors_rows(syna_vectors *store, uint32_t flags, syna_hit **hits, size_t *count);
+syna_rc vectors_get_stats(syna_vectors *store, syna_vectors_stats *out);
+
+#endif
