@@ -20,8 +20,15 @@ report(struct findings *to, uint64_t offset, const char *format, va_list args)
 {
     char text[512];
     vsnprintf(text, sizeof text, format, args);
-    if (to->visit)
-        to->visit(to->context, offset, text);
+    if (to->visit && !to->stopped)
+        to->stopped = to->visit(to->context, offset, text) != 0;
+}
+
+syna_rc finding_status(const struct findings *to)
+{
+    return to->stopped ? syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_CANCELLED,
+                                   "cancelled by the function that gets the findings")
+                       : SYNA_SUCCESS;
 }
 
 void finding_note(struct findings *to, uint64_t offset, const char *format, ...)
@@ -271,6 +278,7 @@ static syna_rc verify_frames(struct verify *v)
             SYNA_TRY(on_frame(v));
         else if (event == WALK_GAP)
             SYNA_TRY(on_gap(v));
+        SYNA_TRY(finding_status(&v->to));
     } while (event != WALK_END);
     on_end(v);
     return SYNA_SUCCESS;
@@ -307,6 +315,7 @@ static syna_rc verify_path(struct verify *v, const char *path)
     SYNA_TRY(verify_frames(v));
     if (v->to.out->damaged == 0 && !v->walk.legacy && !v->walk.empty)
         SYNA_TRY(check_index(path, &v->progress, &v->to));
+    SYNA_TRY(finding_status(&v->to));
     v->progress.done = v->progress.total;
     return progress_ask(&v->progress);
 }
@@ -316,7 +325,7 @@ syna_rc db_verify(const char *path, syna_finding_fn visit, void *context,
 {
     struct verify v = {.walk.file = FILE_NONE,
                        .progress = {.ask = progress, .context = context, .what = "verify"},
-                       .to = {visit, context, out}};
+                       .to = {.visit = visit, .context = context, .out = out}};
     char *canonical;
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;

@@ -10,6 +10,7 @@ struct findings {
     syna_finding_fn visit; /* may be NULL */
     void *context;
     syna_check *out;
+    bool stopped; /* the visitor wants no more */
 };
 
 /* One line about a place in the file. */
@@ -18,6 +19,9 @@ void finding_note(struct findings *to, uint64_t offset, const char *format, ...)
 /* The same, and the place counts as damage. */
 void finding_damage(struct findings *to, uint64_t offset, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
+
+/* CANCELLED once the visitor has asked to stop. */
+syna_rc finding_status(const struct findings *to);
 
 /* Is the content of a frame sound: key, flags, atom or column block or engine body? Does not look up
  * the chunks of a blob. SYNA_ERR_SERIALIZATION with the record saying why not; other codes are

@@ -88,6 +88,7 @@ static syna_rc compare(struct indexed *saved, struct indexed *made, struct findi
                        keydir_count(saved->dir), count);
     for (uint32_t id = 0; id < count; id++) {
         SYNA_TRY(compare_key(saved, made, id, to));
+        SYNA_TRY(finding_status(to));
         SYNA_TRY(progress_tick(made->progress, 64));
     }
     return SYNA_SUCCESS;

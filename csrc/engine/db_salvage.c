@@ -195,6 +195,7 @@ static syna_rc save_all(struct salvage *s)
             SYNA_TRY(on_frame(s));
         else if (event == WALK_GAP)
             on_gap(s);
+        SYNA_TRY(finding_status(&s->to));
     } while (event != WALK_END);
     return on_end(s);
 }
@@ -251,7 +252,7 @@ syna_rc db_salvage(const char *path, const char *to, syna_finding_fn visit, void
     struct salvage s = {.walk.file = FILE_NONE,
                         .out.file = FILE_NONE,
                         .progress = {.ask = progress, .context = context, .what = "salvage"},
-                        .to = {visit, context, out}};
+                        .to = {.visit = visit, .context = context, .out = out}};
     char *canonical;
     memset(out, 0, sizeof *out);
     out->size = sizeof *out;

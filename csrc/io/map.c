@@ -76,6 +76,13 @@ static void *reserve(size_t least, size_t *reserved)
     }
 }
 
+/* Huge pages spare a look-up most of its TLB misses (random reads of a 128 MiB file: 228 against 157
+ * ns), but a cold read then fetches one whole: so only for files that will stay in memory. */
+static size_t huge_page_limit(void)
+{
+    return (size_t)sysconf(_SC_PHYS_PAGES) / 8 * page_size();
+}
+
 static syna_rc map_pages(const struct map *m, const struct file *f, uint8_t *base, size_t from,
                          size_t to)
 {
@@ -85,6 +92,8 @@ static syna_rc map_pages(const struct map *m, const struct file *f, uint8_t *bas
     if (rc < 0)
         return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, f->path, (int64_t)from, -rc,
                             "cannot be mapped");
+    if (m->writable || to <= huge_page_limit())
+        syna_vfs->advise(base + from, to - from, VFS_HUGE);
     return SYNA_SUCCESS;
 }
 

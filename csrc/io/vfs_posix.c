@@ -19,6 +19,8 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/random.h>
+
+#define HUGE_PAGE ((size_t)2 << 20)
 #endif
 
 static int result(int rc)
@@ -255,10 +257,23 @@ static int posix_unlock(vfs_fd fd)
 #define MAP_NORESERVE 0
 #endif
 
+/* Aligned to a huge page, so that the kernel can map a file in pieces of that size. */
 static void *posix_reserve(size_t len)
 {
-    void *at = mmap(NULL, len, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return at == MAP_FAILED ? NULL : at;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    if (len > SIZE_MAX - HUGE_PAGE - page)
+        return NULL;
+    len = (len + page - 1) & ~(page - 1);
+    uint8_t *at = mmap(NULL, len + HUGE_PAGE, PROT_NONE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (at == MAP_FAILED)
+        return NULL;
+    size_t before = (HUGE_PAGE - ((uintptr_t)at & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
+    if (before)
+        munmap(at, before);
+    if (before < HUGE_PAGE)
+        munmap(at + before + len, HUGE_PAGE - before);
+    return at + before;
 }
 
 static int posix_map(void *at, vfs_fd fd, uint64_t offset, size_t len, bool writable,

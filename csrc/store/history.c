@@ -283,25 +283,37 @@ static bool is_whole(const struct value_cache *cache)
     return __atomic_load_n(&cache->whole, __ATOMIC_ACQUIRE);
 }
 
-/* The lead has been read before: from now on keep it, if it is not too much. */
-static void keep_lead(struct keydir *dir, struct value_cache *cache)
-{
-    uint64_t values = __atomic_load_n(&cache->lead_values, __ATOMIC_RELAXED);
-    uint64_t used = __atomic_load_n(&dir->cache_bytes, __ATOMIC_RELAXED);
-    if (values == 0 || is_whole(cache) || used + values * sizeof(uint64_t) > dir->keep_max)
-        return;
-    pthread_rwlock_wrlock(&cache->lock);
-    if (!cache->whole) {
-        cache->floats.count = cache->ints.count = 0;
-        cache->floats.next = cache->ints.next = 0;
-        __atomic_store_n(&cache->whole, true, __ATOMIC_RELEASE);
-    }
-    pthread_rwlock_unlock(&cache->lock);
-}
-
 static struct column_cache *column_of(struct value_cache *cache, int32_t type)
 {
     return type == SYNA_TYPE_FLOAT ? &cache->floats : &cache->ints;
+}
+
+static void drop_values(struct keydir *dir, struct column_cache *col)
+{
+    __atomic_fetch_sub(&dir->cache_bytes, col->cap * sizeof *col->bits, __ATOMIC_RELAXED);
+    mem_free(col->bits);
+    *col = (struct column_cache){0};
+}
+
+/* Keep the lead from now on, when it has been read before and is not too much; drop it again when the
+ * caches have outgrown their limit. */
+static void reconsider_lead(struct keydir *dir, struct value_cache *cache)
+{
+    uint64_t used = __atomic_load_n(&dir->cache_bytes, __ATOMIC_RELAXED);
+    uint64_t values = __atomic_load_n(&cache->lead_values, __ATOMIC_RELAXED);
+    bool whole = is_whole(cache);
+    bool keep = whole ? used <= dir->keep_max
+                      : values && used + values * sizeof(uint64_t) <= dir->keep_max;
+    if (LIKELY(keep == whole))
+        return;
+    pthread_rwlock_wrlock(&cache->lock);
+    if (cache->whole == whole) {
+        drop_values(dir, &cache->floats);
+        drop_values(dir, &cache->ints);
+        __atomic_store_n(&cache->lead_values, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&cache->whole, keep, __ATOMIC_RELEASE);
+    }
+    pthread_rwlock_unlock(&cache->lock);
 }
 
 static syna_rc reserve_values(struct keydir *dir, struct column_cache *col, uint64_t more)
@@ -362,38 +374,42 @@ static syna_rc extend(struct keydir *dir, const struct entry *e, int32_t type, u
     return rc == SYNA_ERR_KEY_NOT_FOUND ? SYNA_SUCCESS : rc;
 }
 
-/* Lock a cache to copy from it, with all records in it but those of the lead, which end at `lead`
- * (all of them when it is whole). The state lock keeps records from coming in meanwhile. */
-static syna_rc lock_extended(struct keydir *dir, const struct entry *e, int32_t type, uint64_t lead,
-                             struct value_cache *cache)
+/* Have all records in the cache but those of the lead, which end at `lead` (all records when it is
+ * whole). Does nothing to a cache that is not what the caller takes it for. */
+static syna_rc extend_to_end(struct keydir *dir, const struct entry *e, int32_t type, uint64_t lead,
+                             bool whole, uint64_t records, struct value_cache *cache)
 {
-    uint64_t records = history_records(dir, e);
     struct column_cache *col = column_of(cache, type);
-    pthread_rwlock_rdlock(&cache->lock);
-    if (LIKELY(col->next >= records))
-        return SYNA_SUCCESS;
-    pthread_rwlock_unlock(&cache->lock);
-
+    syna_rc rc = SYNA_SUCCESS;
     pthread_rwlock_wrlock(&cache->lock);
-    if (!cache->whole)
-        col->next = MAX(col->next, lead);
-    syna_rc rc = extend(dir, e, type, records, col);
+    if (cache->whole == whole) {
+        if (!whole && lead > col->next)
+            col->next = lead;
+        rc = extend(dir, e, type, records, col);
+    }
     pthread_rwlock_unlock(&cache->lock);
-    if (rc == SYNA_SUCCESS)
-        pthread_rwlock_rdlock(&cache->lock);
     return rc;
 }
 
+/* Add what is cached to what was taken from the lead. *fits is false, and nothing was taken, when
+ * another thread has just made the cache whole or dropped its values. */
 static syna_rc take_cached(struct keydir *dir, const struct entry *e, int32_t type, uint64_t lead,
-                           struct taker *t)
+                           bool whole, struct taker *t, bool *fits)
 {
     struct value_cache *cache;
+    uint64_t records = history_records(dir, e); /* the state lock keeps more from coming in */
     SYNA_TRY(get_cache(dir, e->history, &cache));
-    SYNA_TRY(lock_extended(dir, e, type, lead, cache));
-    if (cache->whole)
-        t->count = 0; /* another thread saw to that while this one decoded the lead */
     const struct column_cache *col = column_of(cache, type);
-    take_values(t, col->bits, col->count);
+
+    pthread_rwlock_rdlock(&cache->lock);
+    if (UNLIKELY(col->next < records)) {
+        pthread_rwlock_unlock(&cache->lock);
+        SYNA_TRY(extend_to_end(dir, e, type, lead, whole, records, cache));
+        pthread_rwlock_rdlock(&cache->lock);
+    }
+    *fits = cache->whole == whole && col->next >= records;
+    if (*fits)
+        take_values(t, col->bits, col->count);
     pthread_rwlock_unlock(&cache->lock);
     return SYNA_SUCCESS;
 }
@@ -421,15 +437,17 @@ static void note_lead(struct keydir *dir, const struct entry *e, const struct ta
         __atomic_store_n(&cache->lead_values, t->count, __ATOMIC_RELAXED);
 }
 
-static syna_rc take_history(struct keydir *dir, const struct entry *e, int32_t type,
-                            struct taker *t)
+/* One attempt; *fits as in take_cached. */
+static syna_rc try_history(struct keydir *dir, const struct entry *e, int32_t type,
+                           struct taker *t, bool *fits)
 {
     struct history_cursor c;
     struct value_cache *cache = find_cache(dir, e->history);
+    *fits = true;
     if (cache && t->cap)
-        keep_lead(dir, cache);
+        reconsider_lead(dir, cache);
     if (cache && is_whole(cache))
-        return take_cached(dir, e, type, 0, t);
+        return take_cached(dir, e, type, 0, true, t, fits);
 
     syna_rc rc = history_seek(dir, e, 0, &c);
     while (rc == SYNA_SUCCESS && c.block && c.count >= LEAD_MIN) {
@@ -439,7 +457,17 @@ static syna_rc take_history(struct keydir *dir, const struct entry *e, int32_t t
     note_lead(dir, e, t);
     if (rc == SYNA_ERR_KEY_NOT_FOUND)
         return SYNA_SUCCESS;
-    return rc == SYNA_SUCCESS ? take_cached(dir, e, type, c.index, t) : rc;
+    return rc == SYNA_SUCCESS ? take_cached(dir, e, type, c.index, false, t, fits) : rc;
+}
+
+static syna_rc take_history(struct keydir *dir, const struct entry *e, int32_t type,
+                            struct taker *t)
+{
+    for (bool fits = false; !fits;) {
+        t->count = 0;
+        SYNA_TRY(try_history(dir, e, type, t, &fits));
+    }
+    return SYNA_SUCCESS;
 }
 
 syna_rc history_values(struct keydir *dir, const struct entry *e, int32_t type, uint64_t *bits,
@@ -452,7 +480,8 @@ syna_rc history_values(struct keydir *dir, const struct entry *e, int32_t type, 
     return SYNA_SUCCESS;
 }
 
-/* Files of the ancestor have no column blocks, so the cache has all values. */
+/* Files of the ancestor have no column blocks, so the cache has all values; and this is called when
+ * frames are applied, with no reader beside. */
 syna_rc history_last_float(struct keydir *dir, const struct entry *e, bool *found, uint64_t *bits)
 {
     struct value_cache *cache;
@@ -461,10 +490,9 @@ syna_rc history_last_float(struct keydir *dir, const struct entry *e, bool *foun
     if (*found || !e->history)
         return SYNA_SUCCESS;
     SYNA_TRY(get_cache(dir, e->history, &cache));
-    SYNA_TRY(lock_extended(dir, e, SYNA_TYPE_FLOAT, 0, cache));
+    SYNA_TRY(extend_to_end(dir, e, SYNA_TYPE_FLOAT, 0, false, history_records(dir, e), cache));
     *found = cache->floats.count != 0;
     if (*found)
         *bits = cache->floats.bits[cache->floats.count - 1];
-    pthread_rwlock_unlock(&cache->lock);
     return SYNA_SUCCESS;
 }

@@ -1,7 +1,8 @@
-/* All records of one key, oldest first, for keys that have more than one. A history is a run of
- * frame offsets as delta varints, so it costs 1-3 bytes a record; the values stay in the log. Numeric
- * values are cached as a plain array when a history is first read, which makes the next read a
- * memory copy; column blocks are decoded straight into the caller's array.
+/* All records of one key, oldest first, for keys that have more than one record or a column block. A
+ * history is a run of frame offsets as delta varints, so it costs 1-3 bytes a record; the values stay
+ * in the log. Numeric values are cached as a plain array when a history is first read, which makes
+ * the next read a memory copy. Column blocks at the start are decoded straight into the caller's
+ * array by the first read, and kept by the second, as long as all caches together are below 256 MiB.
  *
  * Part of keydir (one owner, same locks). */
 #ifndef SYNA_STORE_HISTORY_H
@@ -33,8 +34,8 @@ syna_rc history_seek(struct keydir *dir, const struct entry *e, uint64_t index,
 syna_rc history_next(struct history_cursor *c); /* SYNA_ERR_KEY_NOT_FOUND at the end */
 
 /* The values of one numeric type (SYNA_TYPE_FLOAT or _INT) of a history as 64-bit patterns, oldest
- * first: *count is how many there are, at most cap are written. Shared lock; the cache inside is
- * extended under the keydir's own mutex. Frames are verified as they are read. */
+ * first: *count is how many there are, at most cap are written. Shared lock; the caches inside have
+ * locks of their own. A frame is verified when it is read, not again when its values are cached. */
 syna_rc history_values(struct keydir *dir, const struct entry *e, int32_t type, uint64_t *bits,
                        size_t cap, size_t *count);
 

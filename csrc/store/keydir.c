@@ -190,18 +190,6 @@ static syna_rc inspect_block(const struct kvlog *log, const struct frame *f, str
     return SYNA_SUCCESS;
 }
 
-/* The ancestor compresses even numbers; they have to be unpacked. */
-static syna_rc unpack_number(const struct kvlog *log, const struct frame *f, uint64_t *bits)
-{
-    struct buf scratch = {0};
-    struct value v;
-    syna_rc rc = value_decode(f, log->file.path, &scratch, &v);
-    if (rc == SYNA_SUCCESS)
-        *bits = load_u64(v.data);
-    buf_dispose(&scratch);
-    return rc;
-}
-
 static syna_rc inspect_value(const struct kvlog *log, const struct frame *f, struct frame_news *out)
 {
     struct value v;
@@ -213,8 +201,6 @@ static syna_rc inspect_value(const struct kvlog *log, const struct frame *f, str
         return SYNA_SUCCESS;
     out->flags |= ENTRY_INLINE;
     out->delta = v.type == SYNA_TYPE_FLOAT && (f->flags & FRAME_DELTA);
-    if (!v.data)
-        return unpack_number(log, f, &out->payload);
     out->payload = load_u64(v.data);
     return SYNA_SUCCESS;
 }
@@ -299,7 +285,8 @@ static syna_rc change_key(struct keydir *dir, uint32_t id, const struct frame *f
         dir->deleted -= MIN(dir->deleted, (uint64_t)1);
     else
         dir->live_bytes -= MIN(dir->live_bytes, frame_bytes(dir, p));
-    dir->expiring -= is_expiring(packed_flags(p));
+    if (is_expiring(packed_flags(p)))
+        dir->expiring -= MIN(dir->expiring, (uint64_t)1);
     store_entry(p, f, news);
     count_record(dir, f, news);
     return SYNA_SUCCESS;

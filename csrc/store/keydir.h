@@ -1,9 +1,10 @@
 /* The key index, in memory: key -> newest record, and the chain of all its records (history.h).
  *
- * Open addressing in groups of 16 control bytes (7-bit tags, SIMD compare; the layout known from
- * Swiss tables) over u32 entry numbers; entries of 24 bytes in segments that never move. The key
- * itself is not stored: after tag and 32-bit hash match it is compared in the mapped log. About 32
- * bytes a key. A table of twice the size is filled step by step as keys come in.
+ * Open addressing in groups of one cache line: 16 control bytes (7-bit tags, SIMD compare; the idea
+ * of Swiss tables) and 12 entry numbers; entries of 24 bytes in segments that never move. The key
+ * itself is not stored: after tag and 32-bit hash match it is compared in the mapped log. So a
+ * look-up touches three places (group, entry, log) and a key costs 30 to 36 bytes. A table of twice
+ * the size is filled step by step as keys come in, without reading keys.
  *
  * Ordered access sorts entry numbers when first asked and merges later keys lazily.
  *
@@ -11,7 +12,11 @@
  * key. Pages are checked on first touch; a damaged page makes calls return KEYDIR_DAMAGED and the
  * engine rebuilds the index by replaying the log.
  *
- * Locking is the engine's state_lock: calls marked (w) need it exclusively, others shared. */
+ * Limits: 2^32 - 2 keys, 2^28 - 1 of them with more than one record, a log of 2^44 bytes; beyond them
+ * keydir_reserve and keydir_apply fail with SYNA_ERR_INTERNAL.
+ *
+ * Locking is the engine's state_lock: calls marked (w) need it exclusively, others shared. SUCCESS,
+ * KEY_NOT_FOUND and KEYDIR_DAMAGED leave the error record alone. */
 #ifndef SYNA_STORE_KEYDIR_H
 #define SYNA_STORE_KEYDIR_H
 
@@ -36,7 +41,7 @@ struct entry {
     uint64_t offset;  /* of the frame */
     uint64_t payload; /* the value's bits when INLINE, otherwise val_len of the frame */
     uint32_t id;
-    uint32_t history; /* handle, 0 = only this one record */
+    uint32_t history; /* handle, 0 = only this one record, and it is not a block */
     uint16_t key_len;
     uint8_t type;  /* syna_type */
     uint8_t flags; /* entry_flags */
@@ -52,11 +57,19 @@ void keydir_free(struct keydir *dir);
  * is checked against the frame's checksum, so that damage is never taken for absence. */
 syna_rc keydir_find(struct keydir *dir, const void *key, size_t key_len, struct entry *out);
 
-/* (w) Make a frame of the log the newest record of its key. `f` must lie in the mapped log. Handles
- * values, tombstones and column blocks; engine frames are ignored. On failure nothing changed. */
+/* (w) Make a frame of the log the newest record of its key. `f` must lie in the mapped log, behind
+ * every frame applied before. Handles values, tombstones and column blocks; engine frames are
+ * ignored. On failure nothing changed, and the call can be repeated. */
 syna_rc keydir_apply(struct keydir *dir, const struct frame *f);
 
-/* (w) Room for this many more keys and records, so that the next keydir_apply calls cannot fail. */
+/* (w) Room for this many records, each of them perhaps of a new key, counted from now: whoever has
+ * earlier records still to be applied adds them. After it the next `records` calls of keydir_apply
+ * cannot fail for want of memory or room; a frame that makes no sense, damage in the log and
+ * KEYDIR_DAMAGED remain. Cheap when there is room. On failure nothing changed.
+ *
+ * Where histories cannot get the memory to grow, records are kept aside within the room reserved;
+ * readers see them all the same. Then this call fails until there is memory for them again, and
+ * so does keydir_save. */
 syna_rc keydir_reserve(struct keydir *dir, size_t records);
 
 /* Entries by number, 0 .. keydir_count-1, in order of first appearance. */
@@ -102,7 +115,8 @@ syna_rc keydir_order_next(struct keydir *dir, struct order_cursor *c, uint32_t *
 #define SNAPSHOT_KEYS SNAPSHOT_FOURCC('K', 'E', 'Y', 'S')
 
 /* Write the checkpoint of this keydir: it covers the log up to `end`, whose last frame starts at
- * last_offset and has end_crc. The state must not change meanwhile (shared lock held). */
+ * last_offset and has end_crc. The state must not change meanwhile (shared lock held). Also returns
+ * KEYDIR_DAMAGED, when the checkpoint it was opened from is. */
 syna_rc keydir_save(struct keydir *dir, const char *path, uint64_t last_offset, uint64_t end,
                     uint32_t end_crc);
 /* Open from a checkpoint. *out NULL and success: there is none that fits `log` (uuid, generation,

@@ -393,7 +393,9 @@ static syna_rc peek_packed(const struct frame *f, const char *path, struct reade
     if (n < want)
         return corrupt(f, path, "LZ4 block that gives (bytes)", n < 0 ? 0 : (uint64_t)n,
                        (uint64_t)want);
-    return decode_head(f, path, head, plain, out);
+    SYNA_TRY(decode_head(f, path, head, plain, out));
+    out->number = load_u64(head + 4);
+    return SYNA_SUCCESS;
 }
 
 syna_rc value_peek(const struct frame *f, const char *path, struct value *out)
@@ -405,14 +407,13 @@ syna_rc value_peek(const struct frame *f, const char *path, struct value *out)
     uint8_t type = 0;
     if (f->flags & FRAME_EXT)
         SYNA_TRY(decode_fields(f, path, &r, &v, &type));
-    if (f->flags & FRAME_LZ4) {
+    if (f->flags & FRAME_LZ4)
         SYNA_TRY(peek_packed(f, path, &r, &v));
-    } else {
+    else
         SYNA_TRY(decode_head(f, path, r.at, reader_left(&r), &v));
-        if (v.type == SYNA_TYPE_FLOAT || v.type == SYNA_TYPE_INT)
-            v.data = r.at + 4;
-    }
     SYNA_TRY(apply_type(f, path, type, &v));
     *out = v;
+    if (v.type == SYNA_TYPE_FLOAT || v.type == SYNA_TYPE_INT)
+        out->data = f->flags & FRAME_LZ4 ? (const void *)&out->number : r.at + 4;
     return SYNA_SUCCESS;
 }

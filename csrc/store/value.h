@@ -14,6 +14,7 @@ struct value {
     size_t len;
     uint64_t expires_us; /* 0 = never */
     uint64_t event_us;   /* 0 = the frame's stamp is the time */
+    uint64_t number;     /* room for value_peek; nobody else looks at it */
 };
 
 /* Check what a caller passed: known type, length fits the type, text is UTF-8, vector finite and
@@ -32,8 +33,8 @@ syna_rc value_decode(const struct frame *f, const char *path, struct buf *scratc
                      struct value *out);
 
 /* Type, length and extension fields only: nothing is decompressed but an atom's head. data is NULL
- * except for FLOAT and INT that are stored plain (all of ours are; only an ancestor's file may hold
- * a compressed one). */
+ * except for FLOAT and INT; of a compressed one (none of ours is, an ancestor's file may have them)
+ * it points to out->number. */
 syna_rc value_peek(const struct frame *f, const char *path, struct value *out);
 
 #endif

@@ -4,6 +4,8 @@
 
 #include "check.h"
 
+#include <dirent.h>
+
 #include "engine/db.h"
 #include "io/vfs.h"
 #include "vfs_fault.h"
@@ -128,6 +130,27 @@ static inline void flip(const char *name, uint64_t offset, unsigned bit)
     byte ^= (uint8_t)(1u << bit);
     CHECK_EQ(pwrite(fd, &byte, 1, (off_t)offset), 1);
     close(fd);
+}
+
+/* Names in the test's directory that contain `part`; removes them when asked to. */
+static inline int names_with(const char *part, bool remove)
+{
+    int count = 0;
+    DIR *folder = opendir(check_path(""));
+    CHECK(folder);
+    for (struct dirent *e; (e = readdir(folder)) != NULL;)
+        if (strstr(e->d_name, part)) {
+            count++;
+            if (remove)
+                CHECK_EQ(unlinkat(dirfd(folder), e->d_name, 0), 0);
+        }
+    closedir(folder);
+    return count;
+}
+
+static inline bool temp_left(void)
+{
+    return names_with(".tmp-", false) > 0;
 }
 
 /* The whole file; free it. */

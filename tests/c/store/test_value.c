@@ -410,6 +410,22 @@ TEST(values_of_the_ancestor_decode_and_bad_text_is_damage)
     buf_dispose(&scratch);
 }
 
+TEST(a_compressed_number_can_be_peeked_at)
+{
+    /* Literals only: a token of 12, then the atom. */
+    static const uint8_t packed[] = "\x0c\0\0\0\xc0\1\0\0\0\0\0\0\0\0\x80\x37\x40";
+    struct value v;
+    struct frame f = {.value = packed, .value_len = sizeof packed - 1, .flags = FRAME_LZ4};
+    CHECK_OK(value_peek(&f, PATH, &v));
+    CHECK_EQ(v.type, SYNA_TYPE_FLOAT);
+    CHECK(load_f64(v.data) == 23.5);
+    CHECK(v.data == &v.number);
+    struct buf scratch = {0};
+    CHECK_OK(value_decode(&f, PATH, &scratch, &v));
+    CHECK(load_f64(v.data) == 23.5);
+    buf_dispose(&scratch);
+}
+
 /* ---- memory */
 
 static int64_t allowed;
