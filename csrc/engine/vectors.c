@@ -89,6 +89,14 @@ syna_rc vectors_check_dims(const syna_vectors *store, const char *what, uint32_t
                         "the %s has %u dimensions, this store %u", what, dims, store->flat.dims);
 }
 
+syna_rc vectors_check_dims_first(syna_vectors *store, const char *what, uint32_t dims)
+{
+    pthread_rwlock_rdlock(&store->state_lock);
+    syna_rc rc = vectors_check_dims(store, what, dims);
+    pthread_rwlock_unlock(&store->state_lock);
+    return rc;
+}
+
 bool vectors_finite(const float *v, uint32_t dims)
 {
     bool finite = true;

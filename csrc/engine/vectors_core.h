@@ -40,6 +40,8 @@ static inline bool vectors_config_current(const syna_vectors *store)
 
 /* ARGUMENT when a vector or query has not the store's dimensions. A lock is held. */
 syna_rc vectors_check_dims(const syna_vectors *store, const char *what, uint32_t dims);
+/* The same, taking the lock: before anything is read from the caller's array. */
+syna_rc vectors_check_dims_first(syna_vectors *store, const char *what, uint32_t dims);
 bool vectors_finite(const float *v, uint32_t dims);
 
 /* state_lock held exclusively, rows promised: the newest value of `name` becomes its row. Takes the

@@ -169,6 +169,7 @@ syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, 
 {
     syna_search how;
     SYNA_TRY(check_how(given, &how));
+    SYNA_TRY(vectors_check_dims_first(store, "query", dims));
     for (size_t q = 0; q < count; q++)
         SYNA_TRY(check_query(queries + q * dims, q, dims));
     struct topk *tops = mem_zalloc(count * sizeof *tops);

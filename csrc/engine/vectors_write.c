@@ -190,6 +190,7 @@ syna_rc vectors_insert(syna_vectors *store, const char *const *keys, const size_
     *added = 0;
     if (count == 0)
         return SYNA_SUCCESS;
+    SYNA_TRY(vectors_check_dims_first(store, "vector", dims));
     syna_rc rc = take_rows(&in, keys, key_lens);
     if (rc == SYNA_SUCCESS)
         rc = promise(&in);

@@ -294,7 +294,8 @@ SYNA_API int32_t syna_db_get_stats(syna_db *db, syna_db_stats *out);
 
 /* ---- files that are not open (or open elsewhere, for verify) */
 
-/* What a check or a salvage found. `visit` gets one line of text a finding. */
+/* What a check or a salvage found. `visit` (may be NULL) gets one line of text a finding; return 0 to
+ * go on, anything else to stop: the call then fails with reason CANCELLED. */
 typedef struct syna_check {
     uint32_t size;
     uint64_t frames, bytes;  /* read and found good */
