@@ -1,0 +1,128 @@
+"""SynaDB, the embedded database for AI work: one small library, no server.
+
+Each component is a class with its own file and usable alone:
+
+`SynaDB`
+    Typed values with full history: a key-value store, a mapping, a time series store.
+`VectorStore`
+    Vectors with metadata and nearest-neighbour search.
+
+>>> from synadb import SynaDB
+>>> with SynaDB(tmp / "my_data.db") as my_data:
+...     _ = my_data.put_float("temperature", 23.5)
+...     _ = my_data.put_float("temperature", 24.1)
+...     my_data.get_history_tensor("temperature")
+array([23.5, 24.1])
+
+`verify` and `salvage` work on files; every error is a `SynaError`. The command ``synadb`` (or
+``python -m synadb``) looks into files from a shell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, List
+
+from synadb._core.status import version as _version
+from synadb.db import SynaDB, salvage, verify
+from synadb.errors import (
+    ArgumentError,
+    CancelledError,
+    ClosedError,
+    CorruptionError,
+    FileMissingError,
+    FilePermissionError,
+    ForkedError,
+    FormatVersionError,
+    IntegerRangeError,
+    InternalError,
+    InvalidKeyError,
+    InvalidPathError,
+    KeyNotFoundError,
+    LockedError,
+    NotOpenError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    SynaError,
+    SynaIOError,
+    TypeMismatchError,
+    WrongKindError,
+)
+from synadb.types import CheckReport, Finding, History, OpenReport, SearchResult, Stats
+
+if TYPE_CHECKING:
+    from synadb.vector import VectorStore
+
+__version__: str = _version()
+
+# Imported when first used, so that `import synadb` stays fast.
+_LAZY = {
+    "VectorStore": "synadb.vector",
+}
+
+# Named in the documentation of the whole, and not part of this release.
+_TO_COME = {
+    "MmapVectorStore": "the memory-mapped vector store",
+    "GravityWellIndex": "the fast-build vector index",
+    "CascadeIndex": "the three-stage vector index",
+    "HybridVectorStore": "the hot and cold vector store",
+    "SparseVectorStore": "the store of sparse vectors",
+    "TextIndex": "the full-text index",
+    "TensorEngine": "the tensor store",
+    "ModelRegistry": "the model registry",
+    "Experiment": "experiment tracking",
+    "Run": "a run of experiment tracking",
+    "ExperienceCollector": "the experience collector",
+}
+
+__all__ = [
+    "ArgumentError",
+    "CancelledError",
+    "CheckReport",
+    "ClosedError",
+    "CorruptionError",
+    "FileMissingError",
+    "FilePermissionError",
+    "Finding",
+    "ForkedError",
+    "FormatVersionError",
+    "History",
+    "IntegerRangeError",
+    "InternalError",
+    "InvalidKeyError",
+    "InvalidPathError",
+    "KeyNotFoundError",
+    "LockedError",
+    "NotOpenError",
+    "OpenReport",
+    "OutOfMemoryError",
+    "ReadOnlyError",
+    "SearchResult",
+    "Stats",
+    "SynaDB",
+    "SynaError",
+    "SynaIOError",
+    "TypeMismatchError",
+    "VectorStore",
+    "WrongKindError",
+    "__version__",
+    "salvage",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        value = getattr(importlib.import_module(_LAZY[name]), name)
+        globals()[name] = value
+        return value
+    if name in _TO_COME:
+        raise AttributeError(
+            f"synadb {__version__} has no {name} ({_TO_COME[name]}): it comes with a later release"
+        )
+    raise AttributeError(f"module 'synadb' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(_LAZY))

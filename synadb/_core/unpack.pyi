@@ -1,0 +1,5 @@
+from typing import Any
+
+from _typeshed import ReadableBuffer
+
+def unpack(data: ReadableBuffer) -> Any: ...

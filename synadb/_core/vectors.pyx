@@ -1,0 +1,345 @@
+"""An open vector store: the calls of synadb/vector.h over prepared arguments. `synadb.VectorStore`
+inherits from `VectorHandle`, turns what users pass into float32 arrays and documents the methods.
+
+Rules for every method: take what is needed from the Python arguments first, bracket the core's
+call with enter and leave, release the GIL around it, and build Python objects after it.
+"""
+
+from libc.stdint cimport UINT64_MAX, int32_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+from posix.unistd cimport getpid, usleep
+
+from cpython.exc cimport PyErr_CheckSignals
+
+from synadb._core.keys cimport key_utf8
+from synadb._core.kv cimport (
+    STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
+    state_swap)
+from synadb._core.libsynadb cimport (
+    SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METRIC_COSINE, SYNA_METRIC_DOT_PRODUCT,
+    SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, SYNA_SUCCESS, syna_free_hits,
+    syna_hit, syna_search, syna_vectors, syna_vectors_close, syna_vectors_contains,
+    syna_vectors_count, syna_vectors_delete, syna_vectors_flush, syna_vectors_get,
+    syna_vectors_get_stats, syna_vectors_insert, syna_vectors_insert_batch, syna_vectors_open,
+    syna_vectors_options, syna_vectors_rows, syna_vectors_search, syna_vectors_stats)
+from synadb._core.progress cimport Progress, progress_step
+from synadb._core.status cimport check, fail
+
+cdef extern from "Python.h":
+    str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+
+import os
+import warnings
+from weakref import WeakSet
+
+import numpy as np
+
+from synadb.errors import ClosedError, Reason
+from synadb.types import SearchResult
+
+COSINE = SYNA_METRIC_COSINE
+EUCLIDEAN = SYNA_METRIC_EUCLIDEAN
+DOT_PRODUCT = SYNA_METRIC_DOT_PRODUCT
+MAX_DIMENSIONS = SYNA_DIMENSIONS_MAX
+
+cdef enum:
+    CLOSE_POLL_US = 100
+
+cdef object LIVE = WeakSet()  # the stores to close when the interpreter ends
+
+
+cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
+    """SearchResult objects; each has a vector of its own, or None when the hits carry none."""
+    cdef list results = []
+    cdef size_t i
+    cdef float[::1] room
+    for i in range(count):
+        vector = None
+        if hits[i].vector is not NULL:
+            vector = np.empty(dims, np.float32)
+            room = vector
+            memcpy(&room[0], hits[i].vector, dims * sizeof(float))
+        results.append(SearchResult(
+            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector))
+    return results
+
+
+# The keys of a batch as the core wants them; the list keeps the texts alive meanwhile.
+cdef class KeyArray:
+    cdef list keys
+    cdef const char **texts
+    cdef size_t *lens
+
+    def __cinit__(self, list keys not None):
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = 0
+        cdef size_t count = len(keys)
+        self.keys = keys
+        self.texts = <const char **>malloc(max(count, 1) * sizeof(char *))
+        self.lens = <size_t *>malloc(max(count, 1) * sizeof(size_t))
+        if self.texts is NULL or self.lens is NULL:
+            raise MemoryError()
+        for i in range(<Py_ssize_t>count):
+            self.texts[i] = key_utf8(keys[i], &size)
+            self.lens[i] = <size_t>size
+
+    def __dealloc__(self):
+        free(self.texts)
+        free(self.lens)
+
+
+cdef class VectorHandle:
+    cdef object __weakref__
+    cdef syna_vectors *ptr
+    cdef Py_ssize_t calls
+    cdef int state
+    cdef int pid  # of the process that opened it
+    cdef readonly str path
+    cdef uint32_t dims
+
+    # ------------------------------------------------------------------------ opening, closing
+
+    def _open(self, path, uint32_t dimensions, int32_t metric, bint sync_on_write, progress):
+        cdef bytes raw = path_bytes(path)
+        cdef const char *c_path = raw
+        cdef syna_vectors_options o
+        cdef Progress steps = Progress(progress)
+        cdef int32_t rc
+        memset(&o, 0, sizeof(o))
+        o.size = sizeof(o)
+        o.dimensions = dimensions
+        o.metric = metric
+        o.no_sync = not sync_on_write
+        o.progress = progress_step
+        o.context = <void *>steps
+        with nogil:
+            rc = syna_vectors_open(c_path, &o, &self.ptr)
+        steps.finish(rc)
+        self.path = os.path.abspath(os.fsdecode(raw))
+        self.dims = dimensions
+        self.pid = getpid()
+        LIVE.add(self)
+        state_swap(&self.state, STATE_OPEN)
+
+    cdef int enter(self) except -1:
+        calls_add(&self.calls, 1)
+        if state_load(&self.state) == STATE_OPEN:
+            return 0
+        calls_add(&self.calls, -1)
+        raise ClosedError(
+            -1, f"{self.path}: the vector store is closed", reason=Reason.CLOSED, path=self.path)
+
+    cdef void leave(self) noexcept:
+        calls_add(&self.calls, -1)
+
+    @property
+    def closed(self):
+        """Whether `close` was called."""
+        return state_load(&self.state) != STATE_OPEN
+
+    def close(self):
+        """Make everything durable and close the file.
+
+        Calls in progress on other threads are waited for; later calls raise `ClosedError`. Closing
+        again does nothing. In a child process after fork nothing is written.
+
+        Raises
+        ------
+        SynaIOError
+            The data could not be made durable. The store is closed all the same.
+        """
+        cdef int32_t rc
+        if self.state == STATE_CLOSED:
+            return
+        if self.pid != getpid():  # after fork the calls of the parent's threads never return here
+            self.pid = getpid()
+            self.calls = 0
+            if self.state == STATE_CLOSING:
+                self.state = STATE_OPEN
+        if state_swap(&self.state, STATE_CLOSING) != STATE_OPEN:
+            self._wait(False)
+            return
+        try:
+            self._wait(True)
+        except BaseException:
+            state_swap(&self.state, STATE_OPEN)
+            raise
+        LIVE.discard(self)
+        with nogil:
+            rc = syna_vectors_close(self.ptr)
+        self.ptr = NULL
+        state_swap(&self.state, STATE_CLOSED)
+        check(rc)
+
+    def _wait(self, bint for_calls):
+        """Wait until no call is in progress, or until the thread that closes has done so."""
+        while calls_load(&self.calls) != 0 if for_calls else state_load(&self.state) == STATE_CLOSING:
+            PyErr_CheckSignals()
+            with nogil:
+                usleep(CLOSE_POLL_US)
+
+    def __del__(self):
+        if self.state == STATE_OPEN:
+            warnings.warn(f"unclosed vector store {self.path!r}", ResourceWarning, source=self)
+            self.close()
+
+    # -------------------------------------------------------------------------------- writing
+
+    def _insert(self, key, const float[::1] vector not None):
+        cdef Py_ssize_t size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef const float *row = &vector[0]
+        cdef uint32_t dims = <uint32_t>vector.shape[0]
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_insert(self.ptr, k, size, row, dims)
+        self.leave()
+        check(rc)
+
+    def _insert_batch(self, list keys not None, const float[:, ::1] vectors not None):
+        cdef KeyArray array = KeyArray(keys)
+        cdef size_t count = len(keys)
+        cdef const float *rows = &vectors[0, 0] if count else NULL
+        cdef uint32_t dims = <uint32_t>vectors.shape[1]
+        cdef size_t added = 0
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_insert_batch(self.ptr, array.texts, array.lens, rows, dims, count,
+                                           &added)
+        self.leave()
+        check(rc)
+        return added
+
+    def _delete(self, key):
+        cdef Py_ssize_t size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef int32_t deleted = 0
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_delete(self.ptr, k, size, &deleted)
+        self.leave()
+        check(rc)
+        return deleted != 0
+
+    def flush(self):
+        """Make every row inserted so far durable; needed only with ``sync_on_write=False``."""
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_flush(self.ptr)
+        self.leave()
+        check(rc)
+
+    # -------------------------------------------------------------------------------- reading
+
+    def _get(self, key):
+        cdef Py_ssize_t size = 0
+        cdef const char *k = key_utf8(key, &size)
+        vector = np.empty(self.dims, np.float32)
+        cdef float[::1] room = vector
+        cdef float *out = &room[0]
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_get(self.ptr, k, size, out, self.dims)
+        self.leave()
+        if rc == SYNA_ERR_KEY_NOT_FOUND:
+            return None
+        check(rc)
+        return vector
+
+    def _contains(self, key):
+        cdef Py_ssize_t size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_contains(self.ptr, k, size)
+        self.leave()
+        if rc < 0:
+            fail(rc)
+        return rc != 0
+
+    def __len__(self):
+        cdef uint64_t count
+        self.enter()
+        with nogil:
+            count = syna_vectors_count(self.ptr)
+        self.leave()
+        return count
+
+    def _keys(self):
+        cdef syna_hit *hits = NULL
+        cdef size_t count = 0
+        cdef size_t i
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_rows(self.ptr, 0, &hits, &count)
+        self.leave()
+        check(rc)
+        try:
+            return [PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL) for i in range(count)]
+        finally:
+            syna_free_hits(hits)
+
+    def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors):
+        """A list of results for each query. k None: no limit; radius None: none."""
+        cdef syna_search how
+        cdef syna_hit *hits = NULL
+        cdef syna_hit *next_hit
+        cdef size_t count = queries.shape[0]
+        cdef uint32_t dims = <uint32_t>queries.shape[1]
+        cdef const float *rows = &queries[0, 0] if count else NULL
+        cdef size_t[::1] found = np.zeros(max(count, 1), np.uintp)
+        cdef size_t *counts = &found[0]
+        cdef size_t q
+        cdef int32_t rc
+        memset(&how, 0, sizeof(how))
+        how.size = sizeof(how)
+        how.k = UINT64_MAX if k is None else k
+        if vectors:
+            how.flags |= SYNA_SEARCH_VECTORS
+        if radius is not None:
+            how.flags |= SYNA_SEARCH_RADIUS
+            how.radius = radius
+        self.enter()
+        with nogil:
+            rc = syna_vectors_search(self.ptr, rows, count, dims, &how, &hits, counts)
+        self.leave()
+        check(rc)
+        results = []
+        next_hit = hits
+        try:
+            for q in range(count):
+                results.append(results_of(next_hit, counts[q], dims))
+                next_hit += counts[q]
+        finally:
+            syna_free_hits(hits)
+        return results
+
+    def _stats(self):
+        """(dimensions, metric, rows, memory_bytes, file_bytes, simd)"""
+        cdef syna_vectors_stats s
+        cdef int32_t rc
+        memset(&s, 0, sizeof(s))
+        s.size = sizeof(s)
+        self.enter()
+        with nogil:
+            rc = syna_vectors_get_stats(self.ptr, &s)
+        self.leave()
+        check(rc)
+        return s.dimensions, s.metric, s.rows, s.memory_bytes, s.file_bytes, s.simd.decode("ascii")
+
+
+def close_all():
+    """Close every store that is still open; runs when the interpreter ends."""
+    for store in list(LIVE):
+        try:
+            store.close()
+        except Exception as error:
+            warnings.warn(f"closing {store.path!r} at exit: {error}", ResourceWarning)

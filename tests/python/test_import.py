@@ -1,0 +1,79 @@
+"""What `import synadb` brings, and what it costs."""
+
+import pytest
+
+import synadb
+
+SEEDS = ["SynaDB", "SynaError", "VectorStore"]
+TO_COME = ["MmapVectorStore", "GravityWellIndex", "CascadeIndex", "HybridVectorStore",
+    "SparseVectorStore",
+           "TensorEngine", "ModelRegistry", "Experiment", "Run", "ExperienceCollector"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEEDS)
+def test_the_names_of_the_seeds_are_there(name):
+    assert (
+        isinstance(getattr(synadb, name), type) and name in synadb.__all__ and name in dir(synadb)
+    )
+
+
+@pytest.mark.parametrize("name", TO_COME)
+def test_what_is_still_to_come_says_so_and_is_not_exported(name):
+    assert name not in synadb.__all__ and name not in dir(synadb)
+    with pytest.raises(AttributeError, match=f"no {name} .*later release"):
+        getattr(synadb, name)
+    with pytest.raises(ImportError):
+        exec(f"from synadb import {name}")
+
+
+def test_everything_exported_exists():
+    assert sorted(synadb.__all__) == synadb.__all__
+    assert all(hasattr(synadb, name) for name in synadb.__all__)
+    with pytest.raises(AttributeError, match="has no attribute 'nonsense'"):
+        synadb.nonsense
+
+
+def test_the_version_is_that_of_the_core(python):
+    from synadb._core.status import abi_version, version
+
+    assert synadb.__version__ == version() and synadb.__version__.count(".") == 2
+    assert abi_version() >= 1
+
+
+def test_import_loads_numpy_and_the_standard_library_only(python):
+    loaded = python(
+        """
+        import sys
+        before = set(sys.modules)
+        import numpy
+        with_numpy = {name.split(".")[0] for name in sys.modules}
+        import synadb
+        ours = {name.split(".")[0] for name in sys.modules} - with_numpy
+        print(" ".join(sorted(ours - set(sys.stdlib_module_names))) if hasattr(sys,
+        "stdlib_module_names") else "synadb")
+        """
+    )
+    # Compiled modules register helpers of their own, named after the compiler.
+    assert {name for name in loaded.split() if "cython" not in name.lower()} == {"synadb"}
+
+
+def test_import_is_fast(python):
+    """150 ms on an idle machine; CPU time, the best of several,
+    so that a busy one does not matter."""
+    spent = min(
+        float(python("import time; import synadb; print(time.process_time())")) for _ in range(5)
+    )
+    assert spent < 0.3, f"{spent * 1000:.0f} ms"
+
+
+def test_heavy_parts_are_loaded_when_used(python):
+    out = python(
+        """
+        import sys, synadb
+        print("synadb.vector" in sys.modules, "synadb.cli" in sys.modules,
+        "argparse" in sys.modules)
+        synadb.VectorStore
+        print("synadb.vector" in sys.modules)
+        """
+    )
+    assert out.split()[0] == "False" and out.split()[-1] == "True"
