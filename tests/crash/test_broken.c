@@ -1,0 +1,91 @@
+/* The mistakes of RELIABILITY 2, each made on the engine's behalf by the recording table: T1 and T2
+ * have to catch every one. A suite that passes with the mistake in it would prove nothing. */
+#include "check.h"
+
+#include "crash_db.h"
+#include "workloads.h"
+
+/* A tail of three unsynced frames, each as long as the one that comes after the second crash: cut
+ * carelessly, the last of them fits behind it. */
+static const char three_alike[] = "open 0 0 null 0 0 1\n"
+                                  "put 0 1 text 40 9001 0\n"
+                                  "put 0 1 text 40 9002 0\n"
+                                  "put 0 1 text 40 9003 0\n";
+
+static const char *script_of(const char *name)
+{
+    if (strcmp(name, "three-alike") == 0)
+        return three_alike;
+    for (size_t i = 0; i < COUNT_OF(workloads); i++)
+        if (strcmp(workloads[i].name, name) == 0)
+            return workloads[i].script;
+    CHECK(!"no such workload");
+    return "";
+}
+
+/* again: a mistake that shows only after a second crash needs many of them. */
+static void must_be_caught(enum record_mistake mistake, const char *workload, uint32_t again)
+{
+    struct crash_db *w = calloc(1, sizeof *w);
+    struct crash_result result;
+    CHECK(w != NULL);
+    check_note("%s in %s", record_mistake_name(mistake), workload);
+    w->name = workload;
+    w->seed = check_random();
+    w->mistake = mistake;
+    w->again = again;
+    CHECK(script_parse(&w->script, script_of(workload)));
+    bool survived = crash_db_run(w, 20000, &result);
+    bool recorded = result.states > 0;
+    printf("%-15s in %-20s %s after %llu + %llu states: %s\n", record_mistake_name(mistake),
+           workload, survived ? "NOT CAUGHT" : "caught", (unsigned long long)result.states,
+           (unsigned long long)w->second_states, result.why);
+    crash_db_dispose(w);
+    free(w);
+    CHECK(recorded);
+    CHECK(!survived);
+}
+
+TEST(a_directory_that_is_not_synced_is_caught)
+{
+    must_be_caught(MISTAKE_NO_SYNC_DIR, "synced-puts", 0);
+    must_be_caught(MISTAKE_NO_SYNC_DIR, "shared-compaction", 0);
+}
+
+TEST(a_commit_that_is_not_synced_is_caught)
+{
+    must_be_caught(MISTAKE_NO_SYNC, "synced-puts", 0);
+    must_be_caught(MISTAKE_NO_SYNC, "unsynced-puts", 0);
+}
+
+TEST(a_new_file_that_is_named_before_it_is_synced_is_caught)
+{
+    must_be_caught(MISTAKE_NO_SYNC_TEMP, "synced-puts", 0);
+    must_be_caught(MISTAKE_NO_SYNC_TEMP, "shared-compaction", 0);
+    must_be_caught(MISTAKE_RENAME_FIRST, "shared-compaction", 0);
+}
+
+TEST(rewriting_in_place_is_caught)
+{
+    must_be_caught(MISTAKE_IN_PLACE, "shared-compaction", 0);
+}
+
+TEST(a_cut_that_is_not_synced_is_caught)
+{
+    must_be_caught(MISTAKE_NO_SYNC_CUT, "three-alike", 5);
+}
+
+TEST(a_cut_of_the_first_bytes_only_is_caught)
+{
+    must_be_caught(MISTAKE_CUT_HEAD, "three-alike", 5);
+}
+
+TEST(a_batch_whose_frames_all_say_commit_is_caught)
+{
+    must_be_caught(MISTAKE_ALWAYS_COMMIT, "batches", 0);
+}
+
+TEST(a_commit_that_claims_what_was_not_synced_is_caught)
+{
+    must_be_caught(MISTAKE_ALWAYS_DURABLE, "unsynced-puts", 0);
+}
