@@ -1,6 +1,6 @@
 /* synadb.h - SynaDB, the embedded database for AI work: the umbrella header.
  *
- * A complete program (tests/c/api/test_umbrella.c compiles and runs it):
+ * A complete program (tests/docs/test_examples.py compiles and runs it):
  *
  *     #include <stdio.h>
  *     #include <synadb.h>

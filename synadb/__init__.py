@@ -20,7 +20,7 @@ array([23.5, 24.1])
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, List
+from typing import TYPE_CHECKING, Any
 
 from synadb._core.status import version as _version
 from synadb.db import SynaDB, salvage, verify

@@ -135,13 +135,15 @@ class BlobWriter(io.RawIOBase):
     # IOBase closes in its finaliser, which here would store half a value.
     def __del__(self) -> None:
         if not self.closed and hasattr(self, "_sink"):
-            warnings.warn(
-                f"blob {self.name!r} was not closed, what was written is forgotten",
-                ResourceWarning,
-                stacklevel=2,
-                source=self,
-            )
-            self.discard()
+            try:
+                warnings.warn(
+                    f"blob {self.name!r} was not closed, what was written is forgotten",
+                    ResourceWarning,
+                    stacklevel=2,
+                    source=self,
+                )
+            finally:
+                self.discard()
 
 
 def open_blob(db: SynaDB, key: str, mode: str) -> BlobReader | BlobWriter:

@@ -261,8 +261,8 @@ class SynaDB(kv.Database):
         >>> _ = db.put_int("visits", 1, when=1_700_000_000.0)
         >>> _ = db.put_int("visits", 2, when=1_700_000_060.0)
         >>> history = db.get_history("visits")
-        >>> history.values, history.timestamps[0]
-        (array([1, 2]), np.datetime64('2023-11-14T22:13:20.000000'))
+        >>> history.values, str(history.timestamps[0])
+        (array([1, 2]), '2023-11-14T22:13:20.000000')
         """
         return History(*self._history(key))
 

@@ -10,8 +10,8 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
-#: A moment: a datetime (local time when it has no zone), a datetime64 (UTC), seconds since 1970 as a
-#: float, or microseconds since 1970 as an int.
+#: A moment: a datetime (local time when it has no zone), a datetime64 (UTC), seconds since 1970
+#: as a float, or microseconds since 1970 as an int.
 When = Union[_dt.datetime, np.datetime64, float, int]
 #: A length of time: seconds or a timedelta.
 Duration = Union[float, int, _dt.timedelta]

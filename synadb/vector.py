@@ -6,8 +6,9 @@ import atexit
 import math
 import operator
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, List, Optional, Union
+from typing import Any, Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -108,13 +109,13 @@ class VectorStore(_vectors.VectorHandle):
 
     def __init__(
         self,
-        path: Union[str, os.PathLike[str]],
+        path: str | os.PathLike[str],
         dimensions: int,
         metric: str = "cosine",
         sync_on_write: bool = True,
         *,
         backend: str = "auto",
-        progress: Union[bool, Callable[[int, int], object], None] = None,
+        progress: bool | Callable[[int, int], object] | None = None,
     ) -> None:
         dims = operator.index(dimensions)
         if not 1 <= dims <= _vectors.MAX_DIMENSIONS:
@@ -239,7 +240,7 @@ class VectorStore(_vectors.VectorHandle):
         rows = self._rows(vectors, "vectors")
         if len(texts) != len(rows):
             raise _refused(f"{len(texts)} keys for {len(rows)} vectors")
-        return int(self._insert_batch(texts, rows))
+        return self._insert_batch(texts, rows)
 
     def insert_batch_fast(self, keys: Iterable[str], vectors: npt.ArrayLike) -> int:
         """The same as `insert_batch`, under the name that older programs use for bulk loads."""
@@ -259,31 +260,29 @@ class VectorStore(_vectors.VectorHandle):
 
     # ------------------------------------------------------------------------------- reading
 
-    def get(self, key: str) -> Optional[npt.NDArray[np.float32]]:
+    def get(self, key: str) -> npt.NDArray[np.float32] | None:
         """The vector under `key`, a new float32 array, or None."""
-        vector: Optional[npt.NDArray[np.float32]] = self._get(key)
-        return vector
+        return self._get(key)
 
     def contains(self, key: str) -> bool:
         """Whether there is a vector under `key`; also ``key in store``."""
-        return bool(self._contains(key))
+        return self._contains(key)
 
     def __contains__(self, key: object) -> bool:
-        return bool(self._contains(key))
+        return self._contains(key)
 
-    def keys(self) -> List[str]:
+    def keys(self) -> list[str]:
         """The keys of all vectors, in the order in which they were last written."""
-        keys: List[str] = self._keys()
-        return keys
+        return self._keys()
 
     def search(
         self,
         query: npt.ArrayLike,
-        k: Optional[int] = 10,
+        k: int | None = 10,
         *,
-        radius: Optional[float] = None,
+        radius: float | None = None,
         vectors: bool = True,
-    ) -> List[SearchResult]:
+    ) -> list[SearchResult]:
         """Return the `k` stored vectors nearest to `query`, best first.
 
         Parameters
@@ -320,18 +319,17 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.search(np.ones(64), k=1)[0].key
         'doc1'
         """
-        row = self._row(query, "query")
-        results: List[SearchResult] = self._search(row[None], _limit(k), _radius(radius), vectors)[0]
-        return results
+        row = self._row(query, "query")[None]
+        return self._search(row, _limit(k), _radius(radius), vectors)[0]
 
     def search_batch(
         self,
         queries: npt.ArrayLike,
-        k: Optional[int] = 10,
+        k: int | None = 10,
         *,
-        radius: Optional[float] = None,
+        radius: float | None = None,
         vectors: bool = True,
-    ) -> List[List[SearchResult]]:
+    ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
         Faster than one search after the other, because the rows pass through the processor once
@@ -350,8 +348,7 @@ class VectorStore(_vectors.VectorHandle):
         ['x', 'y']
         """
         rows = self._rows(queries, "queries")
-        results: List[List[SearchResult]] = self._search(rows, _limit(k), _radius(radius), vectors)
-        return results
+        return self._search(rows, _limit(k), _radius(radius), vectors)
 
     # ----------------------------------------------------------------------------- arguments
 
@@ -375,7 +372,7 @@ class VectorStore(_vectors.VectorHandle):
         return rows
 
 
-def _refused(message: str, path: Optional[str] = None) -> ArgumentError:
+def _refused(message: str, path: str | None = None) -> ArgumentError:
     return ArgumentError(0, message, reason=Reason.ARGUMENT, path=path)
 
 
@@ -389,7 +386,7 @@ def _float32(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
         return np.ascontiguousarray(array, dtype=np.float32)
 
 
-def _limit(k: Optional[int]) -> Optional[int]:
+def _limit(k: int | None) -> int | None:
     if k is None:
         return None
     limit = operator.index(k)
@@ -398,7 +395,7 @@ def _limit(k: Optional[int]) -> Optional[int]:
     return min(limit, 2**63)
 
 
-def _radius(radius: Optional[float]) -> Optional[float]:
+def _radius(radius: float | None) -> float | None:
     if radius is not None and math.isnan(radius):
         raise _refused("the radius is NaN")
     return radius

@@ -27,7 +27,8 @@ import pytest
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
-C_TEST_TIMEOUT = 600  # seconds for one executable; they take a few
+# Seconds for one executable; they take a few, or CHECK_SCALE times that.
+C_TEST_TIMEOUT = 600 * max(1.0, float(os.environ.get("CHECK_SCALE", "1")))
 
 # `python -m pytest` puts the current folder first, where the package lies without what is compiled.
 if not list((ROOT / "synadb").glob("lib/libsynadb*")):

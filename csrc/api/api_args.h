@@ -33,8 +33,14 @@ static inline syna_rc check_path(const char *path)
     return SYNA_SUCCESS;
 }
 
-/* A key that is looked up. What cannot be a key is told from what is merely absent; in the fast paths
- * only once the look-up has failed. */
+/* A key that is looked up: there, and of a length that a key can have. What else is wrong with it is told
+ * from mere absence only once the look-up has failed: hits pay nothing. */
+#define REQUIRE_KEY(key, key_len)                                \
+    do {                                                         \
+        REQUIRE(key);                                            \
+        if (UNLIKELY((key_len) - 1 >= (size_t)SYNA_KEY_MAX))     \
+            return db_check_key(key, key_len);                   \
+    } while (0)
 static inline syna_rc check_missing(syna_rc rc, const char *key, size_t key_len)
 {
     if (LIKELY(rc != SYNA_ERR_KEY_NOT_FOUND))

@@ -214,7 +214,7 @@ int32_t syna_db_get(syna_db *db, const char *key, size_t key_len, void *buf, siz
                     int32_t *type)
 {
     REQUIRE(db);
-    REQUIRE(key);
+    REQUIRE_KEY(key, key_len);
     REQUIRE(len);
     REQUIRE(type);
     if (cap > 0)
@@ -226,7 +226,7 @@ static int32_t get_number_of(syna_db *db, const char *key, size_t key_len, int32
 {
     uint64_t bits;
     REQUIRE(db);
-    REQUIRE(key);
+    REQUIRE_KEY(key, key_len);
     REQUIRE(out);
     SYNA_TRY(check_missing(db_get_number(db, key, key_len, type, &bits), key, key_len));
     memcpy(out, &bits, sizeof bits);
@@ -247,7 +247,7 @@ int32_t syna_db_get_at(syna_db *db, const char *key, size_t key_len, uint64_t at
                        size_t cap, size_t *len, int32_t *type)
 {
     REQUIRE(db);
-    REQUIRE(key);
+    REQUIRE_KEY(key, key_len);
     REQUIRE(len);
     REQUIRE(type);
     if (cap > 0)
@@ -368,7 +368,7 @@ int32_t syna_blob_open(syna_db *db, const char *key, size_t key_len, syna_blob *
     REQUIRE(out);
     *out = NULL;
     REQUIRE(db);
-    REQUIRE(key);
+    REQUIRE_KEY(key, key_len);
     return check_missing(db_blob_open(db, key, key_len, out), key, key_len);
 }
 

@@ -51,8 +51,7 @@ static syna_rc bad_manifest(const struct frame *f, const char *path, const char 
                             uint64_t expected)
 {
     return syna_fail_at(SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT, path, (int64_t)f->offset, 0,
-                        "blob manifest at %llu: %s %llu, expected %llu",
-                        (unsigned long long)f->offset, what, (unsigned long long)found,
+                        "blob manifest: %s %llu, expected %llu", what, (unsigned long long)found,
                         (unsigned long long)expected);
 }
 

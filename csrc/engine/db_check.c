@@ -24,6 +24,17 @@ report(struct findings *to, uint64_t offset, const char *format, va_list args)
         to->stopped = to->visit(to->context, offset, text) != 0;
 }
 
+const char *finding_reason(const char *path, uint64_t offset)
+{
+    const char *message = status_get()->message;
+    char place[32];
+    size_t len = strlen(path);
+    snprintf(place, sizeof place, ": offset %llu: ", (unsigned long long)offset);
+    if (strncmp(message, path, len) == 0 && strncmp(message + len, place, strlen(place)) == 0)
+        return message + len + strlen(place);
+    return message;
+}
+
 syna_rc finding_status(const struct findings *to)
 {
     return to->stopped ? syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_CANCELLED,
@@ -235,7 +246,8 @@ static syna_rc on_frame(struct verify *v)
 
     syna_rc rc = check_content(v, f);
     if (rc == SYNA_ERR_SERIALIZATION)
-        finding_damage(&v->to, f->offset, "valid checksum, but %s", status_get()->message);
+        finding_damage(&v->to, f->offset, "valid checksum, but %s",
+                       finding_reason(v->walk.file.path, f->offset));
     else if (rc != SYNA_SUCCESS)
         return rc;
     v->stamp = MAX(v->stamp, f->stamp);

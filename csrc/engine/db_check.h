@@ -20,6 +20,9 @@ void finding_note(struct findings *to, uint64_t offset, const char *format, ...)
 void finding_damage(struct findings *to, uint64_t offset, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The message of the error record, without the path and offset in front, which a finding has already. */
+const char *finding_reason(const char *path, uint64_t offset);
+
 /* CANCELLED once the visitor has asked to stop. */
 syna_rc finding_status(const struct findings *to);
 

@@ -46,13 +46,31 @@ syna_rc db_rebuild_index(syna_db *db)
     return db_note_damage(db, rc);
 }
 
+/* A batch's keys are looked at this many frames ahead, so that their cache misses overlap: a batch of
+ * new keys into a large index is then no longer bound by one miss a key. */
+#define LOOK_AHEAD 8
+
+static void look_ahead(struct generation *gen, uint64_t *at, uint64_t end, int frames)
+{
+    struct frame f;
+    for (; frames > 0 && *at < end; frames--, *at += f.len) {
+        frame_view(map_base(&gen->log.map) + *at, *at, &f);
+        keydir_prefetch(gen->dir, f.key, f.key_len);
+    }
+}
+
 static syna_rc apply_to(struct generation *gen, uint64_t end)
 {
     struct frame f;
+    uint64_t ahead = gen->published;
+    if (ahead < end) /* the first frame's own look-up needs no help */
+        ahead += frame_length(map_base(&gen->log.map) + ahead);
+    look_ahead(gen, &ahead, end, LOOK_AHEAD);
     while (gen->published < end) {
         frame_view(map_base(&gen->log.map) + gen->published, gen->published, &f);
         SYNA_TRY(keydir_apply(gen->dir, &f));
         gen->published += f.len;
+        look_ahead(gen, &ahead, end, 1);
     }
     return SYNA_SUCCESS;
 }

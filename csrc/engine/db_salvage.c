@@ -138,7 +138,7 @@ static syna_rc save_record(struct salvage *s, const struct frame *f)
     syna_rc rc = s->walk.legacy ? save_ancestor(s, f) : save_ours(s, f, &saved);
     if (rc == SYNA_ERR_SERIALIZATION) {
         finding_damage(&s->to, f->offset, "lost: record of \"%.*s\": %s", (int)MIN(f->key_len, 200),
-                       (const char *)f->key, status_get()->message);
+                       (const char *)f->key, finding_reason(s->walk.file.path, f->offset));
         return SYNA_SUCCESS;
     }
     if (rc == SYNA_SUCCESS && saved)

@@ -31,7 +31,7 @@ struct syna_scan {
     uint32_t count, next;
     struct entry slice[SLICE];
     struct buf scratch; /* values that had to be unpacked */
-    uint64_t number;    /* the value of a column block's last record */
+    uint64_t number;    /* the value of a numeric record */
 };
 
 static bool starts_with(const uint8_t *key, size_t len, const struct buf *prefix)
@@ -140,7 +140,8 @@ static syna_rc take_slice(struct syna_scan *s, bool *stale)
     if (*stale)
         return SYNA_SUCCESS;
     if (s->cursor.version != keydir_order_version(dir))
-        SYNA_TRY(keydir_order_seek(dir, s->from.bytes, s->from.len, &s->cursor));
+        SYNA_TRY(keydir_order_seek(dir, s->from.len ? s->from.bytes : (const uint8_t *)"", s->from.len,
+                                   &s->cursor));
     return take_entries(s);
 }
 
@@ -252,7 +253,14 @@ static syna_rc read_record(struct syna_scan *s, const struct entry *e, syna_reco
     if (s->mode == SYNA_SCAN_KEYS)
         return check_key(s, e);
     SYNA_TRY(kvlog_frame(&s->gen->log, e->offset, &f));
-    return f.flags & FRAME_BLOCK ? read_block(s, &f, r) : read_value(s, &f, r);
+    if (f.flags & FRAME_BLOCK)
+        return read_block(s, &f, r);
+    SYNA_TRY(read_value(s, &f, r));
+    if (e->flags & ENTRY_INLINE) { /* the ancestor's frames may hold a difference; the index the sum */
+        s->number = e->payload;
+        r->data = &s->number;
+    }
+    return SYNA_SUCCESS;
 }
 
 syna_rc db_scan_next(syna_scan *scan, syna_record *record)

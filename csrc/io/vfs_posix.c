@@ -19,9 +19,9 @@
 #include <unistd.h>
 #if defined(__linux__)
 #include <sys/random.h>
+#endif
 
 #define HUGE_PAGE ((size_t)2 << 20)
-#endif
 
 static int result(int rc)
 {

@@ -292,6 +292,12 @@ static syna_rc change_key(struct keydir *dir, uint32_t id, const struct frame *f
     return SYNA_SUCCESS;
 }
 
+void keydir_prefetch(const struct keydir *dir, const void *key, size_t key_len)
+{
+    uint64_t hash = keydir_hash(dir, key, key_len);
+    __builtin_prefetch(&dir->table.groups[(uint32_t)hash & dir->table.mask], 1);
+}
+
 syna_rc keydir_apply(struct keydir *dir, const struct frame *f)
 {
     struct frame_news news;

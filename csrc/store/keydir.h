@@ -72,6 +72,9 @@ syna_rc keydir_apply(struct keydir *dir, const struct frame *f);
  * so does keydir_save. */
 syna_rc keydir_reserve(struct keydir *dir, size_t records);
 
+/* Fetch what a coming keydir_apply of this key will touch first, so that several wait together. */
+void keydir_prefetch(const struct keydir *dir, const void *key, size_t key_len);
+
 /* Entries by number, 0 .. keydir_count-1, in order of first appearance. */
 uint32_t keydir_count(const struct keydir *dir); /* deleted keys included */
 syna_rc keydir_entry(struct keydir *dir, uint32_t id, struct entry *out);

@@ -16,6 +16,7 @@
 
 #include "base/hash.h"
 #include "base/mem.h"
+#include "io/vfs.h"
 #include "store/history.h"
 #include "store/keydir.h"
 
@@ -329,5 +330,16 @@ void caches_free(struct keydir *dir);
 void caches_move(struct keydir *dir, uint32_t from, uint32_t to);
 /* The last float of an entry's history, for the deltas in files of the ancestor. */
 syna_rc history_last_float(struct keydir *dir, const struct entry *e, bool *found, uint64_t *bits);
+
+/* Ask for huge pages under the part of a large block that can have them: a random look-up then finds
+ * its address translation cached. */
+static inline void prefer_huge_pages(void *block, size_t bytes)
+{
+    const uintptr_t huge = (uintptr_t)2 << 20;
+    uintptr_t from = ((uintptr_t)block + huge - 1) & ~(huge - 1);
+    uintptr_t to = ((uintptr_t)block + bytes) & ~(huge - 1);
+    if (from < to)
+        syna_vfs->advise((void *)from, to - from, VFS_HUGE);
+}
 
 #endif

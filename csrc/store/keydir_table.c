@@ -23,6 +23,7 @@ bool table_new(struct table *t, uint64_t groups)
     uint8_t *block = mem_zalloc((size_t)groups * sizeof(struct group) + CACHE_LINE - 1);
     if (!block)
         return false;
+    prefer_huge_pages(block, (size_t)groups * sizeof(struct group));
     size_t skip = (size_t)(-(uintptr_t)block & (CACHE_LINE - 1));
     t->groups = (struct group *)(void *)(block + skip);
     t->mask = groups - 1;

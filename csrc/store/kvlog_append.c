@@ -10,6 +10,9 @@
 #define ROOM_MIN (64u << 10)
 #define ROOM_MAX (16u << 20)
 #define ROOM_UNIT 4096u
+/* From this size on, room is made in whole huge pages, so that the kernel can map the log with them. */
+#define HUGE_FROM (4u << 20)
+#define HUGE_UNIT (2u << 20)
 
 static uint64_t round_up(uint64_t n, uint64_t unit)
 {
@@ -31,7 +34,8 @@ static syna_rc make_room(struct kvlog *log, size_t len)
     uint64_t need = log->end + len;
     if (need > log->allocated) {
         uint64_t ahead = MIN(MAX(need / 8, (uint64_t)ROOM_MIN), (uint64_t)ROOM_MAX);
-        if (allocate_to(log, round_up(need + ahead, ROOM_UNIT)) != SYNA_SUCCESS)
+        uint64_t unit = need >= HUGE_FROM ? HUGE_UNIT : ROOM_UNIT;
+        if (allocate_to(log, round_up(need + ahead, unit)) != SYNA_SUCCESS)
             SYNA_TRY(allocate_to(log, round_up(need, ROOM_UNIT)));
     }
     if (need > log->map.len)

@@ -366,18 +366,16 @@ syna_rc value_decode(const struct frame *f, const char *path, struct buf *scratc
 {
     if (f->flags & FRAME_BLOCK)
         return refuse_block(f, path);
-    struct value v = {0};
     struct reader r = reader_of(f->value, f->value_len);
     uint8_t type = 0;
+    *out = (struct value){0};
     if (f->flags & FRAME_EXT)
-        SYNA_TRY(decode_fields(f, path, &r, &v, &type));
+        SYNA_TRY(decode_fields(f, path, &r, out, &type));
     if (f->flags & FRAME_LZ4)
         SYNA_TRY(lz4_unpack(f, path, &r, scratch));
-    SYNA_TRY(decode_head(f, path, r.at, reader_left(&r), &v));
-    SYNA_TRY(decode_content(f, path, r.at, &v));
-    SYNA_TRY(apply_type(f, path, type, &v));
-    *out = v;
-    return SYNA_SUCCESS;
+    SYNA_TRY(decode_head(f, path, r.at, reader_left(&r), out));
+    SYNA_TRY(decode_content(f, path, r.at, out));
+    return apply_type(f, path, type, out);
 }
 
 /* The head of a compressed atom, without decompressing what follows. */
@@ -402,18 +400,16 @@ syna_rc value_peek(const struct frame *f, const char *path, struct value *out)
 {
     if (f->flags & FRAME_BLOCK)
         return refuse_block(f, path);
-    struct value v = {0};
     struct reader r = reader_of(f->value, f->value_len);
     uint8_t type = 0;
+    *out = (struct value){0};
     if (f->flags & FRAME_EXT)
-        SYNA_TRY(decode_fields(f, path, &r, &v, &type));
+        SYNA_TRY(decode_fields(f, path, &r, out, &type));
     if (f->flags & FRAME_LZ4)
-        SYNA_TRY(peek_packed(f, path, &r, &v));
+        SYNA_TRY(peek_packed(f, path, &r, out));
     else
-        SYNA_TRY(decode_head(f, path, r.at, reader_left(&r), &v));
-    SYNA_TRY(apply_type(f, path, type, &v));
-    *out = v;
-    if (v.type == SYNA_TYPE_FLOAT || v.type == SYNA_TYPE_INT)
+        SYNA_TRY(decode_head(f, path, r.at, reader_left(&r), out));
+    if (out->type == SYNA_TYPE_FLOAT || out->type == SYNA_TYPE_INT)
         out->data = f->flags & FRAME_LZ4 ? (const void *)&out->number : r.at + 4;
-    return SYNA_SUCCESS;
+    return apply_type(f, path, type, out);
 }

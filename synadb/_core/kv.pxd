@@ -46,7 +46,7 @@ cdef class Database:
     cdef Py_ssize_t calls
     cdef int state
     cdef int pid             # of the process that opened it
-    cdef set callers         # threads that run a progress callback of this handle
+    cdef list callers        # threads in a call that may run a progress callback
     cdef object dependents   # WeakSet of scans, batches and blobs
     cdef readonly str path
     cdef readonly dict _options  # what it was opened with

@@ -10,7 +10,7 @@ from libc.string cimport memset
 from posix.unistd cimport getpid, usleep
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.exc cimport PyErr_CheckSignals
 
 from synadb._core.history cimport Records, records_collect, records_free, records_take
@@ -143,7 +143,7 @@ cdef class Database:
     # ------------------------------------------------------------------------ opening, closing
 
     def __cinit__(self):
-        self.callers = set()
+        self.callers = []
         self.dependents = None
 
     def _open(self, path, dict options, bint later=False):
@@ -189,6 +189,8 @@ cdef class Database:
     cdef int not_open(self) except -1:
         # db_enter has counted the call, and only a call that goes ahead stays counted.
         calls_add(&self.calls, -1)
+        if state_load(&self.state) == STATE_OPEN:  # another thread opened it meanwhile
+            return db_enter(self)
         if self.path is None:
             raise ClosedError(-1, "the database was never opened", reason=Reason.CLOSED)
         if not self.reopens:
@@ -273,8 +275,10 @@ cdef class Database:
 
     def __del__(self):
         if self.state == STATE_OPEN:
-            warnings.warn(f"unclosed database {self.path!r}", ResourceWarning, source=self)
-            self.close()
+            try:
+                warnings.warn(f"unclosed database {self.path!r}", ResourceWarning, source=self)
+            finally:
+                self.close()
 
     def __enter__(self):
         return self
@@ -377,6 +381,9 @@ cdef class Database:
         Options and result as in `put_float`.
         """
         cdef Py_buffer view
+        if type(value) is bytes:
+            return store(self, key, SYNA_TYPE_BYTES, PyBytes_AS_STRING(value),
+                         PyBytes_GET_SIZE(value), ttl, when)
         if isinstance(value, str):
             raise TypeError("put_bytes takes a bytes-like object, not str; see put_text")
         PyObject_GetBuffer(value, &view, PyBUF_SIMPLE)
@@ -730,11 +737,11 @@ cdef class Database:
     cdef object begin_upkeep(self):
         ident = get_ident()
         db_enter(self)
-        self.callers.add(ident)
+        self.callers.append(ident)
         return ident
 
     cdef int end_upkeep(self, object ident) except -1:
-        self.callers.discard(ident)
+        self.callers.remove(ident)
         db_leave(self)
         return 0
 

@@ -1,10 +1,10 @@
 import os
-from typing import Any, Union
+from typing import Any
 
 from synadb._core.kv import Database
 from synadb.types import CheckReport, OpenReport, Stats
 
-_Path = Union[str, bytes, os.PathLike[Any]]
+_Path = str | bytes | os.PathLike[Any]
 
 def compact(db: Database, keep_history: bool, progress: object) -> None: ...
 def backup(db: Database, path: _Path, progress: object) -> None: ...

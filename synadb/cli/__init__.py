@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import List, Optional
 
 from synadb.cli.output import Output
 from synadb.cli.parser import parse

@@ -56,7 +56,9 @@ _synadb() {
     fi
     case $words[2]:$CURRENT in
         completion:3) compadd bash zsh fish ;;
-        @KEYS@) compadd -- ${(f)"$(synadb keys --limit 500 -p "$PREFIX" -- "${(Q)words[3]}" 2>/dev/null)"} ;;
+        @KEYS@)
+            compadd -- ${(f)"$(synadb keys --limit 500 -p "$PREFIX" -- \\
+                "${(Q)words[3]}" 2>/dev/null)"} ;;
         *) _files ;;
     esac
 }

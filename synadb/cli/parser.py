@@ -18,8 +18,8 @@ examples:
   synadb history sensors.db temperature --since 2h
   synadb demo
 
-A TIME is ISO 8601 (2024-05-01T12:00, local time unless it says otherwise), seconds since 1970, or how
-long ago it was: 30s, 15m, 2h, 7d. KEY and VALUE may begin with a dash after `--`.
+A TIME is ISO 8601 (2024-05-01T12:00, local time unless it says otherwise), seconds since 1970,
+or how long ago it was: 30s, 15m, 2h, 7d. KEY and VALUE may begin with a dash after `--`.
 """
 
 # The types of `put`, with their other names.

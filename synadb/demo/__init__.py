@@ -6,10 +6,10 @@ The text is the documentation inside the installed Python's standard library. `c
 
 from __future__ import annotations
 
-from typing import Optional, Sequence
+from collections.abc import Sequence
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (default: those of the process); the exit status."""
     from synadb.demo.app import main as run
 

@@ -10,7 +10,8 @@ import sys
 import tempfile
 import textwrap
 import time
-from typing import Any, Dict, List, Optional, Sequence, TextIO
+from collections.abc import Sequence
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -64,7 +65,7 @@ def _positive(text: str) -> int:
     return number
 
 
-def main(argv: Optional[Sequence[str]] = None) -> int:
+def main(argv: Sequence[str] | None = None) -> int:
     options = parser().parse_args(argv)
     folder = options.out or tempfile.mkdtemp(prefix="synadb-demo-")
     screen = Screen(quiet=options.quiet or options.json)
@@ -87,9 +88,10 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     return 0
 
 
-def _run(library: Library, queries: Sequence[str], k: int, screen: Screen) -> Dict[str, Any]:
+def _run(library: Library, queries: Sequence[str], k: int, screen: Screen) -> dict[str, Any]:
     started = time.perf_counter()
-    screen.say(f"SynaDB demo: the standard library of Python {platform.python_version()}, questioned")
+    python = platform.python_version()
+    screen.say(f"SynaDB demo: the standard library of Python {python}, questioned")
     reused = library.is_current
     report = None
     if reused:
@@ -116,7 +118,7 @@ def _run(library: Library, queries: Sequence[str], k: int, screen: Screen) -> Di
     return result
 
 
-def _ask(library: Library, query: str, k: int) -> Dict[str, Any]:
+def _ask(library: Library, query: str, k: int) -> dict[str, Any]:
     hits = library.ask(query, k)
     return {
         "query": query,
@@ -125,7 +127,7 @@ def _ask(library: Library, query: str, k: int) -> Dict[str, Any]:
     }
 
 
-def _hit(answer: Answer) -> Dict[str, Any]:
+def _hit(answer: Answer) -> dict[str, Any]:
     document = answer.document
     return {
         "score": round(answer.score, 4),
@@ -137,7 +139,7 @@ def _hit(answer: Answer) -> Dict[str, Any]:
     }
 
 
-def _history(library: Library) -> Dict[str, Any]:
+def _history(library: Library) -> dict[str, Any]:
     """The latencies of all queries that this store ever answered, read back as one array."""
     latency = library.texts.get_history_tensor(QUERY_HISTORY)
     return {
@@ -151,12 +153,12 @@ def _history(library: Library) -> Dict[str, Any]:
 class Screen:
     """What a person sees: lines on standard output, a bar on a terminal's standard error."""
 
-    def __init__(self, *, quiet: bool, out: Optional[TextIO] = None) -> None:
+    def __init__(self, *, quiet: bool, out: TextIO | None = None) -> None:
         self._quiet = quiet
         self._out = out or sys.stdout
         self._width = max(60, min(shutil.get_terminal_size().columns, 110))
         self._step = ""
-        self._bar: Optional[Bar] = None
+        self._bar: Bar | None = None
 
     def say(self, line: str = "") -> None:
         if not self._quiet:
@@ -189,12 +191,13 @@ class Screen:
         for step, seconds in report.seconds.items():
             self.say(f"  {_STEPS[step]:<47} {seconds:6.2f} s   {found[step]}")
 
-    def show_answer(self, answer: Dict[str, Any], always: bool = False) -> None:
+    def show_answer(self, answer: dict[str, Any], always: bool = False) -> None:
         if self._quiet and not always:
             return
         lines = ["", f"{answer['query']}  ({answer['ms']:.1f} ms)"]
         for hit in answer["hits"]:
-            lines.append(f"  {hit['score']:.3f}  {self._shortened(hit['name'] + hit['signature'], 9)}")
+            name = self._shortened(hit["name"] + hit["signature"], 9)
+            lines.append(f"  {hit['score']:.3f}  {name}")
             lines.append(f"         {self._shortened(hit['summary'], 9)}")
         if not answer["hits"]:
             lines.append("  no word of this is in the texts")
@@ -203,7 +206,7 @@ class Screen:
     def _shortened(self, text: str, indent: int) -> str:
         return textwrap.shorten(text, self._width - indent, placeholder=" ...")
 
-    def show_end(self, result: Dict[str, Any], seconds: float) -> None:
+    def show_end(self, result: dict[str, Any], seconds: float) -> None:
         history, files = result["history"], result["files"]
         self.say()
         self.say(
@@ -216,4 +219,4 @@ class Screen:
         self.say(f"Ask on with: synadb demo --out {result['folder']} --query \"...\"")
 
 
-__all__: List[str] = ["QUERIES", "main", "parser"]
+__all__: list[str] = ["QUERIES", "main", "parser"]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import os
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterator, List, Optional, Set, Tuple, Union
+from typing import Callable, Union
 
 _Definition = Union[ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef]
 
@@ -72,7 +73,7 @@ def library_folder() -> str:
     return sysconfig.get_paths()["stdlib"]
 
 
-def source_files(folder: str) -> List[str]:
+def source_files(folder: str) -> list[str]:
     """The public modules of the library, as sorted paths relative to `folder`."""
     found = []
     for parent, folders, files in os.walk(folder):
@@ -85,8 +86,8 @@ def source_files(folder: str) -> List[str]:
 
 
 def collect(
-    folder: Optional[str] = None, progress: Optional[Callable[[int, int], object]] = None
-) -> List[Document]:
+    folder: str | None = None, progress: Callable[[int, int], object] | None = None
+) -> list[Document]:
     """Every docstring of every public module, class, function and method.
 
     Examples
@@ -98,8 +99,8 @@ def collect(
     """
     root = library_folder() if folder is None else folder
     files = source_files(root)
-    names: Set[str] = set()
-    documents: List[Document] = []
+    names: set[str] = set()
+    documents: list[Document] = []
     for done, file in enumerate(files):
         if progress is not None:
             progress(done, len(files))
@@ -132,10 +133,10 @@ def _documents_of(root: str, file: str) -> Iterator[Document]:
 
 def _definitions(
     tree: ast.Module,
-) -> Iterator[Tuple[Union[ast.Module, _Definition], str]]:
+) -> Iterator[tuple[ast.Module | _Definition, str]]:
     """The module and its public definitions, also inside classes and conditional blocks."""
     yield tree, ""
-    blocks: List[Tuple[ast.AST, str]] = [(tree, "")]
+    blocks: list[tuple[ast.AST, str]] = [(tree, "")]
     while blocks:
         block, prefix = blocks.pop(0)
         for node in ast.iter_child_nodes(block):
@@ -149,7 +150,7 @@ def _definitions(
                     blocks.append((node, f"{prefix}{node.name}."))
 
 
-def _signature(node: Union[ast.Module, _Definition]) -> str:
+def _signature(node: ast.Module | _Definition) -> str:
     if isinstance(node, ast.Module):
         return ""
     if isinstance(node, ast.ClassDef):

@@ -16,9 +16,10 @@ from __future__ import annotations
 import os
 import platform
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from types import TracebackType
-from typing import Any, Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import Any, Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +62,7 @@ class BuildReport:
     characters: int = 0
     modules: int = 0
     terms: int = 0
-    seconds: Dict[str, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 class Library:
@@ -72,16 +73,18 @@ class Library:
     >>> from synadb.demo.library import Library
     >>> from synadb.demo.corpus import Document
     >>> documents = [
-    ...     Document("zipfile", "zipfile", "", "zipfile.py", 1, "", "Read and write ZIP archives."),
-    ...     Document("gzip", "gzip", "", "gzip.py", 1, "", "Read and write gzip compressed files."),
+    ...     Document("zipfile", "zipfile", "", "zipfile.py", 1, "", "Read a zip archive."),
+    ...     Document("tarfile", "tarfile", "", "tarfile.py", 1, "", "Read a tar archive."),
+    ...     Document("json", "json", "", "json.py", 1, "", "Read and write JSON."),
+    ...     Document("csv", "csv", "", "csv.py", 1, "", "Read and write tables."),
     ... ]
     >>> with Library(tmp / "library") as library:
     ...     _ = library.build(documents)
-    ...     [answer.document.name for answer in library.ask("compress files", k=1)]
-    ['gzip']
+    ...     [answer.document.name for answer in library.ask("which archives can be read", k=2)]
+    ['zipfile', 'tarfile']
     """
 
-    def __init__(self, folder: "os.PathLike[str] | str") -> None:
+    def __init__(self, folder: os.PathLike[str] | str) -> None:
         self.folder = os.path.abspath(folder)
         os.makedirs(self.folder, exist_ok=True)
         self.texts = SynaDB(os.path.join(self.folder, "texts.db"))
@@ -90,7 +93,7 @@ class Library:
         except BaseException:
             self.texts.close()
             raise
-        self._model: Optional[lsa.Model] = None
+        self._model: lsa.Model | None = None
 
     def close(self) -> None:
         try:
@@ -103,14 +106,14 @@ class Library:
 
     def __exit__(
         self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     @property
-    def files(self) -> List[str]:
+    def files(self) -> list[str]:
         return [self.texts.path, self.vectors.path]
 
     @property
@@ -125,7 +128,7 @@ class Library:
         )
 
     @property
-    def about(self) -> Dict[str, Any]:
+    def about(self) -> dict[str, Any]:
         """What was built, and when: empty before the first build."""
         return dict(self.texts.get(_ABOUT) or {})
 
@@ -133,8 +136,8 @@ class Library:
 
     def build(
         self,
-        documents: Optional[Sequence[Document]] = None,
-        progress: Optional[Progress] = None,
+        documents: Sequence[Document] | None = None,
+        progress: Progress | None = None,
     ) -> BuildReport:
         """Fill the store with `documents`, by default those of the standard library.
 
@@ -191,7 +194,7 @@ class Library:
 
     def _records(
         self, texts: Sequence[Document], model: lsa.Model, report: BuildReport
-    ) -> Iterator[Tuple[str, Any]]:
+    ) -> Iterator[tuple[str, Any]]:
         for document in texts:
             yield "doc/" + document.name, asdict(document)
         yield "model/terms", list(model.vocabulary)
@@ -208,7 +211,7 @@ class Library:
 
     # ------------------------------------------------------------------------------- asking
 
-    def ask(self, question: str, k: int = 5) -> List[Answer]:
+    def ask(self, question: str, k: int = 5) -> list[Answer]:
         """The `k` texts nearest to the question; none when no word of it is known.
 
         The time it took, in milliseconds, goes into the history `QUERY_HISTORY`.
@@ -237,9 +240,9 @@ def _padded(vectors: lsa.Matrix) -> npt.NDArray[np.float32]:
     return np.pad(vectors, ((0, 0), (0, DIMENSIONS - vectors.shape[1])))
 
 
-def _count_terms(documents: Sequence[Document]) -> List[Dict[str, float]]:
+def _count_terms(documents: Sequence[Document]) -> list[dict[str, float]]:
     summaries = {d.module: d.summary for d in documents if not d.qualname}
-    used_by: Dict[str, int] = {}
+    used_by: dict[str, int] = {}
     for document in documents:
         for word in set(words.plain_words(document.text)):
             used_by[word] = used_by.get(word, 0) + 1
@@ -247,7 +250,7 @@ def _count_terms(documents: Sequence[Document]) -> List[Dict[str, float]]:
     def is_word(word: str) -> bool:
         return used_by.get(word, 0) >= _COMMON_WORD
 
-    def count(document: Document) -> Dict[str, float]:
+    def count(document: Document) -> dict[str, float]:
         module = summaries.get(document.module, "") if document.qualname else ""
         return words.weighted(
             [
@@ -271,4 +274,4 @@ def _name_text(name: str, is_word: Callable[[str], bool]) -> str:
     return " ".join(parts)
 
 
-__all__ = ["Answer", "BUILD_HISTORY", "BuildReport", "DIMENSIONS", "Library", "QUERY_HISTORY"]
+__all__ = ["BUILD_HISTORY", "DIMENSIONS", "QUERY_HISTORY", "Answer", "BuildReport", "Library"]

@@ -8,8 +8,9 @@ and 5.1) on a sparse matrix, in numpy alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, List, Mapping, Optional, Sequence
+from typing import Any, Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -78,13 +79,13 @@ class Model:
         The right singular vectors.
     """
 
-    vocabulary: Dict[str, int]
+    vocabulary: dict[str, int]
     idf: Matrix
     projection: Matrix
 
     @property
     def dimensions(self) -> int:
-        return self.projection.shape[1]
+        return int(self.projection.shape[1])
 
     def weigh(self, counts: Sequence[Mapping[str, float]]) -> Sparse:
         """The TF-IDF rows of counted terms, of length 1; unknown terms are left out."""
@@ -98,15 +99,16 @@ class Model:
 def unit_rows(matrix: Matrix) -> Matrix:
     """Each row divided by its length; zero rows stay."""
     lengths = np.sqrt(np.einsum("ij,ij->i", matrix, matrix))
-    return matrix / np.maximum(lengths, np.float32(1e-12))[:, None]
+    scaled: Matrix = matrix / np.maximum(lengths, np.float32(1e-12))[:, None]
+    return scaled
 
 
 def _weigh(
     counts: Sequence[Mapping[str, float]], vocabulary: Mapping[str, int], idf: Matrix
 ) -> Sparse:
     starts = np.zeros(len(counts) + 1, np.int64)
-    columns: List[int] = []
-    values: List[float] = []
+    columns: list[int] = []
+    values: list[float] = []
     for row, terms in enumerate(counts):
         for term, count in terms.items():
             column = vocabulary.get(term)
@@ -124,14 +126,14 @@ def _weigh(
 
 def _with_unit_rows(matrix: Sparse) -> Sparse:
     rows = np.repeat(np.arange(matrix.height), np.diff(matrix.starts))
-    squares = np.bincount(rows, weights=matrix.values.astype(np.float64) ** 2, minlength=matrix.height)
+    squares = np.bincount(rows, matrix.values.astype(np.float64) ** 2, matrix.height)
     lengths = np.maximum(np.sqrt(squares), 1e-12).astype(np.float32)
     return Sparse(matrix.starts, matrix.columns, matrix.values / lengths[rows], matrix.width)
 
 
-def _vocabulary(counts: Sequence[Mapping[str, float]]) -> Dict[str, int]:
+def _vocabulary(counts: Sequence[Mapping[str, float]]) -> dict[str, int]:
     """Document frequencies of terms that occur at least twice, commonest first."""
-    frequency: Dict[str, int] = {}
+    frequency: dict[str, int] = {}
     for terms in counts:
         for term in terms:
             frequency[term] = frequency.get(term, 0) + 1
@@ -142,7 +144,7 @@ def _vocabulary(counts: Sequence[Mapping[str, float]]) -> Dict[str, int]:
 def train(
     counts: Sequence[Mapping[str, float]],
     dimensions: int = 256,
-    progress: Optional[Callable[[int, int], object]] = None,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Model:
     """Learn from counted terms of documents. The same input gives the same model.
 
@@ -159,7 +161,7 @@ def train(
 
 
 def right_singular_vectors(
-    matrix: Sparse, rank: int, progress: Optional[Callable[[int, int], object]] = None
+    matrix: Sparse, rank: int, progress: Callable[[int, int], object] | None = None
 ) -> Matrix:
     """The first `rank` of them, as columns, with a fixed sign."""
     rank = min(rank, matrix.height, matrix.width)

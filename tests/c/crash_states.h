@@ -69,6 +69,10 @@ bool crash_image(const struct trace *trace, const struct mem_fs *start, size_t p
                  const uint32_t *choices, size_t count, struct mem_fs *image,
                  struct crash_point *at);
 
+/* One state after the whole trace, chosen by the seed. */
+void crash_sample(const struct trace *trace, const struct mem_fs *start, uint64_t seed,
+                  struct mem_fs *image);
+
 /* Make a failing state simpler: choices that need not be special become "complete". */
 void crash_simplify(const struct crash_plan *plan, struct crash_result *failure);
 

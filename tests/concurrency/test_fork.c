@@ -28,6 +28,7 @@ static void *writer_main(void *context)
     for (uint64_t n = 1; !__atomic_load_n(&m->work->stop, __ATOMIC_ACQUIRE); n++) {
         CHECK_OK(db_put(m->work->db, key, 2, SYNA_TYPE_INT, &n, sizeof n, NULL, NULL));
         __atomic_store_n(&m->work->done[m->number], n, __ATOMIC_RELEASE);
+        usleep(20); /* a child that refreshes reads the whole log again */
     }
     return NULL;
 }

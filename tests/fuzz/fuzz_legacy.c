@@ -17,6 +17,9 @@ static void check_value(const struct frame *f, struct buf *scratch)
     if (value_peek(f, "fuzz", &seen) != SYNA_SUCCESS || seen.type != decoded.type ||
         seen.len != decoded.len)
         __builtin_trap();
+    bool number = decoded.type == SYNA_TYPE_FLOAT || decoded.type == SYNA_TYPE_INT;
+    if (number != (seen.data != NULL) || (number && memcmp(seen.data, decoded.data, 8) != 0))
+        __builtin_trap();
     if (decoded.type == SYNA_TYPE_TEXT && !utf8_valid(decoded.data, decoded.len))
         __builtin_trap();
     if (decoded.type > SYNA_TYPE_VECTOR || decoded.expires_us || decoded.event_us)

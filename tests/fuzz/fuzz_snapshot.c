@@ -33,21 +33,53 @@ static void add_header(struct buf *file)
     add(file, bytes, sizeof bytes);
 }
 
+static uint32_t place_crc(const struct buf *file, uint64_t offset, size_t len)
+{
+    uint8_t place[8];
+    store_u64(place, offset);
+    uint32_t crc = crc32c(load_u32(file->bytes + HEADER_AT_CRC), place, 8);
+    return crc32c(crc, file->bytes + offset, len);
+}
+
+/* Give an entry of the table the checksums that it claims: its own, or those of its pages, which
+ * are taken from `pages` on. */
+static void mend_entry(struct buf *file, uint8_t *entry, uint8_t **pages, const uint8_t *end)
+{
+    uint64_t offset = load_u64(entry + 8), len = load_u64(entry + 16);
+    if (offset > file->len || len > file->len - offset)
+        return;
+    if (len <= SNAPSHOT_LAZY) {
+        store_u32(entry + 24, place_crc(file, offset, (size_t)len));
+        return;
+    }
+    for (uint64_t at = 0; at < len && *pages + 4 <= end; at += SNAPSHOT_PAGE, *pages += 4)
+        store_u32(*pages,
+                  place_crc(file, offset + at, MIN((size_t)SNAPSHOT_PAGE, (size_t)(len - at))));
+}
+
+static void mend_table(struct buf *file, uint64_t footer, size_t footer_len)
+{
+    uint8_t *table = file->bytes + footer + 24, *end = file->bytes + footer + footer_len;
+    uint32_t count = (uint32_t)MIN((footer_len - 24) / 32, load_u32(file->bytes + footer + 4));
+    uint8_t *pages = table + 32 * (size_t)count;
+    for (uint32_t i = 0; i < count; i++)
+        mend_entry(file, table + 32 * (size_t)i, &pages, end);
+}
+
 /* The trailer that fits; the footer begins where the last `footer_len` bytes do. */
 static void add_trailer(struct buf *file, size_t footer_len)
 {
-    uint8_t trailer[TRAILER], place[8];
+    uint8_t trailer[TRAILER] = {0};
     uint64_t footer = file->len - footer_len;
     store_u32(file->bytes + footer, cover.purpose);
+    mend_table(file, footer, footer_len);
     store_u64(trailer, footer);
     store_u64(trailer + 8, footer_len);
     store_u64(trailer + 16, file->len + TRAILER);
-    store_u64(place, footer);
-    uint32_t crc = crc32c(load_u32(file->bytes + HEADER_AT_CRC), place, 8);
-    crc = crc32c(crc, file->bytes + footer, footer_len);
-    store_u32(trailer + 24, crc32c(crc, trailer, 24));
     store_u32(trailer + 28, SNAPSHOT_FOURCC('S', 'N', 'A', 'P'));
     add(file, trailer, sizeof trailer);
+    uint32_t crc = place_crc(file, footer, footer_len + 24);
+    store_u32(file->bytes + file->len - 8, crc);
 }
 
 /* The input's first two bytes say how much of it is the footer. */

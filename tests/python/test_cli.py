@@ -428,13 +428,16 @@ def test_bash_completes_commands_options_and_keys(ok, file, programs, words, exp
     script = ok("completion", "bash")
     words = ["synadb", *(str(file) if word == "@" else word for word in words)]
     quoted = " ".join(f"'{word}'" for word in words)
+    state = f"COMP_WORDS=({quoted})\nCOMP_CWORD={len(words) - 1}"
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
-        ["bash", "-c",
-            f'{script}\nCOMP_WORDS=({quoted})\nCOMP_CWORD={len(words) - 1}\n_synadb\nprintf "%s\\n" '
-         '"${COMPREPLY[@]}"'],
-        capture_output=True, text=True, timeout=60, cwd=programs,
-        env={**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"},
-    )  # fmt: skip
+        ["bash", "-c", f'{script}\n{state}\n_synadb\nprintf "%s\\n" "${{COMPREPLY[@]}}"'],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=programs,
+        env={**os.environ, "PATH": path},
+    )
     assert done.returncode == 0, done.stderr
     assert set(done.stdout.split()) == expected
 

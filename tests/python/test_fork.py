@@ -63,8 +63,13 @@ def test_a_child_that_closes_takes_nothing_from_the_parent(path, python):
         db["k"] = 1
         assert in_child(db.close) == "None"
         done = python(
-            "import sys,
-            synadb\ntry: synadb.SynaDB(sys.argv[1])\nexcept OSError as e: print(e.reason.name)",
+            """
+            import sys, synadb
+            try:
+                synadb.SynaDB(sys.argv[1])
+            except OSError as error:
+                print(error.reason.name)
+            """,
             path,
         )
         assert done.strip() == "LOCKED"
@@ -73,7 +78,7 @@ def test_a_child_that_closes_takes_nothing_from_the_parent(path, python):
         assert db["k"] == 2 and db.open_report.clean
 
 
-def test_a_child_closes_although_another_thread_was_in_a_call(path):
+def test_a_child_closes_although_another_thread_was_in_a_call(path, tmp_path):
     db = SynaDB(path, sync_on_write=False)
     db.put_many({f"k{i}": os.urandom(1000) for i in range(2000)})
     go_on, seen = threading.Event(), threading.Event()
@@ -82,7 +87,7 @@ def test_a_child_closes_although_another_thread_was_in_a_call(path):
         seen.set()
         go_on.wait(20)
 
-    worker = threading.Thread(target=lambda: db.verify(progress=progress))
+    worker = threading.Thread(target=lambda: db.backup(tmp_path / "b.db", progress=progress))
     worker.start()
     assert seen.wait(10)
     assert in_child(db.close) == "None"

@@ -460,7 +460,7 @@ def test_crafted_values_reserve_nothing_and_raise(body):
 
 def test_an_unknown_time_zone_is_no_damage():
     data = pack(dt.datetime(2024, 1, 1, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")))
-    with pytest.raises(SynaError, match="Europe/Berlix.*tzdata") as caught:
+    with pytest.raises(SynaError, match=r"Europe/Berlix.*tzdata") as caught:
         unpack(data.replace(b"Berlin", b"Berlix"))
     assert not isinstance(caught.value, CorruptionError)
 

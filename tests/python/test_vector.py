@@ -475,8 +475,6 @@ def test_progress_of_opening_is_told_and_can_stop_it(path):
 
 def test_the_first_example(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    from synadb import VectorStore
-    import numpy as np
 
     # Create store with 768 dimensions (BERT-sized)
     store = VectorStore("vectors.db", dimensions=768)
@@ -524,3 +522,20 @@ def test_the_metrics_example(tmp_path, monkeypatch):
     # Use dot product
     store = VectorStore("vectors.db", dimensions=768, metric="dot_product")
     store.close()
+
+
+def test_the_examples_of_the_docstrings_run(tmp_path):
+    import doctest
+
+    import synadb.vector
+
+    ran = 0
+    for i, test in enumerate(doctest.DocTestFinder().find(synadb.vector)):
+        folder = tmp_path / str(i)
+        folder.mkdir()
+        with VectorStore(folder / "example.db", 64, sync_on_write=False) as store:
+            test.globs.update(store=store, tmp=folder, np=np, VectorStore=VectorStore)
+            result = doctest.DocTestRunner().run(test)
+        assert result.failed == 0, test.name
+        ran += result.attempted
+    assert ran > 10

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 
 #include "base/crc32c.h"
+#include "base/rng.h"
 #include "store/column.h"
 #include "store/format.h"
 
@@ -490,10 +491,11 @@ static void *read_beside(void *context)
 {
     struct beside *b = context;
     int64_t seen[8] = {0};
+    uint64_t state = (uint64_t)b->index;
     while (!__atomic_load_n(b->stop, __ATOMIC_RELAXED) && !b->failed) {
         char key[32];
         uint64_t bits;
-        int i = (int)(check_random() % 8);
+        int i = (int)(rng_next(&state) % 8);
         key_of(key, b->index, i);
         syna_rc rc = db_get_number(b->db, key, strlen(key), SYNA_TYPE_INT, &bits);
         if (rc == SYNA_SUCCESS) {

@@ -135,6 +135,33 @@ TEST(values_of_every_type_come_with_their_times)
     CHECK_OK(db_close(db));
 }
 
+/* One entry of the ancestor's format: a float, or the difference to the one before. */
+static size_t old_float(uint8_t *p, uint8_t flags, double value)
+{
+    store_u64(p + FRAME_AT_STAMP, (uint64_t)1700000000000000);
+    store_u16(p + FRAME_AT_KEY_LEN, 1);
+    store_u32(p + FRAME_AT_VAL_LEN, 12);
+    p[FRAME_AT_FLAGS] = flags;
+    p[FRAME_HEADER_BYTES] = 'f';
+    store_u32(p + FRAME_HEADER_BYTES + 1, ATOM_FLOAT);
+    store_f64(p + FRAME_HEADER_BYTES + 5, value);
+    return FRAME_HEADER_BYTES + 13;
+}
+
+TEST(P16_the_ancestors_differences_are_scanned_as_whole_values)
+{
+    uint8_t bytes[100];
+    size_t len = old_float(bytes, 0, 2.5);
+    len += old_float(bytes + len, FRAME_DELTA, 0.25);
+    spill("old.db", bytes, len);
+    syna_db *db = reader("old.db");
+    syna_scan *scan = scan_from(db, NULL, NULL, NULL, SYNA_SCAN_VALUES);
+    double want = 2.75;
+    next_is(scan, "f", SYNA_TYPE_FLOAT, &want, 8, (uint64_t)1700000000000000);
+    db_scan_free(scan);
+    CHECK_OK(db_close(db));
+}
+
 static void numbered(char *key, int i)
 {
     snprintf(key, 32, "key/%06d", i);

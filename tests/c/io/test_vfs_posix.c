@@ -3,6 +3,7 @@
 
 #include "io/vfs.h"
 
+#include <dirent.h>
 #include <limits.h>
 
 static bool collect(void *context, const char *name)
@@ -33,24 +34,34 @@ TEST(listing_names_the_directory_that_holds_the_path)
     CHECK_EQ(vfs_posix.list(check_path("no/such"), collect, all), -ENOENT);
 }
 
-static bool find_proc(void *found, const char *name)
+static bool count_names(void *count, const char *name)
 {
-    *(bool *)found |= strcmp(name, "proc") == 0;
+    *(size_t *)count += name[0] != 0;
     return true;
+}
+
+static size_t names_in_root(void)
+{
+    DIR *dir = opendir("/");
+    size_t count = 0;
+    while (dir && readdir(dir))
+        count++;
+    closedir(dir);
+    return count;
 }
 
 TEST(paths_without_a_folder_and_in_the_root_have_a_directory)
 {
     CHECK_EQ(vfs_posix.sync_dir("name-only"), 0);
-    bool found = false;
-    CHECK_EQ(vfs_posix.list("/x", find_proc, &found), 0);
-    CHECK(found);
+    size_t count = 0;
+    CHECK_EQ(vfs_posix.list("/x", count_names, &count), 0);
+    CHECK_EQ(count, names_in_root());
     static char longest[PATH_MAX + 10];
     memset(longest, 'a', sizeof longest - 3);
     longest[sizeof longest - 3] = '/';
     longest[sizeof longest - 2] = 'b';
     CHECK_EQ(vfs_posix.sync_dir(longest), -ENAMETOOLONG);
-    CHECK_EQ(vfs_posix.list(longest, find_proc, &found), -ENAMETOOLONG);
+    CHECK_EQ(vfs_posix.list(longest, count_names, &count), -ENAMETOOLONG);
     CHECK_EQ(vfs_posix.sync_dir(check_path("no/such")), -ENOENT);
 }
 

@@ -306,6 +306,23 @@ TEST(engine_frames_need_a_kind_and_later_kinds_are_let_through)
     buf_dispose(&b);
 }
 
+TEST(a_frame_built_in_place_is_the_same_frame)
+{
+    struct buf whole = {0}, steps = {0};
+    size_t start;
+    some_frame(&whole, "key", FRAME_EXT, "value", 5);
+    CHECK(buf_append(&steps, "before", 6));
+    CHECK(frame_begin(&steps, "key", 3, &start));
+    CHECK_EQ(start, 6);
+    CHECK(buf_append(&steps, "value", 5));
+    CHECK(frame_finish(&steps, start, FRAME_EXT));
+    frame_seal(steps.bytes + start, OFFSET, STAMP, FRAME_COMMIT, frame_seed(uuid));
+    CHECK_EQ(steps.len - start, whole.len);
+    CHECK_MEM(steps.bytes + start, whole.bytes, whole.len);
+    buf_dispose(&whole);
+    buf_dispose(&steps);
+}
+
 TEST(sealing_adds_flags_and_counts_for_the_checksum)
 {
     struct buf b = {0};

@@ -803,6 +803,47 @@ TEST(long_histories_survive_a_checkpoint_with_their_restarts)
     model_dispose(&t);
 }
 
+TEST(a_history_larger_than_the_chunks_of_a_save_survives_it)
+{
+    const char *path = check_path("keys.idx");
+    const uint64_t records = 200000;
+    struct model t;
+    struct entry e;
+    struct history_cursor c;
+    model_init(&t, ALL_BITS);
+    for (uint64_t n = 0; n < records; n++) {
+        struct frame f;
+        CHECK(memlog_add_number(&t.m, "key", 3, SYNA_TYPE_INT, n, &f));
+        CHECK_OK(keydir_apply(t.dir, &f));
+    }
+    CHECK(t.dir->history_heap > 256 << 10);
+    save(&t, path);
+    reopen(&t, path);
+    CHECK_OK(keydir_find(t.dir, "key", 3, &e));
+    for (uint64_t n = 0; n < records; n += 997) {
+        CHECK_OK(history_seek(t.dir, &e, n, &c));
+        CHECK_EQ(c.offset, HEADER_BYTES + n * (t.m.bytes.len - HEADER_BYTES) / records);
+    }
+    model_dispose(&t);
+}
+
+TEST(more_histories_than_an_entry_can_name_are_refused_before_anything_is_written)
+{
+    struct model t;
+    model_init(&t, ALL_BITS);
+    put(&t, "key", 3, PUT_INT);
+    t.dir->history_count = t.dir->mapped_histories = HISTORY_MAX - 1; /* as if there were so many */
+    CHECK_OK(keydir_reserve(t.dir, 1));
+    CHECK_RC(keydir_reserve(t.dir, 2), SYNA_ERR_INTERNAL);
+    put(&t, "key", 3, PUT_INT); /* the last one */
+    struct frame f;
+    CHECK(memlog_add_block(&t.m, "other", 5, SYNA_TYPE_INT, (uint64_t[8]){0}, 8, &f));
+    CHECK_RC(keydir_apply(t.dir, &f), SYNA_ERR_INTERNAL);
+    CHECK_RC(keydir_reserve(t.dir, 1), SYNA_ERR_INTERNAL);
+    same_as_model(&t, t.dir);
+    model_dispose(&t);
+}
+
 TEST(a_checkpoint_that_does_not_fit_the_log_is_ignored)
 {
     const char *path = check_path("keys.idx");
@@ -894,7 +935,7 @@ TEST(a_damaged_page_of_a_checkpoint_is_reported_and_never_believed)
     struct model t;
     struct keydir *dir;
     uint8_t *bytes;
-    size_t met = 0, ignored = 0;
+    size_t met = 0, ignored = 0, unsaved = 0;
     char key[128];
     model_init(&t, ALL_BITS);
     for (uint64_t n = 0; n < 180000; n++) /* sections of more than 1 MiB are checked page by page */
@@ -918,9 +959,14 @@ TEST(a_damaged_page_of_a_checkpoint_is_reported_and_never_believed)
         if (rc == SYNA_SUCCESS)
             rc = keydir_apply(dir, &f);
         CHECK(rc == SYNA_SUCCESS || rc == KEYDIR_DAMAGED);
+        rc = keydir_save(dir, check_path("again.idx"), t.m.log.last_offset, t.m.log.end,
+                         t.m.log.last_crc);
+        CHECK(rc == SYNA_SUCCESS || rc == KEYDIR_DAMAGED);
+        unsaved += rc == KEYDIR_DAMAGED;
         keydir_free(dir);
     }
     CHECK(met > 20);
+    CHECK(unsaved > 20); /* damage is not copied into the next checkpoint */
     free(bytes);
     model_dispose(&t);
 }
@@ -933,7 +979,7 @@ TEST(opening_a_checkpoint_does_no_work_per_key)
     struct keydir_stats stats;
     char key[128];
     model_init(&t, ALL_BITS);
-    for (uint64_t n = 0; n < 70000; n++)
+    for (uint64_t n = 0; n < SEGMENT_ENTRIES + 5000; n++) /* one whole segment and some */
         put_new(&t, key, shaped_key(n, 2, key));
     save(&t, path);
     asked_for = 0;
@@ -945,7 +991,14 @@ TEST(opening_a_checkpoint_does_no_work_per_key)
     CHECK(stats.index_bytes < 4096);
     CHECK(asked_for < 16384);
     CHECK_EQ(right_or_damaged(&t, dir, 1), 0);
-    keydir_free(dir);
+
+    keydir_free(t.dir); /* and it goes on in segments of its own */
+    t.dir = dir;
+    put_new(&t, key, shaped_key(SEGMENT_ENTRIES + 5000, 2, key));
+    CHECK_EQ(t.dir->mapped_entries, SEGMENT_ENTRIES);
+    put(&t, t.keys[0].bytes, t.keys[0].len, PUT_TEXT);
+    CHECK_EQ(right_or_damaged(&t, t.dir, 1), 0);
+    same_key(t.dir, &t.keys[0], 0);
     model_dispose(&t);
 }
 
@@ -990,6 +1043,10 @@ TEST(a_loaded_index_keeps_its_promise_when_memory_runs_out)
     build_for_failures(&t);
     save(&t, path);
     reopen(&t, path);
+    fail_all(&failing); /* the last entries have to move out of the checkpoint */
+    CHECK_FAILS(keydir_reserve(t.dir, 300), SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+    fail_off();
+    same_as_model(&t, t.dir);
     CHECK_OK(keydir_reserve(t.dir, 300));
     for (int n = 0; n < 300; n++) {
         struct model_record r;

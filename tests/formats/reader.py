@@ -7,8 +7,8 @@ reads with what the library reads, so that page, library and files on disk canno
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Iterator
 
 MAGIC = bytes.fromhex("8953594e4144420affffffffffffff1a")
 DELTA, LZ4, TOMBSTONE, EXT, BLOCK, RESERVED, COMMIT, PRIOR_DURABLE = (1 << n for n in range(8))
@@ -141,7 +141,8 @@ def read_frame(data: bytes, offset: int, uuid: bytes) -> Frame:
     covered = data[offset : offset + c.at]
     crc = c.number(4)
     expect(
-        crc == crc32c(uuid, struct.pack("<Q", offset), covered), f"checksum of the frame at {offset}"
+        crc == crc32c(uuid, struct.pack("<Q", offset), covered),
+        f"checksum of the frame at {offset}",
     )
     return Frame(offset, stamp, flags, key, value, crc, offset + c.at)
 
@@ -270,8 +271,12 @@ class Column:
         return [as_float(b) if self.type == 1 else signed(b) for b in self.bits]
 
 
+def ceil_div(a: int, b: int) -> int:
+    return (a + b - 1) // b
+
+
 def read_packed(c: Cursor, count: int, width: int) -> list[int]:
-    words = -(-(-(-count // 4)) * width // 64)
+    words = ceil_div(ceil_div(count, 4) * width, 64)
     data = [c.number(8) for _ in range(4 * words)]
     lanes = [sum(data[4 * k + lane] << 64 * k for k in range(words)) for lane in range(4)]
     return [lanes[i % 4] >> i // 4 * width & (1 << width) - 1 for i in range(count)]
@@ -415,7 +420,9 @@ def read_snapshot(data: bytes) -> Snapshot:
     purpose, count, end, end_crc, pages = (
         f.take(4), f.number(4), f.number(8), f.number(4), f.number(4)
     )  # fmt: skip
-    entries = [(f.take(8), f.number(8), f.number(8), f.number(4), f.number(4)) for _ in range(count)]
+    entries = [
+        (f.take(8), f.number(8), f.number(8), f.number(4), f.number(4)) for _ in range(count)
+    ]
     crcs = [f.number(4) for _ in range(pages)]
     expect(f.rest() == b"", "length of the footer")
     snapshot = Snapshot(header, purpose, end, end_crc)
@@ -426,7 +433,7 @@ def read_snapshot(data: bytes) -> Snapshot:
             expect(section_crc == checksum(offset, content), "checksum of a section")
         else:
             expect(offset % 65536 == 0 and section_crc == 0, "a lazy section")
-            expect(section_pages == -(-length // 65536), "pages of a lazy section")
+            expect(section_pages == ceil_div(length, 65536), "pages of a lazy section")
             for page in range(section_pages):
                 piece = content[page << 16 : page + 1 << 16]
                 expect(crcs.pop(0) == checksum(offset + (page << 16), piece), f"page {page}")
@@ -467,7 +474,7 @@ def read_history(snapshot: Snapshot, number: int) -> Iterator[tuple[int, int]]:
     )
     data = snapshot.sections["records"]
     c = Cursor(data[at : at + length])
-    restarts = at + -(-length // 8) * 8
+    restarts = at + ceil_div(length, 8) * 8
     offset = 0
     for i in range(records):
         if i and i % 64 == 0:
@@ -486,7 +493,8 @@ def table_entries(snapshot: Snapshot) -> dict[int, int]:
     entries = read_entries(snapshot)
     found: dict[int, int] = {}
     for at in range(count):
-        tags, slots = groups[64 * at : 64 * at + 12], struct.unpack_from("<12I", groups, 64 * at + 16)
+        tags = groups[64 * at : 64 * at + 12]
+        slots = struct.unpack_from("<12I", groups, 64 * at + 16)
         expect(groups[64 * at + 13 : 64 * at + 16] == bytes(3), "zeros of a group")
         for tag, slot in zip(tags, slots):
             if tag == 0:
