@@ -23,8 +23,8 @@ class BlobReader(io.RawIOBase):
     text.
     """
 
-    def __init__(self, db: SynaDB, key: str) -> None:
-        self._source = BlobSource(db, key)
+    def __init__(self, source: BlobSource, key: str) -> None:
+        self._source = source
         self._at = 0
         self.name = key
         self.mode = "rb"
@@ -89,8 +89,8 @@ class BlobWriter(io.RawIOBase):
     reference without closing, forget what was written; so does `discard`.
     """
 
-    def __init__(self, db: SynaDB, key: str) -> None:
-        self._sink = BlobSink(db, key)
+    def __init__(self, sink: BlobSink, key: str) -> None:
+        self._sink = sink
         self._size = 0
         self.name = key
         self.mode = "wb"
@@ -134,7 +134,7 @@ class BlobWriter(io.RawIOBase):
 
     # IOBase closes in its finaliser, which here would store half a value.
     def __del__(self) -> None:
-        if not self.closed and hasattr(self, "_sink"):
+        if not self.closed:
             try:
                 warnings.warn(
                     f"blob {self.name!r} was not closed, what was written is forgotten",
@@ -149,7 +149,7 @@ class BlobWriter(io.RawIOBase):
 def open_blob(db: SynaDB, key: str, mode: str) -> BlobReader | BlobWriter:
     """See `SynaDB.open_blob`."""
     if mode == "rb":
-        return BlobReader(db, key)
+        return BlobReader(BlobSource(db, key), key)
     if mode == "wb":
-        return BlobWriter(db, key)
+        return BlobWriter(BlobSink(db, key), key)
     raise ValueError(f"mode is {mode!r}, expected 'rb' or 'wb'")

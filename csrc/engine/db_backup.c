@@ -8,7 +8,7 @@
 #include "base/internal.h"
 
 #include "engine/db_core.h"
-#include "engine/progress.h"
+#include "engine/db_out.h"
 
 #define PIECE (4u << 20)
 
@@ -99,7 +99,7 @@ static syna_rc write_copy(struct backup *b, const char *to)
     SYNA_TRY(file_sync(&b->file));
     b->progress.done = b->progress.total;
     SYNA_TRY(progress_ask(&b->progress));
-    SYNA_TRY(file_publish(&b->file, to, false, &exists));
+    SYNA_TRY(out_publish_new(&b->file, to, &exists));
     return exists ? taken(to) : SYNA_SUCCESS;
 }
 

@@ -117,8 +117,13 @@ static char *join(const char *a, const char *b)
     return s;
 }
 
+/* A path that cannot name a database is the caller's mistake; what the system could not do is not. */
 static syna_rc bad_path(const char *path, int system)
 {
+    if (system != ENOENT && system != ENOTDIR && system != EISDIR && system != ENAMETOOLONG &&
+        system != ELOOP)
+        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, system,
+                            "the path cannot be followed");
     return syna_fail_at(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, path, -1, system,
                         "not a path that a database can have");
 }

@@ -88,6 +88,14 @@ syna_rc out_engine(struct out_log *o, enum engine_frame kind)
     return rc;
 }
 
+syna_rc out_publish_new(struct file *temp, const char *to, bool *exists)
+{
+    syna_rc rc = file_publish(temp, to, false, exists);
+    if (rc != SYNA_SUCCESS && strcmp(temp->path, to) == 0)
+        syna_vfs->remove_name(to);
+    return rc;
+}
+
 void out_discard(struct out_log *o)
 {
     struct status_record why = *status_get();

@@ -36,6 +36,10 @@ syna_rc out_flush(struct out_log *o);
 /* Take back everything from `end` on, an earlier out_end. */
 syna_rc out_rewind(struct out_log *o, uint64_t end);
 
+/* Give a synced temp file the new name `to`: file_publish without replacing, and when only the sync of
+ * the directory fails the name is taken back, so that a failed call leaves nothing and can be repeated. */
+syna_rc out_publish_new(struct file *temp, const char *to, bool *exists);
+
 /* Drop the temp file, if there still is one, and all memory. Keeps the error record. */
 void out_discard(struct out_log *o);
 

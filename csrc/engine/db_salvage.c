@@ -228,7 +228,7 @@ static syna_rc finish_out(struct salvage *s, const char *to)
     SYNA_TRY(file_sync(&s->out.file));
     s->progress.done = s->progress.total;
     SYNA_TRY(progress_ask(&s->progress));
-    SYNA_TRY(file_publish(&s->out.file, to, false, &exists));
+    SYNA_TRY(out_publish_new(&s->out.file, to, &exists));
     return exists ? taken(to) : SYNA_SUCCESS;
 }
 

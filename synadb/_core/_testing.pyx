@@ -40,6 +40,7 @@ cdef extern from "vfs_mem.h":
     void mem_fs_set_space(mem_fs *fs, uint64_t bytes)
     uint64_t mem_fs_find(const mem_fs *fs, const char *path)
     uint64_t mem_fs_create(mem_fs *fs, const char *path)
+    void mem_fs_remove_name(mem_fs *fs, const char *path)
     const uint8_t *mem_fs_bytes(const mem_fs *fs, uint64_t file, size_t *size)
     void mem_fs_write(mem_fs *fs, uint64_t file, uint64_t offset, const void *bytes, size_t len)
     const char *mem_fs_name(const mem_fs *fs, size_t index, uint64_t *file)
@@ -285,3 +286,10 @@ def install(path, data):
     cdef const unsigned char[::1] view = data
     if len(data):
         mem_fs_write(world, file, 0, &view[0], <size_t>len(data))
+
+
+def remove(path):
+    """Remove a name from the memory file system."""
+    if world == NULL:
+        raise RuntimeError("use_vfs('mem') first")
+    mem_fs_remove_name(world, path.encode())

@@ -3,10 +3,21 @@
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 
 from synadb import SynaDB
+
+
+def pytest_collection_modifyitems(items):
+    """An exception that nobody could catch, in a finaliser or a thread, fails the test."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            for kind in ("UnraisableException", "UnhandledThreadException"):
+                item.add_marker(
+                    pytest.mark.filterwarnings(f"error::pytest.Pytest{kind}Warning"), append=False
+                )
 
 
 @pytest.fixture

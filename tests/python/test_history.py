@@ -191,7 +191,7 @@ def test_times_are_exact_to_the_microsecond(db):
 
 
 @pytest.mark.parametrize("when", [0, -1, -5.0, float("nan"), float("inf"), 2**63,
-np.datetime64("NaT"),
+np.datetime64("NaT", "us"),
                                   dt.datetime(1960, 1, 1, tzinfo=UTC)])  # fmt: skip
 def test_a_time_that_cannot_be_stored_is_refused(db, when):
     with pytest.raises(ValueError):
