@@ -196,7 +196,7 @@ class SynaDB(kv.Database):
             )
         if array.dtype.kind not in "iub":
             raise TypeError(f"append_ints takes integers, not dtype {array.dtype}")
-        if array.dtype == np.uint64 and array.size and array.max() > np.iinfo(np.int64).max:
+        if array.dtype == np.uint64 and array.size and int(array.max()) >= 2**63:
             raise IntegerRangeError(
                 0, f"integer {array.max()} does not fit in 64 signed bits", reason=Reason.ARGUMENT
             )

@@ -51,10 +51,10 @@ static void after_fork_parent(void)
 /* Calls that other threads had in progress do not go on in the child. */
 static void after_fork_child(void)
 {
-    pthread_mutex_init(&table_lock, NULL);
-    pthread_cond_init(&moved, NULL);
     for (struct handle *h = table; h; h = h->next)
         h->pins = 0;
+    pthread_cond_init(&moved, NULL);
+    pthread_mutex_unlock(&table_lock);
 }
 
 static void register_hooks(void)

@@ -225,12 +225,25 @@ static syna_rc ensure_file(syna_db *db)
     return SYNA_SUCCESS;
 }
 
+/* What processes that died left half-written: a compaction, a checkpoint, a saved tail. */
+static syna_rc sweep_temps(syna_db *db)
+{
+    char *cut_path = join(db->path, KVLOG_CUT_SUFFIX);
+    if (!cut_path)
+        return syna_no_memory(strlen(db->path) + sizeof KVLOG_CUT_SUFFIX);
+    file_sweep_temps(db->path);
+    file_sweep_temps(db->index_path);
+    file_sweep_temps(cut_path);
+    mem_free(cut_path);
+    return SYNA_SUCCESS;
+}
+
 /* Open for writing with the writer lock held. A file that cannot be written (the ancestor's format)
  * gives the lock back and leaves a reader. */
 static syna_rc open_writer(syna_db *db, struct kvlog_recovery *recovery)
 {
     SYNA_TRY(lock_acquire(&db->lock, db->path, db->shared ? db->options.timeout_ms : 0, NULL));
-    file_sweep_temps(db->path);
+    SYNA_TRY(sweep_temps(db));
     SYNA_TRY(generation_open(db, true, &db->gen, recovery));
     if (!db->gen->log.writable) {
         lock_release(&db->lock);

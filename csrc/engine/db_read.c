@@ -193,6 +193,37 @@ syna_rc db_exists(syna_db *db, const char *key, size_t key_len, bool *exists)
     return rc;
 }
 
+/* ---------------------------------------------------------------- the ancestor's deltas */
+
+/* In the ancestor's files a float may be stored as the difference to the float before it under the same
+ * key. Walking the records of one key from the first on makes it whole. */
+static void make_whole(const struct frame *f, struct value *v, double *running)
+{
+    if (v->type != SYNA_TYPE_FLOAT)
+        return;
+    double value = load_f64(v->data);
+    *running = f->flags & FRAME_DELTA ? *running + value : value;
+    v->data = running;
+}
+
+/* The whole float of the record the cursor stands on, which is a delta. */
+static syna_rc sum_deltas(struct generation *gen, const struct entry *e, uint64_t index, double *sum)
+{
+    struct history_cursor c;
+    syna_rc rc = history_seek(gen->dir, e, 0, &c);
+    *sum = 0;
+    for (uint64_t i = 0; rc == SYNA_SUCCESS && i <= index; i++, rc = history_next(&c)) {
+        struct frame f;
+        struct value v;
+        SYNA_TRY(kvlog_frame(&gen->log, c.offset, &f));
+        if (f.flags & FRAME_TOMBSTONE)
+            continue;
+        SYNA_TRY(value_peek(&f, gen->log.file.path, &v));
+        make_whole(&f, &v, sum);
+    }
+    return rc == SYNA_ERR_KEY_NOT_FOUND ? SYNA_SUCCESS : rc;
+}
+
 /* ---------------------------------------------------------------- time travel */
 
 /* The stamp a record begins at: a column block spans several. */
@@ -244,8 +275,17 @@ static syna_rc block_value_at(struct generation *gen, const struct frame *f, uin
     return SYNA_SUCCESS;
 }
 
-static syna_rc value_at(struct generation *gen, const struct history_cursor *c, uint64_t at_us,
-                        void *buf, size_t cap, size_t *len, int32_t *type, bool *found)
+static syna_rc put_bits(uint64_t bits, void *buf, size_t cap, size_t *len)
+{
+    *len = sizeof bits;
+    if (cap >= sizeof bits)
+        memcpy(buf, &bits, sizeof bits);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc value_at(struct generation *gen, const struct entry *e,
+                        const struct history_cursor *c, uint64_t at_us, void *buf, size_t cap,
+                        size_t *len, int32_t *type, bool *found)
 {
     struct frame f;
     bool over = false;
@@ -256,10 +296,13 @@ static syna_rc value_at(struct generation *gen, const struct history_cursor *c, 
     if (c->block) {
         uint64_t bits;
         SYNA_TRY(block_value_at(gen, &f, at_us, &bits, type));
-        *len = sizeof bits;
-        if (cap >= sizeof bits)
-            memcpy(buf, &bits, sizeof bits);
-        return SYNA_SUCCESS;
+        return put_bits(bits, buf, cap, len);
+    }
+    if (f.flags & FRAME_DELTA) {
+        double sum;
+        *type = SYNA_TYPE_FLOAT;
+        SYNA_TRY(sum_deltas(gen, e, c->index, &sum));
+        return put_bits(load_u64(&sum), buf, cap, len);
     }
     SYNA_TRY(expired(gen, &f, at_us, &over));
     *found = !over;
@@ -276,7 +319,7 @@ static syna_rc get_at_locked(syna_db *db, struct generation **gen, const char *k
     if (found)
         SYNA_TRY(seek_time(*gen, &e, at_us, &c, &found));
     if (found)
-        SYNA_TRY(value_at(*gen, &c, at_us, buf, cap, len, type, &found));
+        SYNA_TRY(value_at(*gen, &e, &c, at_us, buf, cap, len, type, &found));
     return found ? SYNA_SUCCESS : not_found(db, key, key_len);
 }
 
@@ -380,6 +423,7 @@ static syna_rc unfold(struct generation *gen, const struct frame *f, struct unfo
 struct numbers_out {
     uint64_t *bits, *times;
     size_t cap, count;
+    double running; /* make_whole */
 };
 
 static void add_number(struct numbers_out *out, uint64_t bits, uint64_t time)
@@ -404,6 +448,7 @@ static syna_rc add_frame_numbers(struct generation *gen, const struct frame *f, 
         return SYNA_SUCCESS;
     }
     SYNA_TRY(value_peek(f, gen->log.file.path, &v));
+    make_whole(f, &v, &out->running);
     if (v.type == type)
         add_number(out, load_u64(v.data), v.event_us ? v.event_us : f->stamp);
     return SYNA_SUCCESS;
@@ -445,7 +490,7 @@ syna_rc db_history_numbers(syna_db *db, const char *key, size_t key_len, int32_t
                            uint64_t *bits, uint64_t *times_us, size_t cap, size_t *count)
 {
     if (times_us && cap > 0) {
-        struct numbers_out out = {bits, times_us, cap, 0};
+        struct numbers_out out = {.bits = bits, .times = times_us, .cap = cap};
         SYNA_TRY(numbers_with_times(db, key, key_len, type, &out));
         *count = out.count;
         return SYNA_SUCCESS;
@@ -495,7 +540,8 @@ static syna_rc read_blob(struct generation *gen, const struct frame *f, struct b
 }
 
 static int32_t visit_plain(struct generation *gen, const struct frame *f, syna_record *record,
-                           struct buf *scratch, syna_record_fn visit, void *context, syna_rc *rc)
+                           struct buf *scratch, double *running, syna_record_fn visit, void *context,
+                           syna_rc *rc)
 {
     struct value v = {0};
     record->deleted = (f->flags & FRAME_TOMBSTONE) != 0;
@@ -504,6 +550,8 @@ static int32_t visit_plain(struct generation *gen, const struct frame *f, syna_r
         *rc = read_blob(gen, f, scratch, &v);
     if (*rc != SYNA_SUCCESS)
         return 1;
+    if (!record->deleted)
+        make_whole(f, &v, running);
     record->type = v.type;
     record->data = v.data;
     record->len = v.len;
@@ -517,6 +565,7 @@ syna_rc db_history(syna_db *db, const char *key, size_t key_len, syna_record_fn 
 {
     struct places p;
     struct buf scratch = {0};
+    double running = 0;
     int32_t stop = 0;
     SYNA_TRY(collect(db, key, key_len, &p));
     syna_rc rc = SYNA_SUCCESS;
@@ -528,7 +577,7 @@ syna_rc db_history(syna_db *db, const char *key, size_t key_len, syna_record_fn 
             break;
         stop = f.flags & FRAME_BLOCK
                    ? visit_block(p.gen, &f, &record, visit, context, &rc)
-                   : visit_plain(p.gen, &f, &record, &scratch, visit, context, &rc);
+                   : visit_plain(p.gen, &f, &record, &scratch, &running, visit, context, &rc);
     }
     buf_dispose(&scratch);
     places_dispose(&p);

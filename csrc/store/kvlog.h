@@ -63,6 +63,9 @@ bool kvlog_trust(struct kvlog *log, uint64_t last_offset, uint64_t end, uint32_t
 syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
                      void *context, struct kvlog_recovery *r);
 
+/* Where a torn tail is saved: the log's path with this behind it. */
+#define KVLOG_CUT_SUFFIX ".cut"
+
 /* Writer, after replay: save the torn tail to <path>.cut when it holds a complete-looking frame, zero
  * the whole tail, sync. Only then may anything be appended. */
 syna_rc kvlog_cut(struct kvlog *log, struct kvlog_recovery *r);

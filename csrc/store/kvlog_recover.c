@@ -288,13 +288,13 @@ static bool tail_looks_complete(const uint8_t *tail, uint64_t len)
 
 static syna_rc save_tail(const struct kvlog *log, const uint8_t *tail, uint64_t len)
 {
-    char *path = mem_alloc(strlen(log->file.path) + 5);
+    size_t room = strlen(log->file.path) + sizeof KVLOG_CUT_SUFFIX;
+    char *path = mem_alloc(room);
     struct file out = FILE_NONE;
     bool exists;
     if (!path)
-        return syna_no_memory(strlen(log->file.path) + 5);
-    strcpy(path, log->file.path);
-    strcat(path, ".cut");
+        return syna_no_memory(room);
+    snprintf(path, room, "%s" KVLOG_CUT_SUFFIX, log->file.path);
 
     syna_rc rc = file_create_temp(&out, path);
     if (rc == SYNA_SUCCESS) {

@@ -90,6 +90,10 @@ SYNA_API int32_t syna_compact(const char *path);
 
 /* ---------------------------------------------------------------- handles */
 
+/* Structs begin with their size: set it to sizeof. In one that the library fills, it says afterwards how
+ * much was filled (0 before a call is taken for the layout of the first release). Batches, scans and
+ * blobs of a database are freed before the database is closed. */
+
 typedef struct syna_db syna_db;
 
 /* The types a value can have. 0..5 are the file format's atoms. */
@@ -235,7 +239,9 @@ SYNA_API int32_t syna_db_history(syna_db *db, const char *key, size_t key_len, s
 
 /* ---- ordered scans: live keys in byte order, starting at `start` (inclusive; NULL = first) and
  * ending before `end` (exclusive; NULL = none), only keys that begin with `prefix` (NULL = all).
- * The scan sees each key once; a key written or deleted meanwhile may or may not be seen. */
+ * The scan sees each key once; a key written or deleted meanwhile may or may not be seen. Of a blob
+ * only the size comes (len, with data NULL); damage to one record is that record's error, and the
+ * next call goes on behind it. */
 typedef struct syna_scan syna_scan;
 #define SYNA_SCAN_KEYS 0   /* records carry keys only */
 #define SYNA_SCAN_VALUES 1 /* and the newest values */
@@ -249,7 +255,8 @@ SYNA_API void syna_scan_free(syna_scan *scan);
 
 /* ---- streamed values of any size */
 typedef struct syna_blob syna_blob;
-/* Write: bytes arrive in pieces; nothing is visible before syna_blob_finish returns success. */
+/* Write: bytes arrive in pieces; nothing is visible before syna_blob_finish returns success. After a
+ * failed write or finish the blob can only be freed. No lock is held between the calls. */
 SYNA_API int32_t syna_blob_create(syna_db *db, const char *key, size_t key_len, syna_blob **out);
 SYNA_API int32_t syna_blob_write(syna_blob *blob, const void *data, size_t len);
 SYNA_API int32_t syna_blob_finish(syna_blob *blob);
@@ -263,6 +270,9 @@ SYNA_API void syna_blob_free(syna_blob *blob); /* an unfinished write is forgott
 /* ---- upkeep */
 #define SYNA_COMPACT_LATEST 0  /* the newest value of each live key */
 #define SYNA_COMPACT_HISTORY 1 /* everything, with numeric histories folded into column blocks */
+/* Readers and writers go on meanwhile. A failure leaves the database as it was; damage met on the way
+ * refuses the compaction and makes the handle read-only. A second compaction of the same database
+ * waits for the first. */
 SYNA_API int32_t syna_db_compact(syna_db *db, int32_t mode, syna_progress_fn progress,
                                  void *context);
 

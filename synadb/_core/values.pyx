@@ -223,7 +223,7 @@ def times_us(times):
         array = np.array([time_us(when) for when in array.flat], dtype=np.uint64)
     elif array.dtype.kind not in "iu":
         raise TypeError(f"times of dtype {array.dtype}; expected datetime64, floats or integers")
-    if array.size and not (0 < array.min() and array.max() < 2.0**63):
+    if array.size and not (0 < int(array.min()) and int(array.max()) < 1 << 63):
         raise ArgumentError(
             0, "a time is outside what can be stored: after 1970-01-01 and below 2**63 us",
             reason=Reason.ARGUMENT)

@@ -30,6 +30,17 @@ void check_register(struct check_test *test)
     last_test = &test->next;
 }
 
+/* There in builds for coverage only: a child counts what it ran, though it does not run atexit. */
+int __llvm_profile_write_file(void) __attribute__((weak));
+
+static _Noreturn void end_child(int status)
+{
+    fflush(NULL);
+    if (__llvm_profile_write_file)
+        __llvm_profile_write_file();
+    _exit(status);
+}
+
 _Noreturn void check_fail(const char *file, int line, const char *format, ...)
 {
     char text[2048];
@@ -41,7 +52,7 @@ _Noreturn void check_fail(const char *file, int line, const char *format, ...)
            note[0] ? "]" : "", (unsigned long long)seed);
     fflush(stdout);
     if (getpid() != runner_pid)
-        _exit(CHILD_FAILED);
+        end_child(CHILD_FAILED);
     __atomic_store_n(&failed_now, 1, __ATOMIC_RELEASE);
     if (!pthread_equal(pthread_self(), runner))
         pthread_exit(NULL);
@@ -154,8 +165,7 @@ int check_child(void (*body)(void *context), void *context)
     pid_t pid = fork();
     if (pid == 0) {
         body(context);
-        fflush(NULL);
-        _exit(0);
+        end_child(0);
     }
     int status = -1;
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)

@@ -213,6 +213,15 @@ static const struct workload workloads[] = {
      "backup 0 0 null 0 2 0\n"
      "close 0 0 null 0 0 0\n",
      0.5},
+    {"backup-of-nothing",
+     "open 0 0 null 0 0 8\n"
+     "backup 0 0 null 0 1 0\n"
+     "compact 0 0 null 0 0 0\n"
+     "compact 0 0 null 0 0 1\n"
+     "backup 0 0 null 0 2 0\n"
+     "put 0 0 int 0 1 0\n"
+     "close 0 0 null 0 0 0\n",
+     0.2},
 };
 
 #endif

@@ -36,7 +36,9 @@ def test_the_readme(code, line, tmp_path, monkeypatch, capsys):
     """Each block runs by itself in an empty folder, and prints what its comments announce."""
     monkeypatch.chdir(tmp_path)
     # Blank lines before it, so that a traceback shows the line of the README.
-    exec(compile("\n" * (line - 1) + code, str(ROOT / "README.md"), "exec"), {"__name__": "__main__"})
+    exec(
+        compile("\n" * (line - 1) + code, str(ROOT / "README.md"), "exec"), {"__name__": "__main__"}
+    )
     printed = re.sub(r"\s+", " ", capsys.readouterr().out)
     for comment in re.findall(r"^\s*print\(.*\)\s*#\s*(.*)$", code, re.M):
         for announced in re.findall(r"^(\[[^\]]*\]|-?\d[\d.]*(?=[,:;]|$))", comment):
@@ -96,7 +98,11 @@ def module_of(name):
 
 def test_the_examples_are_found():
     names = {parameters.values[0] for parameters in docstrings()}
-    assert {"synadb._core.kv.Database.put_float", "synadb.db.SynaDB", "synadb.db.SynaDB.scan"} <= names
+    assert {
+        "synadb._core.kv.Database.put_float",
+        "synadb.db.SynaDB",
+        "synadb.db.SynaDB.scan",
+    } <= names
 
 
 # --------------------------------------------------------------------------------- the headers
@@ -106,7 +112,9 @@ def programs():
     """Complete C programs out of the comments of the headers."""
     for header in sorted((ROOT / "include").rglob("*.h")):
         text = header.read_text(encoding="utf-8")
-        for found in re.finditer(r"^ \*     #include <stdio\.h>\n(?:^ \*(?:     .*)?\n)+", text, re.M):
+        for found in re.finditer(
+            r"^ \*     #include <stdio\.h>\n(?:^ \*(?:     .*)?\n)+", text, re.M
+        ):
             lines = [line[7:] for line in found[0].splitlines()]
             yield pytest.param("\n".join(lines) + "\n", id=str(header.relative_to(ROOT)))
 
@@ -149,7 +157,7 @@ def test_the_headers_are_cpp_too(tmp_path):
 
 # ---------------------------------------------------------------- the seeds' program for ctypes
 
-CTYPES = '''
+CTYPES = """
 import ctypes
 from ctypes import c_char_p, c_double, c_int64, c_int32, c_size_t, POINTER, byref
 # Load the library
@@ -194,7 +202,7 @@ if ptr:
     lib.syna_free_tensor(ptr, length)
 # Close database
 lib.syna_close(db_path)
-'''
+"""
 
 
 def test_the_seeds_program_for_ctypes(tmp_path, monkeypatch, capsys):

@@ -387,7 +387,9 @@ def survives(data):
     try:
         unpack(data)
     except SynaError as error:
-        assert isinstance(error, CorruptionError) or "this machine" in str(error), error
+        # Sound bytes that only another machine or numpy can read are no damage.
+        elsewhere = "this machine" in str(error) or "numpy 2" in str(error)
+        assert isinstance(error, CorruptionError) or elsewhere, error
 
 
 def test_every_truncation_is_damage():

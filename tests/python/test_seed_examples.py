@@ -10,7 +10,7 @@ import pytest
 import synadb
 from synadb import SynaDB
 
-QUICK_START = '''
+QUICK_START = """
 from synadb import SynaDB
 
 with SynaDB("my_data.db") as db:
@@ -28,7 +28,8 @@ with SynaDB("my_data.db") as db:
     
     # Extract as numpy array for ML
     history = db.get_history_tensor("temperature")  # [23.5, 24.1, 24.8]
-'''  # noqa: W293
+"""  # noqa: W293
+
 
 def run(example, folder, monkeypatch):
     monkeypatch.chdir(folder)
@@ -49,8 +50,8 @@ def test_the_quick_start(tmp_path, monkeypatch):
 
 # "API Reference: SynaDB (Core Database)": calls with the results that stand behind the arrows.
 REFERENCE = [
-    ("put_float", ("key", 1.5), int), ("put_int", ("key", 1), int), ("put_text", ("key", "text"), int),
-    ("put_bytes", ("key", b"bytes"), int), ("get_history_tensor", ("key",), np.ndarray),
+    ("put_float", ("key", 1.5), int), ("put_int", ("key", 1), int),
+    ("put_text", ("key", "text"), int), ("put_bytes", ("key", b"bytes"), int), ("get_history_tensor", ("key",), np.ndarray),
     ("delete", ("key",), type(None)), ("exists", ("key",), bool), ("keys", (), list),
     ("compact", (), type(None)), ("close", (), type(None)),
 ]  # fmt: skip
@@ -63,7 +64,9 @@ def test_the_api_reference(path, method, arguments, result):
     db.close()
 
 
-@pytest.mark.parametrize("kind, value", [("float", 1.5), ("int", 7), ("text", "x"), ("bytes", b"x")])
+@pytest.mark.parametrize(
+    "kind, value", [("float", 1.5), ("int", 7), ("text", "x"), ("bytes", b"x")]
+)
 def test_the_api_reference_of_gets(db, kind, value):
     assert getattr(db, f"get_{kind}")("key") is None
     getattr(db, f"put_{kind}")("key", value)

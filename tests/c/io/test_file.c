@@ -89,6 +89,8 @@ static int faulty_sync_dir(const char *path)
 
 static int faulty_give_name(const char *from, const char *to)
 {
+    if (fault.interrupt > 0 && fault.interrupt--)
+        return -EINTR;
     return fault.give_name ? fault.give_name : vfs_posix.give_name(from, to);
 }
 
@@ -225,6 +227,80 @@ TEST(no_permission_is_told_as_such)
     CHECK_EQ(chmod(check_path("closed"), 0), 0);
     CHECK_RC(file_open(&f, check_path("closed"), VFS_READ), SYNA_ERR_IO);
     CHECK_EQ(syna_last_errno(), EACCES);
+}
+
+TEST(opening_and_naming_continue_after_an_interruption)
+{
+    const char *path = check_path("a.db");
+    struct file f;
+    bool exists;
+    use_faults();
+    fault.interrupt = 2;
+    syna_rc made = file_create_temp(&f, path);
+    fault.interrupt = 2;
+    syna_rc named = file_publish(&f, path, false, &exists);
+    fault.interrupt = 2;
+    syna_rc grown = file_allocate(&f, 0, 10000);
+    no_faults();
+    CHECK_OK(made);
+    CHECK_OK(named);
+    CHECK_OK(grown);
+    CHECK_EQ(size_of(&f), 10000);
+    file_close(&f);
+}
+
+static int no_stat(vfs_fd fd, struct vfs_stat *out)
+{
+    (void)fd;
+    (void)out;
+    return -EIO;
+}
+
+TEST(P7_a_file_that_cannot_be_examined_or_resized_is_told_as_such)
+{
+    struct file f = new_file("a");
+    struct vfs_stat st;
+    use_faults();
+    faulty.stat_fd = no_stat;
+    syna_rc examined = file_stat(&f, &st), grown = file_allocate(&f, 0, 10);
+    fault.fail_after = 0;
+    fault.error = -EFBIG;
+    syna_rc resized = file_truncate(&f, 77);
+    no_faults();
+    CHECK_EQ(examined, SYNA_ERR_IO);
+    CHECK_EQ(grown, SYNA_ERR_IO);
+    CHECK_EQ(resized, SYNA_ERR_IO);
+    CHECK_EQ(syna_last_offset(), 77);
+    CHECK_EQ(syna_last_reason(), SYNA_WHY_NO_SPACE);
+    CHECK_EQ(size_of(&f), 0);
+    file_close(&f);
+}
+
+static void in_the_folder(void *context)
+{
+    (void)context;
+    struct file f;
+    bool exists;
+    CHECK_EQ(chdir(check_path("")), 0);
+    CHECK_RC(file_open(&f, "none.db", VFS_READ), SYNA_ERR_IO);
+    CHECK_EQ(syna_last_errno(), ENOENT);
+    CHECK_RC(file_open(&f, "/none.db", VFS_READ), SYNA_ERR_IO);
+    CHECK_EQ(syna_last_errno(), ENOENT);
+    CHECK_OK(file_create_temp(&f, "a.db"));
+    CHECK_OK(file_publish(&f, "a.db", false, &exists));
+    file_close(&f);
+    char left[64];
+    snprintf(left, sizeof left, "a.db.tmp-%d-4000000000", (int)getpid());
+    CHECK_OK(file_open(&f, left, VFS_WRITE | VFS_CREATE));
+    file_close(&f);
+    file_sweep_temps("a.db");
+    CHECK(!there(left) && there("a.db"));
+}
+
+TEST(names_without_a_folder_work_everywhere)
+{
+    check_path("");
+    CHECK_EQ(check_child(in_the_folder, NULL), 0);
 }
 
 /* ---------------------------------------------------------------- transfers */

@@ -1,10 +1,16 @@
-/* The real table, where io/file.c does not exercise it: names, listing, time, randomness, advice. */
+/* The real table, where io/file.c does not exercise it: names, listing, time, randomness, advice, and
+ * what it does on kernels and file systems that lack something. */
 #include "check.h"
 
 #include "io/vfs.h"
 
 #include <dirent.h>
 #include <limits.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
 
 static bool collect(void *context, const char *name)
 {
@@ -167,4 +173,97 @@ TEST(a_private_mapping_keeps_its_stores_to_itself)
     CHECK_MEM(back, "file", 4);
     CHECK_EQ(vfs_posix.unmap(at, 4096), 0);
     CHECK_EQ(vfs_posix.close_file(fd), 0);
+}
+
+/* ---------------------------------------------------------------- a kernel that lacks something */
+
+/* Make one system call fail with `error` from now on in this process, when its second argument is
+ * `argument` (-1 = always). False where the system has no such filters (under an emulator). */
+static bool deny(unsigned call, int argument, unsigned error)
+{
+    const uint32_t second = offsetof(struct seccomp_data, args[1]);
+    struct sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, argument < 0 ? 2 : 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, second),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)argument, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {COUNT_OF(filter), filter};
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
+}
+
+static void without_links(void *context)
+{
+    (void)context;
+    const char *a = check_path("a"), *b = check_path("b");
+    touch(a);
+#if defined(SYS_link)
+    if (!deny(SYS_link, -1, EPERM))
+        return;
+#endif
+    if (!deny(SYS_linkat, -1, EPERM))
+        return;
+    CHECK(link(a, b) != 0);
+    CHECK_EQ(vfs_posix.give_name(a, b), 0);
+    struct vfs_stat st;
+    CHECK_EQ(vfs_posix.stat_path(a, &st), -ENOENT); /* moved, not linked */
+    touch(a);
+    CHECK_EQ(vfs_posix.give_name(a, b), -EEXIST);
+    CHECK_EQ(vfs_posix.stat_path(a, &st), 0);
+}
+
+TEST(without_hard_links_a_name_is_given_by_a_rename_that_never_replaces)
+{
+    CHECK_EQ(check_child(without_links, NULL), 0);
+}
+
+static void without_ofd_locks(void *context)
+{
+    (void)context;
+    const char *path = check_path("a");
+    touch(path);
+    if (!deny(SYS_fcntl, F_OFD_SETLK, EINVAL))
+        return;
+    int first = vfs_posix.open_file(path, VFS_WRITE), second = vfs_posix.open_file(path, VFS_WRITE);
+    CHECK_EQ(vfs_posix.lock(first), 0);
+    CHECK_EQ(vfs_posix.lock(second), -EAGAIN);
+    CHECK_EQ(vfs_posix.unlock(first), 0);
+    CHECK_EQ(vfs_posix.lock(second), 0);
+}
+
+TEST(P9_without_locks_of_open_files_flock_does_the_same)
+{
+    CHECK_EQ(check_child(without_ofd_locks, NULL), 0);
+}
+
+static void without_directory_sync(void *context)
+{
+    (void)context;
+    touch(check_path("a"));
+    if (!deny(SYS_fsync, -1, EINVAL))
+        return;
+    CHECK_EQ(vfs_posix.sync_dir(check_path("a")), 0);
+}
+
+TEST(a_file_system_that_cannot_sync_directories_is_taken_at_its_word)
+{
+    CHECK_EQ(check_child(without_directory_sync, NULL), 0);
+}
+
+static void without_answers(void *context)
+{
+    (void)context;
+    char byte;
+    if (!deny(SYS_getrandom, -1, ENOSYS) || !deny(SYS_kill, -1, EPERM))
+        return;
+    CHECK_EQ(vfs_posix.random(&byte, 1), -ENOSYS);
+    CHECK(vfs_posix.process_alive(getppid())); /* in doubt: alive */
+}
+
+TEST(no_randomness_is_an_error_and_an_unknown_process_counts_as_alive)
+{
+    CHECK_EQ(check_child(without_answers, NULL), 0);
 }
