@@ -142,11 +142,18 @@ struct gap {
     uint64_t frames, bytes;
 };
 
+/* What is wrong with a frame behind a gap: a blob, say, misses a chunk that lay in it. */
+struct doubt {
+    uint64_t offset;
+    char reason[160];
+};
+
 struct verify {
     struct walk walk;
     struct progress progress;
     struct findings to;
     struct buf gaps;   /* struct gap[]: not yet known to be damage */
+    struct buf doubts; /* struct doubt[]: findings behind them, which may be due to a torn tail */
     struct buf chunks; /* struct blob_chunk[]: all that were seen, by offset */
     struct buf scratch;
     uint64_t stamp;
@@ -215,7 +222,22 @@ static void gaps_are_damage(struct verify *v)
                        "damaged: %llu bytes are no frame with a valid checksum; the next is at %llu",
                        (unsigned long long)(gaps[i].end - gaps[i].start),
                        (unsigned long long)gaps[i].end);
-    v->gaps.len = 0;
+    const struct doubt *doubts = (const void *)v->doubts.bytes;
+    for (size_t i = 0; i < v->doubts.len / sizeof *doubts; i++)
+        finding_damage(&v->to, doubts[i].offset, "valid checksum, but %s", doubts[i].reason);
+    v->gaps.len = v->doubts.len = 0;
+}
+
+static syna_rc on_unsound(struct verify *v, const struct frame *f)
+{
+    struct doubt doubt = {.offset = f->offset};
+    snprintf(doubt.reason, sizeof doubt.reason, "%.*s", (int)sizeof doubt.reason - 1,
+             finding_reason(v->walk.file.path, f->offset));
+    if (!buf_append(&v->doubts, &doubt, sizeof doubt))
+        return syna_no_memory(sizeof doubt);
+    if (v->gaps.len == 0)
+        gaps_are_damage(v);
+    return SYNA_SUCCESS;
 }
 
 static struct gap here(const struct verify *v, uint64_t start, uint64_t end)
@@ -246,10 +268,8 @@ static syna_rc on_frame(struct verify *v)
 
     syna_rc rc = check_content(v, f);
     if (rc == SYNA_ERR_SERIALIZATION)
-        finding_damage(&v->to, f->offset, "valid checksum, but %s",
-                       finding_reason(v->walk.file.path, f->offset));
-    else if (rc != SYNA_SUCCESS)
-        return rc;
+        rc = on_unsound(v, f);
+    SYNA_TRY(rc);
     v->stamp = MAX(v->stamp, f->stamp);
     v->to.out->frames++;
     v->to.out->bytes += f->len;
@@ -346,6 +366,7 @@ syna_rc db_verify(const char *path, syna_finding_fn visit, void *context,
     struct status_record why = *status_get();
     walk_close(&v.walk);
     buf_dispose(&v.gaps);
+    buf_dispose(&v.doubts);
     buf_dispose(&v.chunks);
     buf_dispose(&v.scratch);
     mem_free(canonical);

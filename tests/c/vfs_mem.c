@@ -467,6 +467,8 @@ static int64_t do_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
     struct mem_descriptor *d = descriptor(fd);
     if (!d || !d->writable)
         return -EBADF;
+    if (!buf && len)
+        return -EFAULT;
     uint64_t room = room_for(now, d->file, offset + len);
     if (room <= offset && len > 0)
         return -ENOSPC;

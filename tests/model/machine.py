@@ -155,7 +155,7 @@ class Machine(RuleBasedStateMachine):
         self.model.records[key].append(Record(MISSING, self.now, self.now))
 
     def close_reader(self):
-        if self.reader:
+        if self.reader is not None:
             self.reader.close()
             self.reader = None
 
@@ -321,7 +321,7 @@ class Machine(RuleBasedStateMachine):
         self.close_reader()
         self.reader = SynaDB(PATH, read_only=True)
 
-    @precondition(lambda self: self.reader)
+    @precondition(lambda self: self.reader is not None)
     @rule()
     def refresh(self):
         self.reader.refresh()

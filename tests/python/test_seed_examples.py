@@ -51,7 +51,8 @@ def test_the_quick_start(tmp_path, monkeypatch):
 # "API Reference: SynaDB (Core Database)": calls with the results that stand behind the arrows.
 REFERENCE = [
     ("put_float", ("key", 1.5), int), ("put_int", ("key", 1), int),
-    ("put_text", ("key", "text"), int), ("put_bytes", ("key", b"bytes"), int), ("get_history_tensor", ("key",), np.ndarray),
+    ("put_text", ("key", "text"), int), ("put_bytes", ("key", b"bytes"), int),
+    ("get_history_tensor", ("key",), np.ndarray),
     ("delete", ("key",), type(None)), ("exists", ("key",), bool), ("keys", (), list),
     ("compact", (), type(None)), ("close", (), type(None)),
 ]  # fmt: skip
