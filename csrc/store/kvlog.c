@@ -121,6 +121,7 @@ static syna_rc open_checked(struct kvlog *log, bool writable)
         SYNA_TRY(read_header(log, st.size));
     }
 
+    SYNA_TRY(map_grow(&log->map, &log->file, log->start)); /* even an empty log can be read */
     log->seed = frame_seed(log->header.uuid);
     log->end = log->durable = log->start;
     log->allocated = st.size;

@@ -220,30 +220,3 @@ def test_one_library_serves_python_and_ctypes(tmp_path):
     with SynaDB(tmp_path / "x.db") as db:
         assert library.syna_put_float(os.fsencode(db.path), b"k", 1.5) > 0
         assert db.get_float("k") == 1.5
-
-
-CFFI = """
-typedef struct syna_db syna_db;
-int32_t syna_db_open(const char *path, const void *options, syna_db **out);
-int32_t syna_db_close(syna_db *db);
-int32_t syna_db_put_int(syna_db *db, const char *key, size_t len, int64_t value, uint64_t *offset);
-int32_t syna_db_get_int(syna_db *db, const char *key, size_t len, int64_t *out);
-int32_t syna_last_reason(void);
-const char *syna_last_error(void);
-"""
-
-
-def test_cffi(tmp_path):
-    cffi = pytest.importorskip("cffi")
-    ffi = cffi.FFI()
-    ffi.cdef(CFFI)
-    lib = ffi.dlopen(os.fspath(next((PACKAGE / "lib").glob("libsynadb.*"))))
-    db = ffi.new("syna_db **")
-    assert lib.syna_db_open(os.fsencode(tmp_path / "x.db"), ffi.NULL, db) == 1
-    assert lib.syna_db_put_int(db[0], b"k", 1, -5, ffi.NULL) == 1
-    value = ffi.new("int64_t *")
-    assert lib.syna_db_get_int(db[0], b"k", 1, value) == 1 and value[0] == -5
-    assert lib.syna_db_get_int(db[0], b"absent", 6, value) == -5
-    assert lib.syna_db_put_int(db[0], b"", 0, 1, ffi.NULL) == -7
-    assert b"empty" in ffi.string(lib.syna_last_error()) and lib.syna_last_reason() == 1
-    assert lib.syna_db_close(db[0]) == 1

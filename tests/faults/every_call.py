@@ -130,7 +130,7 @@ def attempt(name, call, writes, system, k):
     if error is not None:
         assert fired, where
         check_error(error, system)
-        after_failure(db, call, before, writes, where)
+        after_failure(db, call, before, writes, what, where)
     db.close()
     with SynaDB(PATH) as again:
         again["works"] = True
@@ -143,10 +143,12 @@ def attempt(name, call, writes, system, k):
     return fired
 
 
-def after_failure(db, call, before, writes, where):
+def after_failure(db, call, before, writes, what, where):
     if db.closed:  # closing is final, whatever it reported
         return
-    assert contents(db) == before, where
+    # Only a compaction whose new file has its name already cannot go back: values stay all the same.
+    now, whole = contents(db), what != "sync_dir"
+    assert now == before if whole else now[0] == before[0], where
     try:
         call(db)
     except synadb.SynaIOError as error:

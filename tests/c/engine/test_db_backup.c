@@ -57,8 +57,12 @@ TEST(an_empty_database_and_a_reader_can_be_backed_up)
 {
     syna_db *db = fast("a.db");
     CHECK_OK(backup(db, "empty.db"));
-    put_int(db, "a", 1);
     syna_db *beside = reader("a.db");
+    CHECK_OK(backup(beside, "empty-beside.db"));
+    CHECK_OK(db_close(beside));
+    sound("empty-beside.db");
+    put_int(db, "a", 1);
+    beside = reader("a.db");
     CHECK_OK(backup(beside, "beside.db"));
     CHECK_OK(db_close(beside));
     CHECK_OK(db_close(db));
