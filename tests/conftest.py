@@ -150,6 +150,16 @@ class CTestFailure(Exception):
 # ---------------------------------------------------------------- fixtures
 
 
+@pytest.fixture(scope="session", autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory):
+    """Tests run outside the tree: a process that they start with `python -m synadb` would otherwise
+    find the sources, which lack what is compiled, before the installed package."""
+    before = Path.cwd()
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+    yield
+    os.chdir(before)
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The top of the source tree."""

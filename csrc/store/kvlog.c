@@ -125,7 +125,7 @@ static syna_rc open_checked(struct kvlog *log, bool writable)
     log->seed = frame_seed(log->header.uuid);
     log->end = log->durable = log->start;
     log->allocated = st.size;
-    log->last_stamp = log->header.created_us;
+    log->last_stamp = 0; /* times given may lie before the creation */
     log->device = st.device;
     log->inode = st.inode;
     return SYNA_SUCCESS;

@@ -11,8 +11,9 @@ import pytest
 
 from synadb import SynaDB, salvage, verify
 
-ROUNDS = 20
+ROUNDS = max(1, int(20 * float(os.environ.get("CHECK_SCALE", "1"))))
 VALUES = 400
+dice = random.Random(int(os.environ.get("CHECK_SEED", "20260101"), 0))
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +69,7 @@ def interrupt_often(call, rounds, check):
     whole = duration(call)
     took = []
     for _ in range(rounds):
-        seconds = try_to_interrupt(call, random.uniform(0, whole * 0.9))
+        seconds = try_to_interrupt(call, dice.uniform(0, whole * 0.9))
         if seconds is not None:
             took.append(seconds)
             check()
@@ -94,7 +95,7 @@ def test_P13_compaction_is_interrupted_and_nothing_changed(big):
 
 
 def test_P13_verify_is_interrupted(big):
-    interrupt_often(lambda: verify(big.path), ROUNDS // 2, lambda: None)
+    interrupt_often(lambda: verify(big.path), ROUNDS // 2 + 1, lambda: None)
 
 
 def test_P13_backup_is_interrupted_and_leaves_no_file(big, tmp_path):
@@ -109,7 +110,7 @@ def test_P13_backup_is_interrupted_and_leaves_no_file(big, tmp_path):
             copy.unlink()
         assert os.listdir(tmp_path) == []
 
-    interrupt_often(back_up, ROUNDS // 2, no_copy)
+    interrupt_often(back_up, ROUNDS // 2 + 1, no_copy)
 
 
 def test_P13_salvage_is_interrupted(big, tmp_path):
@@ -124,7 +125,7 @@ def test_P13_salvage_is_interrupted(big, tmp_path):
             saved.unlink()
         assert os.listdir(tmp_path) == []
 
-    interrupt_often(rescue, ROUNDS // 4, no_copy)
+    interrupt_often(rescue, ROUNDS // 4 + 1, no_copy)
 
 
 def test_P13_the_callback_of_progress_may_raise(big):

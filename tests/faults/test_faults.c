@@ -336,9 +336,13 @@ static bool is_one_of(const struct world *w, const struct script_state *got,
 /* After a failure through an open handle: readable as before, or, when a sync failed, as of some
  * operation since the last durable one. Then the operation works, here or after reopening. */
 static void check_recovers(struct world *w, const struct scenario *s,
-                           const struct script_state *after)
+                           const struct script_state *after, bool removal_failed)
 {
     struct script_state got;
+    if (removal_failed) { /* the copy could not be taken back, and is in the way of the next one */
+        mem_fs_remove_name(w->fs, PATH ".backup20");
+        mem_fs_remove_name(w->fs, MEM_DIR "/saved.db");
+    }
     syna_db *db = w->run.db[0];
     bool changed; /* a shared log: see what the other handle wrote */
     CHECK_OK(db_refresh(db, &changed));
@@ -380,7 +384,7 @@ static bool fail_kth(const struct scenario *s, const struct failure *f, int64_t 
     arm(f, k);
     syna_rc rc = attempt(&w, s);
     enum fault_call first = fault_first();
-    bool fired = disarm(f);
+    bool fired = disarm(f), removal_failed = f->fault.forever || first == FAULT_REMOVE;
     check_note("%s, %s, k = %lld (%s)", s->name, f->name, (long long)k,
                fired && !f->memory ? fault_call_name(first) : "memory");
     if (!fired)
@@ -390,14 +394,14 @@ static bool fail_kth(const struct scenario *s, const struct failure *f, int64_t 
     check_note("%s, %s, k = %lld (%s), rc %d", s->name, f->name, (long long)k,
                fired && !f->memory ? fault_call_name(first) : "memory", rc);
     if (rc != SYNA_SUCCESS && w.run.db[0])
-        check_recovers(&w, s, after);
+        check_recovers(&w, s, after, removal_failed);
     else if (rc == SYNA_SUCCESS && w.run.db[0] && !s->reads) {
         struct script_state got;
         CHECK_OK(script_read(w.run.db[0], &got));
         CHECK(script_same_values(&got, after));
     }
     check_reopens(&w, after);
-    end(&w, blocks, f->fault.forever || first == FAULT_REMOVE);
+    end(&w, blocks, removal_failed);
     return fired;
 }
 
