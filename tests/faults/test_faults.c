@@ -5,6 +5,7 @@
 #include "check.h"
 
 #include "script.h"
+#include "store/frame.h"
 #include "vfs_fault.h"
 #include "vfs_mem.h"
 
@@ -76,6 +77,7 @@ struct scenario {
     const char *op; /* a script line, or */
     operation call;
     bool reads;     /* changes nothing */
+    bool torn;      /* the writer died after the setup, with a tail that is torn */
 };
 
 static int32_t stop_never(void *context, const syna_record *record)
@@ -184,42 +186,84 @@ static syna_rc do_open_reader(struct world *w)
     "open 1 0 null 0 0 2\n"    \
     "put 1 1 text 30 2 0\n"    \
     "blob 1 2 blob 100 3 0\n"
+#define FILLED_CALLS          \
+    "open 0 0 null 0 0 8\n"   \
+    "put 0 0 int 0 1 0\n"     \
+    "put 0 1 text 900 2 0\n"  \
+    "blob 0 2 blob 700 3 0\n"
+#define FILLED_CALLS_UNSYNCED \
+    "open 0 0 null 0 0 9\n"   \
+    "put 0 0 int 0 1 0\n"     \
+    "flush 0 0 null 0 0 0\n"  \
+    "put 0 1 text 900 2 0\n"
+#define LARGE "put 0 5 bytes 1100000 8 0\n"
 #define CLOSED "close 0 0 null 0 0 0\n"
 
 static const struct scenario scenarios[] = {
-    {"create", "", "open 0 0 null 0 0 0\n", NULL, false},
-    {"open", FILLED CLOSED, "open 0 0 null 0 0 0\n", NULL, false},
-    {"open, reading with calls", FILLED CLOSED, "open 0 0 null 0 0 8\n", NULL, false},
-    {"put", FILLED, "put 0 1 text 300 20 2\n", NULL, false},
-    {"put beyond the room", FILLED, "put 0 5 bytes 100000 20 0\n", NULL, false},
-    {"put unsynced", FILLED_UNSYNCED, "put 0 0 int 0 20 0\n", NULL, false},
-    {"put unsynced beyond the room", FILLED_UNSYNCED, "put 0 5 bytes 100000 20 0\n", NULL, false},
-    {"put shared", FILLED_SHARED, "put 0 1 int 0 20 0\n", NULL, false},
-    {"delete", FILLED, "delete 0 1 null 0 0 0\n", NULL, false},
-    {"batch", FILLED, "batch 0 0 null 5 20 0\n", NULL, false},
-    {"append", FILLED, "append 0 3 float 100 20 0\n", NULL, false},
-    {"blob", FILLED, "blob 0 2 blob 3000 20 0\n", NULL, false},
-    {"blob unsynced", FILLED_UNSYNCED, "blob 0 2 blob 3000 20 0\n", NULL, false},
-    {"flush", FILLED_UNSYNCED, "flush 0 0 null 0 0 0\n", NULL, false},
-    {"compact", FILLED, "compact 0 0 null 0 0 0\n", NULL, false},
-    {"compact with history", FILLED, "compact 0 0 null 0 0 1\n", NULL, false},
-    {"compact unsynced", FILLED_UNSYNCED, "compact 0 0 null 0 0 0\n", NULL, false},
-    {"compact shared", FILLED_SHARED, "compact 0 0 null 0 0 0\n", NULL, false},
-    {"backup", FILLED, "backup 0 0 null 0 20 0\n", NULL, false},
-    {"close", FILLED, CLOSED, NULL, false},
-    {"close unsynced", FILLED_UNSYNCED, CLOSED, NULL, false},
-    {"read", FILLED, NULL, do_read, true},
-    {"scan", FILLED, NULL, do_scan, true},
-    {"time travel", FILLED, NULL, do_time_travel, true},
-    {"blob read", FILLED, NULL, do_blob_read, true},
-    {"verify", FILLED, NULL, do_verify, true},
-    {"salvage", FILLED, NULL, do_salvage, true},
-    {"open a reader", FILLED, NULL, do_open_reader, true},
+    {"create", "", "open 0 0 null 0 0 0\n", NULL, false, false},
+    {"open", FILLED CLOSED, "open 0 0 null 0 0 0\n", NULL, false, false},
+    {"open, reading with calls", FILLED CLOSED, "open 0 0 null 0 0 8\n", NULL, false, false},
+    {"put", FILLED, "put 0 1 text 300 20 2\n", NULL, false, false},
+    {"put beyond the room", FILLED, "put 0 5 bytes 100000 20 0\n", NULL, false, false},
+    {"put unsynced", FILLED_UNSYNCED, "put 0 0 int 0 20 0\n", NULL, false, false},
+    {"put unsynced beyond the room", FILLED_UNSYNCED, "put 0 5 bytes 100000 20 0\n", NULL, false, false},
+    {"put shared", FILLED_SHARED, "put 0 1 int 0 20 0\n", NULL, false, false},
+    {"delete", FILLED, "delete 0 1 null 0 0 0\n", NULL, false, false},
+    {"batch", FILLED, "batch 0 0 null 5 20 0\n", NULL, false, false},
+    {"append", FILLED, "append 0 3 float 100 20 0\n", NULL, false, false},
+    {"blob", FILLED, "blob 0 2 blob 3000 20 0\n", NULL, false, false},
+    {"blob unsynced", FILLED_UNSYNCED, "blob 0 2 blob 3000 20 0\n", NULL, false, false},
+    {"flush", FILLED_UNSYNCED, "flush 0 0 null 0 0 0\n", NULL, false, false},
+    {"compact", FILLED, "compact 0 0 null 0 0 0\n", NULL, false, false},
+    {"compact with history", FILLED, "compact 0 0 null 0 0 1\n", NULL, false, false},
+    {"compact unsynced", FILLED_UNSYNCED, "compact 0 0 null 0 0 0\n", NULL, false, false},
+    {"compact shared", FILLED_SHARED, "compact 0 0 null 0 0 0\n", NULL, false, false},
+    {"backup", FILLED, "backup 0 0 null 0 20 0\n", NULL, false, false},
+    {"close", FILLED, CLOSED, NULL, false, false},
+    {"close unsynced", FILLED_UNSYNCED, CLOSED, NULL, false, false},
+    {"read", FILLED, NULL, do_read, true, false},
+    {"scan", FILLED, NULL, do_scan, true, false},
+    {"time travel", FILLED, NULL, do_time_travel, true, false},
+    {"blob read", FILLED, NULL, do_blob_read, true, false},
+    {"verify", FILLED, NULL, do_verify, true, false},
+    {"salvage", FILLED, NULL, do_salvage, true, false},
+    {"open a reader", FILLED, NULL, do_open_reader, true, false},
+    {"open and cut a tail", FILLED, "open 0 0 null 0 0 0\n", NULL, false, true},
+    {"open and cut a tail, reading with calls", FILLED, "open 0 0 null 0 0 8\n", NULL, false, true},
+    {"open and cut a tail, shared", FILLED_SHARED, "open 0 0 null 0 0 2\n", NULL, false, true},
+    {"put, reading with calls", FILLED_CALLS, "put 0 1 text 300 20 2\n", NULL, false, false},
+    {"put unsynced, reading with calls", FILLED_CALLS_UNSYNCED, "put 0 1 text 300 20 2\n", NULL, false, false},
+    {"flush, reading with calls", FILLED_CALLS_UNSYNCED, "flush 0 0 null 0 0 0\n", NULL, false, false},
+    {"compact, reading with calls", FILLED_CALLS, "compact 0 0 null 0 0 1\n", NULL, false, false},
+    {"close with a key checkpoint", FILLED LARGE, CLOSED, NULL, false, false},
+    {"open by a key checkpoint", FILLED LARGE CLOSED, "open 0 0 null 0 0 0\n", NULL, false, false},
+    {"close with a newer key checkpoint", FILLED LARGE CLOSED "open 0 0 null 0 0 0\n" LARGE, CLOSED, NULL, false, false},
 };
 
 /* ---------------------------------------------------------------- one attempt */
 
-static void begin(struct world *w, const char *setup)
+/* The writer dies; behind its last frame stands one that looks whole and is not: a copy of the first
+ * with another offset than its checksum knows. */
+static void die_with_a_torn_tail(struct world *w)
+{
+    struct mem_fs *left = mem_fs_new(0);
+    uint64_t file = mem_fs_find(w->fs, PATH);
+    uint8_t frame[64];
+    size_t size;
+    mem_fs_copy(left, w->fs);
+    script_stop(&w->run);
+    mem_fs_copy(w->fs, left);
+    mem_fs_free(left);
+    const uint8_t *bytes = mem_fs_bytes(w->fs, file, &size);
+    while (size > 0 && bytes[size - 1] == 0)
+        size--;
+    size_t len = (size_t)frame_length(bytes + HEADER_BYTES);
+    CHECK(len <= sizeof frame);
+    memcpy(frame, bytes + HEADER_BYTES, len);
+    mem_fs_write(w->fs, file, size, frame, len);
+}
+
+static void begin(struct world *w, const char *setup, bool torn)
 {
     struct script script;
     struct script_model *m = script_model_new();
@@ -246,6 +290,8 @@ static void begin(struct world *w, const char *setup)
     }
     w->count = script.count;
     script_model_free(m);
+    if (torn)
+        die_with_a_torn_tail(w);
 }
 
 /* A temp file whose removal failed is removed by the next writer's open; those of a backup or a
@@ -287,7 +333,7 @@ static void expected_after(const struct scenario *s, struct script_state *out)
 {
     struct world w;
     struct script one = {0};
-    begin(&w, s->setup);
+    begin(&w, s->setup, s->torn);
     CHECK_OK(attempt(&w, s));
     *out = w.states[w.count];
     if (s->op)
@@ -380,7 +426,7 @@ static bool fail_kth(const struct scenario *s, const struct failure *f, int64_t 
 {
     struct world w;
     int64_t blocks = syna_test_live_blocks();
-    begin(&w, s->setup);
+    begin(&w, s->setup, s->torn);
     arm(f, k);
     syna_rc rc = attempt(&w, s);
     enum fault_call first = fault_first();

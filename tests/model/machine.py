@@ -161,10 +161,10 @@ class Machine(RuleBasedStateMachine):
 
     # ---- writing
 
-    @rule(key=keys, value=values, ttl=st.sampled_from([None, None, None, 5, 25, 10**6]))
+    @rule(key=keys, value=values, ttl=st.sampled_from([None, None, None, 5.5, 25.5, 10**6]))
     def put(self, key, value, ttl):
         self.tick()
-        expires = self.now + ttl * 1_000_000 if ttl else 0
+        expires = self.now + int(ttl * 1_000_000) if ttl else 0
         self.db.put(key, value, ttl=expires / 1_000_000 - time.time() if ttl else None)
         self.add(key, value, expires=expires)
         self.wrote()
