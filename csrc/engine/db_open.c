@@ -250,7 +250,10 @@ static syna_rc open_writer(syna_db *db, struct kvlog_recovery *recovery)
         db->writer = db->shared = false;
         return SYNA_SUCCESS;
     }
-    return kvlog_cut(&db->gen->log, recovery);
+    /* A log that was not closed properly gets its CLOSE frame even if nothing more is written. */
+    struct kvlog *log = &db->gen->log;
+    log->grown = !recovery->clean && log->end > log->start;
+    return kvlog_cut(log, recovery);
 }
 
 static void fill_report(syna_db *db, const struct kvlog_recovery *recovery)

@@ -3,7 +3,7 @@
 
 #include "base/hash.h"
 #include "base/rng.h"
-#include "script.h"
+#include "script_core.h"
 
 static const char *const kind_names[DO_KINDS] = {"open",   "close", "put",     "delete", "batch",
                                                  "append", "blob",  "compact", "flush",  "backup"};
@@ -118,7 +118,7 @@ static void fill_bytes(uint8_t *out, size_t len, uint32_t id)
         out[i] = (uint8_t)(rng_next(&random) >> 56);
 }
 
-static uint64_t number_of(int32_t type, uint32_t id, uint32_t i)
+uint64_t script_number(int32_t type, uint32_t id, uint32_t i)
 {
     int64_t n = (int64_t)id * 1000003 + i;
     double x = (double)id + (double)i / 100;
@@ -142,7 +142,7 @@ size_t script_value(int32_t type, uint32_t size, uint32_t id, struct buf *out)
     uint8_t *p = out->bytes;
     out->len = len;
     if (type == SYNA_TYPE_FLOAT || type == SYNA_TYPE_INT)
-        store_u64(p, number_of(type, id, 0));
+        store_u64(p, script_number(type, id, 0));
     for (size_t i = 0; type == SYNA_TYPE_VECTOR && i < len / 4; i++) {
         float x = (float)id + (float)i / 8;
         memcpy(p + 4 * i, &x, sizeof x);
@@ -179,7 +179,7 @@ static syna_rc do_close(struct script_run *r, uint8_t handle)
     return db_close(db);
 }
 
-static uint64_t expiry(uint8_t how)
+uint64_t script_expiry(uint8_t how)
 {
     return how == 1 ? SCRIPT_EARLY_US : how == 2 ? SCRIPT_LATE_US : 0;
 }
@@ -187,7 +187,7 @@ static uint64_t expiry(uint8_t how)
 static syna_rc do_put(syna_db *db, const struct script_op *op)
 {
     struct buf value = {0};
-    syna_put how = {.size = sizeof how, .expires_us = expiry(op->how)};
+    syna_put how = {.size = sizeof how, .expires_us = script_expiry(op->how)};
     if (op->how == 3)
         how.when_us = SCRIPT_EARLY_US + op->id;
     size_t len = script_value(op->type, op->size, op->id, &value);
@@ -199,7 +199,7 @@ static syna_rc do_put(syna_db *db, const struct script_op *op)
 }
 
 /* The i-th entry of a batch: mostly puts, some deletes, of neighbouring keys. */
-static struct script_op batch_entry(const struct script_op *op, uint32_t i)
+struct script_op script_batch_entry(const struct script_op *op, uint32_t i)
 {
     bool remove = (op->id + i) % 4 == 3;
     return (struct script_op){.kind = remove ? DO_DELETE : DO_PUT,
@@ -228,7 +228,7 @@ static syna_rc do_batch(syna_db *db, const struct script_op *op)
     SYNA_TRY(db_batch_new(db, &batch));
     syna_rc rc = SYNA_SUCCESS;
     for (uint32_t i = 0; rc == SYNA_SUCCESS && i < op->size; i++) {
-        struct script_op e = batch_entry(op, i);
+        struct script_op e = script_batch_entry(op, i);
         rc = do_batch_entry(batch, &e);
     }
     if (rc == SYNA_SUCCESS)
@@ -241,7 +241,7 @@ static syna_rc do_append(syna_db *db, const struct script_op *op)
 {
     struct buf bits = {0};
     for (uint32_t i = 0; i < op->size; i++) {
-        uint64_t b = number_of(op->type, op->id, i);
+        uint64_t b = script_number(op->type, op->id, i);
         if (!buf_append(&bits, &b, sizeof b)) {
             buf_dispose(&bits);
             return syna_no_memory(sizeof b);
@@ -322,28 +322,28 @@ void script_stop(struct script_run *r)
 
 /* ---------------------------------------------------------------- digests */
 
-static uint64_t mix(uint64_t sum, uint64_t word)
+uint64_t script_mix(uint64_t sum, uint64_t word)
 {
     return hash_fold(sum ^ 0x9e3779b97f4a7c15u, word ^ 0xd6e8feb86659fd93u) + 1;
 }
 
-static uint64_t digest_value(int32_t type, const void *data, size_t len)
+uint64_t script_digest(int32_t type, const void *data, size_t len)
 {
-    return mix(hash_bytes(7, data ? data : "", len), (uint64_t)type * 1000003u + len) | 1;
+    return script_mix(hash_bytes(7, data ? data : "", len), (uint64_t)type * 1000003u + len) | 1;
 }
 
-static void add_record(struct script_key_state *k, int32_t type, bool deleted, const void *data,
+void script_add_record(struct script_key_state *k, int32_t type, bool deleted, const void *data,
                        size_t len, uint64_t expires, uint64_t time)
 {
-    uint64_t value = deleted ? 2 : digest_value(type, data, len);
-    k->history = mix(mix(k->history, value), expires);
-    k->times = mix(k->times, time);
+    uint64_t value = deleted ? 2 : script_digest(type, data, len);
+    k->history = script_mix(script_mix(k->history, value), expires);
+    k->times = script_mix(k->times, time);
     k->records++;
 }
 
 static int32_t on_record(void *context, const syna_record *record)
 {
-    add_record(context, record->type, record->deleted, record->data, record->len,
+    script_add_record(context, record->type, record->deleted, record->data, record->len,
                record->expires_us, record->time_us);
     return 0;
 }
@@ -357,13 +357,13 @@ static syna_rc read_newest(syna_db *db, const char *key, struct script_key_state
     if (rc == SYNA_ERR_KEY_NOT_FOUND)
         return SYNA_SUCCESS;
     if (rc == SYNA_SUCCESS && len <= sizeof small)
-        k->newest = digest_value(type, small, len);
+        k->newest = script_digest(type, small, len);
     if (rc != SYNA_SUCCESS || len <= sizeof small)
         return rc;
     void *block = NULL;
     rc = db_get_copy(db, key, 2, -1, &block, &len, &type);
     if (rc == SYNA_SUCCESS)
-        k->newest = digest_value(type, block, len);
+        k->newest = script_digest(type, block, len);
     mem_free(block);
     return rc;
 }
@@ -383,7 +383,7 @@ static syna_rc read_numbers(syna_db *db, const char *key, int32_t type, struct s
             return rc == SYNA_SUCCESS ? SYNA_ERR_INTERNAL : rc;
         }
     }
-    k->numbers = mix(k->numbers, hash_bytes(3, bits, count * sizeof *bits) + count);
+    k->numbers = script_mix(k->numbers, hash_bytes(3, bits, count * sizeof *bits) + count);
     if (bits != small)
         mem_free(bits);
     return SYNA_SUCCESS;
@@ -448,178 +448,5 @@ void script_difference(const struct script_state *got, const struct script_state
         }
         if (got->live != want->live)
             return;
-    }
-}
-
-/* ---------------------------------------------------------------- the model */
-
-struct model_record {
-    int32_t type;
-    bool deleted;
-    uint64_t expires;
-    uint8_t *data;
-    size_t len;
-};
-
-struct model_key {
-    struct model_record *records;
-    size_t count, cap;
-};
-
-struct script_model {
-    struct model_key key[SCRIPT_KEYS];
-};
-
-struct script_model *script_model_new(void)
-{
-    struct script_model *m = calloc(1, sizeof *m);
-    if (!m)
-        abort();
-    return m;
-}
-
-static void forget(struct model_key *k, size_t keep)
-{
-    while (k->count > keep)
-        free(k->records[--k->count].data);
-}
-
-void script_model_free(struct script_model *m)
-{
-    if (!m)
-        return;
-    for (uint32_t i = 0; i < SCRIPT_KEYS; i++) {
-        forget(&m->key[i], 0);
-        free(m->key[i].records);
-    }
-    free(m);
-}
-
-static void remember(struct model_key *k, int32_t type, bool deleted, uint64_t expires,
-                     const void *data, size_t len)
-{
-    if (k->count == k->cap) {
-        k->cap = k->cap ? k->cap * 2 : 8;
-        k->records = realloc(k->records, k->cap * sizeof *k->records);
-    }
-    uint8_t *copy = malloc(len + 1);
-    if (!k->records || !copy)
-        abort();
-    if (len)
-        memcpy(copy, data, len);
-    k->records[k->count++] = (struct model_record){type, deleted, expires, copy, len};
-}
-
-static const struct model_record *newest_of(const struct model_key *k)
-{
-    const struct model_record *r = k->count ? &k->records[k->count - 1] : NULL;
-    return r && !r->deleted && (!r->expires || r->expires > SCRIPT_PROBE_US) ? r : NULL;
-}
-
-static void model_put(struct script_model *m, const struct script_op *op, int32_t type)
-{
-    struct buf value = {0};
-    size_t len = script_value(type, op->size, op->id, &value);
-    remember(&m->key[op->key], type, false, op->kind == DO_PUT ? expiry(op->how) : 0, value.bytes,
-             len);
-    buf_dispose(&value);
-}
-
-/* Deleting what is not there writes nothing, and what expired counts as not there; in a batch a
- * deletion is always written. */
-static void model_delete(struct script_model *m, uint8_t key, bool always)
-{
-    if (always || newest_of(&m->key[key]))
-        remember(&m->key[key], SYNA_TYPE_NULL, true, 0, NULL, 0);
-}
-
-static void model_batch_entry(struct script_model *m, const struct script_op *e)
-{
-    if (e->kind == DO_DELETE)
-        model_delete(m, e->key, true);
-    else
-        model_put(m, e, e->type);
-}
-
-static void model_compact(struct model_key *k)
-{
-    const struct model_record *r = newest_of(k);
-    if (!r) {
-        forget(k, 0);
-        return;
-    }
-    struct model_record kept = *r;
-    k->count--;
-    forget(k, 0);
-    k->records[k->count++] = kept;
-}
-
-void script_model_step(struct script_model *m, const struct script_op *op)
-{
-    struct model_key *k = &m->key[op->key];
-    switch ((enum script_kind)op->kind) {
-    case DO_PUT:
-        model_put(m, op, op->type);
-        break;
-    case DO_DELETE:
-        model_delete(m, op->key, false);
-        break;
-    case DO_BATCH:
-        for (uint32_t i = 0; i < op->size; i++) {
-            struct script_op e = batch_entry(op, i);
-            model_batch_entry(m, &e);
-        }
-        break;
-    case DO_APPEND:
-        for (uint32_t i = 0; i < op->size; i++) {
-            uint64_t bits = number_of(op->type, op->id, i);
-            remember(k, op->type, false, 0, &bits, sizeof bits);
-        }
-        break;
-    case DO_BLOB:
-        model_put(m, op, SYNA_TYPE_BLOB);
-        break;
-    case DO_COMPACT:
-        for (uint32_t i = 0; op->how == SYNA_COMPACT_LATEST && i < SCRIPT_KEYS; i++)
-            model_compact(&m->key[i]);
-        break;
-    case DO_OPEN:
-    case DO_CLOSE:
-    case DO_FLUSH:
-    case DO_BACKUP:
-    case DO_KINDS:
-        break;
-    }
-}
-
-static void model_numbers(const struct model_key *k, int32_t type, struct script_key_state *out)
-{
-    uint64_t *bits = malloc((k->count + 1) * sizeof *bits);
-    size_t count = 0;
-    if (!bits)
-        abort();
-    for (size_t i = 0; i < k->count; i++)
-        if (!k->records[i].deleted && k->records[i].type == type)
-            bits[count++] = load_u64(k->records[i].data);
-    out->numbers = mix(out->numbers, hash_bytes(3, bits, count * sizeof *bits) + count);
-    free(bits);
-}
-
-void script_model_state(const struct script_model *m, struct script_state *out)
-{
-    memset(out, 0, sizeof *out);
-    for (uint32_t i = 0; i < SCRIPT_KEYS; i++) {
-        const struct model_key *k = &m->key[i];
-        struct script_key_state *to = &out->key[i];
-        for (size_t n = 0; n < k->count; n++) {
-            const struct model_record *r = &k->records[n];
-            add_record(to, r->type, r->deleted, r->data, r->len, r->expires, 0);
-        }
-        to->times = 0;
-        const struct model_record *r = newest_of(k);
-        to->newest = r ? digest_value(r->type, r->data, r->len) : 0;
-        out->live += r != NULL;
-        model_numbers(k, SYNA_TYPE_FLOAT, to);
-        model_numbers(k, SYNA_TYPE_INT, to);
     }
 }

@@ -1,58 +1,14 @@
-/* vfs_mem.c - the file system in memory.
- *
- * Invariants: (1) bytes of a file behind `used` are zero up to `cap`; (2) every shared map shows its
- * file's bytes, because each change is copied into the maps; (3) numbers of files are never reused
- * inside one mem_fs, so that a trace and its images mean the same file by the same number.
+/* vfs_mem.c - the table over the file system in memory (mem_fs.c).
  *
  * Address space for maps comes from a pool of earlier reservations: a test that opens a database a
  * hundred thousand times would otherwise spend its time in mmap and page faults. */
 #include "check.h"
 
 #include "base/rng.h"
-#include "vfs_mem.h"
+#include "vfs_mem_core.h"
 
-#include <stdarg.h>
+enum { POOL = 32 };
 
-enum { PAGE = 4096, NAMES = 64, DESCRIPTORS = 128, MAPS = 256, POOL = 32 };
-
-struct mem_file {
-    uint8_t *bytes;
-    size_t size, used, cap;
-    int locked_by; /* descriptor, -1 = none */
-};
-
-struct mem_name {
-    char *path;
-    uint64_t file;
-};
-
-struct mem_descriptor {
-    uint64_t file; /* 0 = free */
-    bool writable;
-};
-
-struct mem_map {
-    uint8_t *at;
-    size_t len;
-    uint64_t file, offset;
-    bool writable, shared;
-};
-
-struct mem_fs {
-    struct mem_file *files; /* number - 1 */
-    size_t file_count, file_cap;
-    struct mem_name names[NAMES];
-    size_t name_count;
-    struct mem_descriptor open[DESCRIPTORS];
-    struct mem_map maps[MAPS];
-    size_t map_count;
-    uint64_t clock, clock_step, random, changes, space;
-    int pid;
-    bool strict;
-    char faults[256];
-};
-
-static struct mem_fs *now;
 static pthread_mutex_t mem_lock = PTHREAD_MUTEX_INITIALIZER;
 
 /* A reservation: kept for the next one of its length. */
@@ -62,303 +18,6 @@ static struct reservation {
     size_t dirty; /* bytes from `at` on that may not be zero */
     bool taken;
 } pool[POOL];
-
-static void *must(void *block)
-{
-    if (!block) {
-        fprintf(stderr, "vfs_mem: out of memory\n");
-        abort();
-    }
-    return block;
-}
-
-static void fault(struct mem_fs *fs, const char *format, ...)
-{
-    va_list args;
-    if (fs->faults[0])
-        return;
-    va_start(args, format);
-    vsnprintf(fs->faults, sizeof fs->faults, format, args);
-    va_end(args);
-}
-
-static struct mem_file *file_at(const struct mem_fs *fs, uint64_t number)
-{
-    return &fs->files[number - 1];
-}
-
-/* ---------------------------------------------------------------- files */
-
-static void file_reserve(struct mem_file *f, size_t cap)
-{
-    if (cap <= f->cap)
-        return;
-    cap = MAX(cap, f->cap * 2);
-    f->bytes = must(realloc(f->bytes, cap));
-    memset(f->bytes + f->cap, 0, cap - f->cap);
-    f->cap = cap;
-}
-
-void mem_fs_ensure(struct mem_fs *fs, uint64_t file)
-{
-    if (file > fs->file_cap) {
-        size_t cap = MAX((size_t)file, fs->file_cap * 2);
-        fs->files = must(realloc(fs->files, cap * sizeof *fs->files));
-        memset(fs->files + fs->file_cap, 0, (cap - fs->file_cap) * sizeof *fs->files);
-        fs->file_cap = cap;
-    }
-    while (fs->file_count < file) {
-        struct mem_file *f = &fs->files[fs->file_count++];
-        if (f->used)
-            memset(f->bytes, 0, f->used);
-        f->size = f->used = 0;
-        f->locked_by = -1;
-    }
-}
-
-/* Show [offset, offset+len) of a file, as it is now, in its shared maps. */
-static void show_in_maps(struct mem_fs *fs, uint64_t file, uint64_t offset, uint64_t len)
-{
-    const struct mem_file *f = file_at(fs, file);
-    for (size_t i = 0; i < fs->map_count; i++) {
-        const struct mem_map *m = &fs->maps[i];
-        if (m->file != file || !m->shared)
-            continue;
-        uint64_t from = MAX(offset, m->offset), to = MIN(offset + len, m->offset + m->len);
-        to = MIN(to, (uint64_t)MIN(f->cap, (f->size + PAGE - 1) / PAGE * PAGE));
-        if (from < to && memcmp(m->at + (from - m->offset), f->bytes + from, to - from) != 0)
-            memcpy(m->at + (from - m->offset), f->bytes + from, to - from);
-    }
-}
-
-void mem_fs_resize(struct mem_fs *fs, uint64_t file, uint64_t size)
-{
-    struct mem_file *f = file_at(fs, file);
-    if (size < f->used) {
-        size_t was = f->used;
-        memset(f->bytes + size, 0, was - size);
-        f->used = size;
-        show_in_maps(fs, file, size, was - size);
-    }
-    f->size = size;
-    file_reserve(f, size);
-}
-
-void mem_fs_write(struct mem_fs *fs, uint64_t file, uint64_t offset, const void *bytes, size_t len)
-{
-    struct mem_file *f = file_at(fs, file);
-    if (len == 0)
-        return;
-    file_reserve(f, offset + len);
-    memmove(f->bytes + offset, bytes, len);
-    f->size = MAX(f->size, offset + len);
-    f->used = MAX(f->used, offset + len);
-    show_in_maps(fs, file, offset, len);
-}
-
-const uint8_t *mem_fs_bytes(const struct mem_fs *fs, uint64_t file, size_t *size)
-{
-    *size = file_at(fs, file)->size;
-    return file_at(fs, file)->bytes;
-}
-
-static uint64_t bytes_in_use(const struct mem_fs *fs)
-{
-    uint64_t sum = 0;
-    for (size_t i = 0; i < fs->name_count; i++)
-        sum += file_at(fs, fs->names[i].file)->size;
-    return sum;
-}
-
-/* How far may this file grow towards `size`? */
-static uint64_t room_for(const struct mem_fs *fs, uint64_t file, uint64_t size)
-{
-    uint64_t have = file_at(fs, file)->size;
-    if (fs->space == 0 || size <= have)
-        return size;
-    uint64_t in_use = bytes_in_use(fs);
-    uint64_t left = fs->space > in_use ? fs->space - in_use : 0;
-    return MIN(size, have + left);
-}
-
-/* ---------------------------------------------------------------- names */
-
-static size_t name_index(const struct mem_fs *fs, const char *path)
-{
-    for (size_t i = 0; i < fs->name_count; i++)
-        if (strcmp(fs->names[i].path, path) == 0)
-            return i;
-    return SIZE_MAX;
-}
-
-uint64_t mem_fs_find(const struct mem_fs *fs, const char *path)
-{
-    size_t i = name_index(fs, path);
-    return i == SIZE_MAX ? 0 : fs->names[i].file;
-}
-
-void mem_fs_set_name(struct mem_fs *fs, const char *path, uint64_t file)
-{
-    size_t i = name_index(fs, path);
-    if (i == SIZE_MAX) {
-        if (fs->name_count == NAMES)
-            must(NULL);
-        i = fs->name_count++;
-        fs->names[i].path = must(strdup(path));
-    }
-    fs->names[i].file = file;
-}
-
-void mem_fs_remove_name(struct mem_fs *fs, const char *path)
-{
-    size_t i = name_index(fs, path);
-    if (i == SIZE_MAX)
-        return;
-    free(fs->names[i].path);
-    fs->name_count--;
-    memmove(&fs->names[i], &fs->names[i + 1], (fs->name_count - i) * sizeof fs->names[0]);
-}
-
-uint64_t mem_fs_create(struct mem_fs *fs, const char *path)
-{
-    uint64_t file = fs->file_count + 1;
-    mem_fs_ensure(fs, file);
-    mem_fs_set_name(fs, path, file);
-    return file;
-}
-
-const char *mem_fs_name(const struct mem_fs *fs, size_t index, uint64_t *file)
-{
-    if (index >= fs->name_count)
-        return NULL;
-    if (file)
-        *file = fs->names[index].file;
-    return fs->names[index].path;
-}
-
-/* ---------------------------------------------------------------- the whole */
-
-struct mem_fs *mem_fs_new(uint64_t seed)
-{
-    struct mem_fs *fs = must(calloc(1, sizeof *fs));
-    fs->clock = 1700000000000000u;
-    fs->clock_step = 1;
-    fs->random = seed;
-    fs->pid = 4000;
-    return fs;
-}
-
-static void drop_names(struct mem_fs *fs)
-{
-    while (fs->name_count)
-        free(fs->names[--fs->name_count].path);
-}
-
-void mem_fs_free(struct mem_fs *fs)
-{
-    if (!fs)
-        return;
-    if (now == fs)
-        now = NULL;
-    drop_names(fs);
-    for (size_t i = 0; i < fs->file_cap; i++)
-        free(fs->files[i].bytes);
-    free(fs->files);
-    free(fs);
-}
-
-void mem_fs_use(struct mem_fs *fs)
-{
-    now = fs;
-}
-
-static void copy_names(struct mem_fs *dst, const struct mem_fs *src)
-{
-    bool same = dst->name_count == src->name_count;
-    for (size_t i = 0; same && i < src->name_count; i++)
-        same = strcmp(dst->names[i].path, src->names[i].path) == 0;
-    if (!same) {
-        drop_names(dst);
-        for (size_t i = 0; i < src->name_count; i++)
-            dst->names[i].path = must(strdup(src->names[i].path));
-        dst->name_count = src->name_count;
-    }
-    for (size_t i = 0; i < src->name_count; i++)
-        dst->names[i].file = src->names[i].file;
-}
-
-void mem_fs_copy(struct mem_fs *dst, const struct mem_fs *src)
-{
-    mem_fs_ensure(dst, src->file_count);
-    for (size_t i = 0; i < src->file_count; i++) {
-        struct mem_file *to = &dst->files[i];
-        const struct mem_file *from = &src->files[i];
-        file_reserve(to, from->size);
-        if (from->used)
-            memcpy(to->bytes, from->bytes, from->used);
-        if (to->used > from->used)
-            memset(to->bytes + from->used, 0, to->used - from->used);
-        to->used = from->used;
-        to->size = from->size;
-        to->locked_by = -1;
-    }
-    dst->file_count = src->file_count;
-    copy_names(dst, src);
-    memset(dst->open, 0, sizeof dst->open);
-    dst->map_count = 0;
-    dst->clock = src->clock;
-    dst->clock_step = src->clock_step;
-    dst->random = src->random;
-    dst->pid = src->pid;
-    dst->space = src->space;
-    dst->strict = src->strict;
-    dst->changes = 0;
-    dst->faults[0] = 0;
-}
-
-void mem_fs_set_clock(struct mem_fs *fs, uint64_t us, uint64_t step)
-{
-    fs->clock = us;
-    fs->clock_step = step;
-}
-
-void mem_fs_set_pid(struct mem_fs *fs, int pid)
-{
-    fs->pid = pid;
-}
-
-void mem_fs_set_seed(struct mem_fs *fs, uint64_t seed)
-{
-    fs->random = seed;
-}
-
-void mem_fs_set_strict(struct mem_fs *fs, bool strict)
-{
-    fs->strict = strict;
-}
-
-void mem_fs_set_space(struct mem_fs *fs, uint64_t bytes)
-{
-    fs->space = bytes;
-}
-
-size_t mem_fs_open_count(const struct mem_fs *fs)
-{
-    size_t count = 0;
-    for (size_t i = 0; i < DESCRIPTORS; i++)
-        count += fs->open[i].file != 0;
-    return count;
-}
-
-uint64_t mem_fs_changes(const struct mem_fs *fs)
-{
-    return fs->changes;
-}
-
-const char *mem_fs_faults(const struct mem_fs *fs)
-{
-    return fs->faults;
-}
 
 /* ---------------------------------------------------------------- the table: descriptors */
 
@@ -383,15 +42,15 @@ static bool in_dir(const char *path)
 
 static struct mem_descriptor *descriptor(vfs_fd fd)
 {
-    return fd >= 0 && fd < DESCRIPTORS && now->open[fd].file ? &now->open[fd] : NULL;
+    return fd >= 0 && fd < DESCRIPTORS && mem_now->open[fd].file ? &mem_now->open[fd] : NULL;
 }
 
 static vfs_fd take_descriptor(uint64_t file, bool writable)
 {
     for (int fd = 0; fd < DESCRIPTORS; fd++) {
-        if (!now->open[fd].file) {
-            now->open[fd].file = file;
-            now->open[fd].writable = writable;
+        if (!mem_now->open[fd].file) {
+            mem_now->open[fd].file = file;
+            mem_now->open[fd].writable = writable;
             return fd;
         }
     }
@@ -402,14 +61,14 @@ static vfs_fd do_open(const char *path, int flags)
 {
     if (is_dir(path))
         return -EISDIR;
-    uint64_t file = mem_fs_find(now, path);
+    uint64_t file = mem_fs_find(mem_now, path);
     if (file && (flags & VFS_CREATE) && (flags & VFS_EXCLUSIVE))
         return -EEXIST;
     if (!file && (!(flags & VFS_CREATE) || !in_dir(path)))
         return -ENOENT;
     if (!file) {
-        file = mem_fs_create(now, path);
-        now->changes++;
+        file = mem_fs_create(mem_now, path);
+        mem_now->changes++;
     }
     return take_descriptor(file, (flags & VFS_WRITE) != 0);
 }
@@ -420,7 +79,7 @@ static int do_close(vfs_fd fd)
     struct mem_descriptor *d = descriptor(fd);
     if (!d)
         return -EBADF;
-    struct mem_file *f = file_at(now, d->file);
+    struct mem_file *f = mem_file_at(mem_now, d->file);
     if (f->locked_by == fd)
         f->locked_by = -1;
     d->file = 0;
@@ -433,7 +92,7 @@ static int64_t do_read(vfs_fd fd, void *buf, size_t len, uint64_t offset)
     struct mem_descriptor *d = descriptor(fd);
     if (!d)
         return -EBADF;
-    const struct mem_file *f = file_at(now, d->file);
+    const struct mem_file *f = mem_file_at(mem_now, d->file);
     if (offset >= f->size)
         return 0;
     len = MIN(len, f->size - offset);
@@ -446,7 +105,7 @@ LOCKED(int64_t, mem_read, (vfs_fd fd, void *buf, size_t len, uint64_t offset),
 /* strict: pages of a map behind the end of its file fault, those before it do not. */
 static void guard_map(const struct mem_map *m)
 {
-    const struct mem_file *f = file_at(now, m->file);
+    const struct mem_file *f = mem_file_at(mem_now, m->file);
     uint64_t backed = (f->size + PAGE - 1) / PAGE * PAGE;
     size_t good = backed > m->offset ? (size_t)MIN((uint64_t)m->len, backed - m->offset) : 0;
     if (good)
@@ -457,9 +116,9 @@ static void guard_map(const struct mem_map *m)
 
 static void guard_maps(uint64_t file)
 {
-    for (size_t i = 0; now->strict && i < now->map_count; i++)
-        if (now->maps[i].file == file)
-            guard_map(&now->maps[i]);
+    for (size_t i = 0; mem_now->strict && i < mem_now->map_count; i++)
+        if (mem_now->maps[i].file == file)
+            guard_map(&mem_now->maps[i]);
 }
 
 static int64_t do_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
@@ -469,15 +128,15 @@ static int64_t do_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
         return -EBADF;
     if (!buf && len)
         return -EFAULT;
-    uint64_t room = room_for(now, d->file, offset + len);
+    uint64_t room = mem_room(mem_now, d->file, offset + len);
     if (room <= offset && len > 0)
         return -ENOSPC;
     len = (size_t)MIN((uint64_t)len, room - offset);
-    uint64_t size = file_at(now, d->file)->size;
-    mem_fs_write(now, d->file, offset, buf, len);
-    if (file_at(now, d->file)->size > size)
+    uint64_t size = mem_file_at(mem_now, d->file)->size;
+    mem_fs_write(mem_now, d->file, offset, buf, len);
+    if (mem_file_at(mem_now, d->file)->size > size)
         guard_maps(d->file);
-    now->changes++;
+    mem_now->changes++;
     return (int64_t)len;
 }
 LOCKED(int64_t, mem_write, (vfs_fd fd, const void *buf, size_t len, uint64_t offset),
@@ -488,11 +147,11 @@ static int do_set_size(vfs_fd fd, uint64_t size)
     struct mem_descriptor *d = descriptor(fd);
     if (!d || !d->writable)
         return -EBADF;
-    if (room_for(now, d->file, size) < size)
+    if (mem_room(mem_now, d->file, size) < size)
         return -ENOSPC;
-    mem_fs_resize(now, d->file, size);
+    mem_fs_resize(mem_now, d->file, size);
     guard_maps(d->file);
-    now->changes++;
+    mem_now->changes++;
     return 0;
 }
 LOCKED(int, mem_set_size, (vfs_fd fd, uint64_t size), do_set_size(fd, size))
@@ -502,12 +161,12 @@ static int do_allocate(vfs_fd fd, uint64_t offset, uint64_t len)
     struct mem_descriptor *d = descriptor(fd);
     if (!d || !d->writable)
         return -EBADF;
-    uint64_t size = MAX((uint64_t)file_at(now, d->file)->size, offset + len);
-    if (room_for(now, d->file, size) < size)
+    uint64_t size = MAX((uint64_t)mem_file_at(mem_now, d->file)->size, offset + len);
+    if (mem_room(mem_now, d->file, size) < size)
         return -ENOSPC;
-    mem_fs_resize(now, d->file, size);
+    mem_fs_resize(mem_now, d->file, size);
     guard_maps(d->file);
-    now->changes++;
+    mem_now->changes++;
     return 0;
 }
 LOCKED(int, mem_allocate, (vfs_fd fd, uint64_t offset, uint64_t len), do_allocate(fd, offset, len))
@@ -526,35 +185,35 @@ static int mem_sync_dir(const char *path)
 
 static int do_replace(const char *from, const char *to)
 {
-    uint64_t file = mem_fs_find(now, from);
+    uint64_t file = mem_fs_find(mem_now, from);
     if (!file || !in_dir(to))
         return -ENOENT;
-    mem_fs_set_name(now, to, file);
-    mem_fs_remove_name(now, from);
-    now->changes++;
+    mem_fs_set_name(mem_now, to, file);
+    mem_fs_remove_name(mem_now, from);
+    mem_now->changes++;
     return 0;
 }
 LOCKED(int, mem_replace, (const char *from, const char *to), do_replace(from, to))
 
 static int do_give(const char *from, const char *to)
 {
-    uint64_t file = mem_fs_find(now, from);
+    uint64_t file = mem_fs_find(mem_now, from);
     if (!file || !in_dir(to))
         return -ENOENT;
-    if (mem_fs_find(now, to))
+    if (mem_fs_find(mem_now, to))
         return -EEXIST;
-    mem_fs_set_name(now, to, file);
-    now->changes++;
+    mem_fs_set_name(mem_now, to, file);
+    mem_now->changes++;
     return 0;
 }
 LOCKED(int, mem_give, (const char *from, const char *to), do_give(from, to))
 
 static int do_remove(const char *path)
 {
-    if (!mem_fs_find(now, path))
+    if (!mem_fs_find(mem_now, path))
         return -ENOENT;
-    mem_fs_remove_name(now, path);
-    now->changes++;
+    mem_fs_remove_name(mem_now, path);
+    mem_now->changes++;
     return 0;
 }
 LOCKED(int, mem_remove, (const char *path), do_remove(path))
@@ -566,7 +225,7 @@ static void fill_stat(uint64_t file, struct vfs_stat *out)
     out->inode = file;
     out->is_dir = file == 0;
     if (file)
-        out->size = out->allocated = file_at(now, file)->size;
+        out->size = out->allocated = mem_file_at(mem_now, file)->size;
 }
 
 static int do_stat_fd(vfs_fd fd, struct vfs_stat *out)
@@ -581,7 +240,7 @@ LOCKED(int, mem_stat_fd, (vfs_fd fd, struct vfs_stat *out), do_stat_fd(fd, out))
 
 static int do_stat_path(const char *path, struct vfs_stat *out)
 {
-    uint64_t file = mem_fs_find(now, path);
+    uint64_t file = mem_fs_find(mem_now, path);
     if (!file && !is_dir(path))
         return -ENOENT;
     fill_stat(file, out);
@@ -596,8 +255,8 @@ static int mem_list(const char *path, bool (*visit)(void *context, const char *n
     if (!in_dir(path))
         return -ENOENT;
     pthread_mutex_lock(&mem_lock); /* visit may remove files: give it copies, without the lock */
-    for (size_t i = 0; i < now->name_count; i++)
-        names[count++] = must(strdup(now->names[i].path + sizeof MEM_DIR));
+    for (size_t i = 0; i < mem_now->name_count; i++)
+        names[count++] = mem_must(strdup(mem_now->names[i].path + sizeof MEM_DIR));
     pthread_mutex_unlock(&mem_lock);
     bool more = true;
     for (size_t i = 0; i < count; i++) {
@@ -611,7 +270,7 @@ static int mem_list(const char *path, bool (*visit)(void *context, const char *n
 static int do_realpath(const char *path, char *out, size_t cap)
 {
     const char *full = is_dir(path) ? MEM_DIR : path;
-    if (full == path && !mem_fs_find(now, path))
+    if (full == path && !mem_fs_find(mem_now, path))
         return -ENOENT;
     if (strlen(full) >= cap)
         return -ENAMETOOLONG;
@@ -627,7 +286,7 @@ static int do_lock(vfs_fd fd)
     struct mem_descriptor *d = descriptor(fd);
     if (!d)
         return -EBADF;
-    struct mem_file *f = file_at(now, d->file);
+    struct mem_file *f = mem_file_at(mem_now, d->file);
     if (f->locked_by >= 0 && f->locked_by != fd)
         return -EAGAIN;
     f->locked_by = fd;
@@ -640,7 +299,7 @@ static int do_unlock(vfs_fd fd)
     struct mem_descriptor *d = descriptor(fd);
     if (!d)
         return -EBADF;
-    struct mem_file *f = file_at(now, d->file);
+    struct mem_file *f = mem_file_at(mem_now, d->file);
     if (f->locked_by == fd)
         f->locked_by = -1;
     return 0;
@@ -649,35 +308,35 @@ LOCKED(int, mem_unlock, (vfs_fd fd), do_unlock(fd))
 
 static uint64_t do_now(void)
 {
-    uint64_t us = now->clock;
-    now->clock += now->clock_step;
+    uint64_t us = mem_now->clock;
+    mem_now->clock += mem_now->clock_step;
     return us;
 }
-LOCKED(uint64_t, mem_now, (void), do_now())
+LOCKED(uint64_t, mem_clock, (void), do_now())
 
 static int do_random(uint8_t *out, size_t len)
 {
     for (size_t i = 0; i < len; i++)
-        out[i] = (uint8_t)(rng_next(&now->random) >> 32);
+        out[i] = (uint8_t)(rng_next(&mem_now->random) >> 32);
     return 0;
 }
 LOCKED(int, mem_random, (void *out, size_t len), do_random(out, len))
 
 static int mem_pid(void)
 {
-    return now->pid;
+    return mem_now->pid;
 }
 
 static bool mem_process_alive(int pid)
 {
-    return pid == now->pid;
+    return pid == mem_now->pid;
 }
 
 /* Waiting costs no time here, but it takes its time. */
 static void mem_pause(uint32_t us)
 {
     pthread_mutex_lock(&mem_lock);
-    now->clock += us;
+    mem_now->clock += us;
     pthread_mutex_unlock(&mem_lock);
 }
 
@@ -699,7 +358,7 @@ static void *reserve_address(size_t len, int protection)
 
 static void *do_reserve(size_t len)
 {
-    if (now->strict)
+    if (mem_now->strict)
         return reserve_address(len, PROT_NONE);
     struct reservation *free_slot = NULL;
     for (size_t i = 0; i < POOL; i++) {
@@ -720,12 +379,12 @@ LOCKED(void *, mem_reserve, (size_t len), do_reserve(len))
 /* Did the core store through a shared map without saying so? */
 static void check_noted(const struct mem_map *m)
 {
-    const struct mem_file *f = file_at(now, m->file);
+    const struct mem_file *f = mem_file_at(mem_now, m->file);
     if (!m->shared || !m->writable || m->offset >= f->size)
         return;
     size_t len = MIN(m->len, f->size - m->offset);
     if (memcmp(m->at, f->bytes + m->offset, len) != 0)
-        fault(now, "a store into [%llu, %llu) of file %llu was not announced by note_store",
+        mem_fault(mem_now, "a store into [%llu, %llu) of file %llu was not announced by note_store",
               (unsigned long long)m->offset, (unsigned long long)(m->offset + len),
               (unsigned long long)m->file);
 }
@@ -734,22 +393,22 @@ static void add_map(struct mem_map m)
 {
     if (m.len == 0)
         return;
-    if (now->map_count == MAPS)
-        must(NULL);
-    now->maps[now->map_count++] = m;
+    if (mem_now->map_count == MAPS)
+        mem_must(NULL);
+    mem_now->maps[mem_now->map_count++] = m;
 }
 
 /* Take [at, at+len) out of all maps; what sticks out on either side stays mapped. */
 static void forget_maps(const uint8_t *at, size_t len)
 {
-    for (size_t i = 0; i < now->map_count;) {
-        struct mem_map m = now->maps[i];
+    for (size_t i = 0; i < mem_now->map_count;) {
+        struct mem_map m = mem_now->maps[i];
         if (m.at + m.len <= at || at + len <= m.at) {
             i++;
             continue;
         }
         check_noted(&m);
-        now->maps[i] = now->maps[--now->map_count];
+        mem_now->maps[i] = mem_now->maps[--mem_now->map_count];
         struct mem_map head = m, tail = m;
         head.len = m.at < at ? (size_t)(at - m.at) : 0;
         size_t skip = m.at + m.len > at + len ? (size_t)(at + len - m.at) : m.len;
@@ -785,14 +444,14 @@ static int do_map(void *at, vfs_fd fd, uint64_t offset, size_t len, bool writabl
         return -EACCES;
     if ((uintptr_t)at % PAGE || offset % PAGE || len == 0)
         return -EINVAL;
-    const struct mem_file *f = file_at(now, d->file);
-    if (now->strict && mprotect(at, len, PROT_READ | PROT_WRITE) != 0)
+    const struct mem_file *f = mem_file_at(mem_now, d->file);
+    if (mem_now->strict && mprotect(at, len, PROT_READ | PROT_WRITE) != 0)
         return -errno;
     forget_maps(at, len);
     fill_map(at, f, offset, len);
     add_map((struct mem_map){at, len, d->file, offset, writable, shared});
-    if (now->strict)
-        guard_map(&now->maps[now->map_count - 1]);
+    if (mem_now->strict)
+        guard_map(&mem_now->maps[mem_now->map_count - 1]);
     return 0;
 }
 LOCKED(int, mem_map_at, (void *at, vfs_fd fd, uint64_t offset, size_t len, bool writable, bool shared),
@@ -822,13 +481,13 @@ static void mem_note_store(vfs_fd fd, uint64_t offset, const void *bytes, size_t
     pthread_mutex_lock(&mem_lock);
     struct mem_descriptor *d = descriptor(fd);
     if (!d || !d->writable)
-        fault(now, "note_store on a descriptor that cannot be written");
-    else if (offset + len > file_at(now, d->file)->size)
-        fault(now, "a store behind the end of file %llu: [%llu, %llu)", (unsigned long long)d->file,
+        mem_fault(mem_now, "note_store on a descriptor that cannot be written");
+    else if (offset + len > mem_file_at(mem_now, d->file)->size)
+        mem_fault(mem_now, "a store behind the end of file %llu: [%llu, %llu)", (unsigned long long)d->file,
               (unsigned long long)offset, (unsigned long long)(offset + len));
     else
-        mem_fs_write(now, d->file, offset, bytes, len);
-    now->changes++;
+        mem_fs_write(mem_now, d->file, offset, bytes, len);
+    mem_now->changes++;
     pthread_mutex_unlock(&mem_lock);
 }
 
@@ -856,7 +515,7 @@ const struct vfs vfs_mem = {
     .note_store = mem_note_store,
     .list = mem_list,
     .realpath = mem_realpath,
-    .now_us = mem_now,
+    .now_us = mem_clock,
     .random = mem_random,
     .pid = mem_pid,
     .process_alive = mem_process_alive,

@@ -1,4 +1,4 @@
-"""T13: Ctrl-C at random moments in long calls: KeyboardInterrupt soon, and everything as it was (P13)."""
+"""T13: Ctrl-C at random moments in long calls: KeyboardInterrupt soon, everything as it was (P13)."""
 
 import os
 import random
@@ -80,14 +80,14 @@ def interrupt_often(call, rounds, check):
 
 
 def facts(db):
-    return len(db), db.get_bytes("key 7"), db.get_history_tensor("numbers").sum(), db.stats().generation
+    return len(db), db.get_bytes("key 7"), db.get_history_tensor("numbers").sum()
 
 
 def test_P13_compaction_is_interrupted_and_nothing_changed(big):
     before = facts(big)
 
     def unchanged():
-        assert facts(big)[:3] == before[:3]
+        assert facts(big) == before
         assert not [name for name in os.listdir(os.path.dirname(big.path)) if ".tmp-" in name]
 
     interrupt_often(lambda: big.compact(keep_history=True), ROUNDS, unchanged)
@@ -138,4 +138,4 @@ def test_P13_the_callback_of_progress_may_raise(big):
     before = facts(big)
     with pytest.raises(Enough):
         big.compact(progress=stop)
-    assert facts(big)[:3] == before[:3]
+    assert facts(big) == before

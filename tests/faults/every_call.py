@@ -1,7 +1,7 @@
-"""T5 and T6 through Python: every method of SynaDB with its k-th allocation, and its k-th call of the
-system, failing, for k = 1, 2, ... until it passes. Run over the testing copy (test_every_call.py).
+"""T5 and T6 through Python: every method of SynaDB with its k-th allocation, and its k-th call of
+the system, failing, for k = 1, 2, ... until it passes. Run over the testing copy (test_every_call.py).
 
-What must come out: MemoryError or OSError with errno and file name, and nothing else; the contents as
+What must come out: MemoryError or OSError with errno and file name, nothing else; the contents as
 they were; the same call succeeds afterwards, or, once a sync has failed, after opening again."""
 
 from __future__ import annotations
@@ -146,13 +146,14 @@ def attempt(name, call, writes, system, k):
 def after_failure(db, call, before, writes, what, where):
     if db.closed:  # closing is final, whatever it reported
         return
-    # Only a compaction whose new file has its name already cannot go back: values stay all the same.
+    # Only a compaction whose new file has its name already cannot go back: values stay the same.
     now, whole = contents(db), what != "sync_dir"
     assert now == before if whole else now[0] == before[0], where
     try:
         call(db)
     except synadb.SynaIOError as error:
-        assert writes and error.reason == synadb.errors.Reason.SYNC_FAILED, f"{where}; then {error!r}"
+        final = error.reason == synadb.errors.Reason.SYNC_FAILED
+        assert writes and final, f"{where}; then {error!r}"
 
 
 def main():

@@ -1,4 +1,4 @@
-"""T5 and T6 through Python, over the copy of the core that can be made to fail: see every_call.py."""
+"""T5 and T6 through Python, over the copy of the core that can be made to fail: every_call.py."""
 
 from pathlib import Path
 

@@ -1,11 +1,11 @@
 """T9: a hypothesis state machine that drives SynaDB beside a plain dict.
 
-Run over the testing copy of the core (test_model.py does): files live in memory, the clock is ours, and
-the database can die at any step, as a process (everything written stays) or with the machine (a
+Run over the testing copy of the core (test_model.py does): files live in memory, the clock is
+ours, and the database can die at any step, as a process (everything written stays) or with the machine (a
 state is chosen among those that a power loss could leave). After each step the whole contents are
 compared: values, histories with their times, deletions, order, time travel.
 
-    CHECK_SEED=n     another run; a failure prints it        CHECK_SCALE=x    x times as many examples
+    CHECK_SEED=n   another run; a failure prints it      CHECK_SCALE=x   x times as many examples
 """
 
 from __future__ import annotations
@@ -20,7 +20,13 @@ from dataclasses import dataclass
 import numpy as np
 from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from synadb import SynaDB
 from synadb._core import _testing
@@ -42,7 +48,11 @@ scalars = st.one_of(
     st.binary(max_size=80),
     st.sampled_from(["x", b"\0", "naïve "]).map(lambda piece: piece * 500),
 )
-values = st.one_of(scalars, st.lists(scalars, max_size=3), st.dictionaries(st.text(max_size=3), scalars, max_size=3))
+values = st.one_of(
+    scalars,
+    st.lists(scalars, max_size=3),
+    st.dictionaries(st.text(max_size=3), scalars, max_size=3),
+)
 changes = st.lists(st.tuples(keys, st.one_of(st.just(MISSING), values)), min_size=1, max_size=6)
 
 
@@ -106,7 +116,10 @@ def observe(db):
         seen[key] = (
             plain(db[key]) if key in db else MISSING,
             [
-                (int(moment.astype("int64")), plain(value.item() if isinstance(value, np.generic) else value))
+                (
+                    int(moment.astype("int64")),
+                    plain(value.item() if isinstance(value, np.generic) else value),
+                )
                 for moment, value in zip(history.timestamps, history.values)
             ],
             [int(moment.astype("int64")) for moment in history.deletions],
@@ -149,7 +162,9 @@ class Machine(RuleBasedStateMachine):
             self.durable()
 
     def add(self, key, value, **more):
-        self.model.records[key].append(Record(plain(value), **{"time": self.now, "stamp": self.now, **more}))
+        self.model.records[key].append(
+            Record(plain(value), **{"time": self.now, "stamp": self.now, **more})
+        )
 
     def remove(self, key):
         self.model.records[key].append(Record(MISSING, self.now, self.now))
@@ -223,7 +238,12 @@ class Machine(RuleBasedStateMachine):
         if numbers:
             self.wrote()
 
-    @rule(key=keys, first=st.integers(-(2**62), 2**62), step=st.integers(-50, 50), count=st.integers(1, 40))
+    @rule(
+        key=keys,
+        first=st.integers(-(2**62), 2**62),
+        step=st.integers(-50, 50),
+        count=st.integers(1, 40),
+    )
     def append_ints(self, key, first, step, count):
         self.tick()
         numbers = [first + step * i for i in range(count)]
@@ -339,7 +359,9 @@ class Machine(RuleBasedStateMachine):
 
     @rule(prefix=st.sampled_from(["", "b", "b/", "c", "zz", "x"]))
     def scan(self, prefix):
-        want = [key for key in sorted(KEYS) if key.startswith(prefix) and self.model.live(key, self.now)]
+        want = [
+            key for key in sorted(KEYS) if key.startswith(prefix) and self.model.live(key, self.now)
+        ]
         assert list(self.db.scan(prefix, keys_only=True)) == want
         assert [(key, plain(value)) for key, value in self.db.scan(prefix)] == [
             (key, self.model.live(key, self.now).value) for key in want
