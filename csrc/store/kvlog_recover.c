@@ -312,15 +312,38 @@ static syna_rc save_tail(const struct kvlog *log, const uint8_t *tail, uint64_t 
     return rc;
 }
 
+/* The bytes of the tail: mapped, or read into `room`. */
+static syna_rc tail_bytes(const struct kvlog *log, const struct kvlog_recovery *r, struct buf *room,
+                          const uint8_t **tail)
+{
+    *tail = map_base(&log->map) + r->cut_offset;
+    if (!log->map.copy)
+        return SYNA_SUCCESS;
+    uint8_t *bytes = buf_extend(room, (size_t)r->cut_bytes);
+    if (!bytes)
+        return syna_no_memory((size_t)r->cut_bytes);
+    *tail = bytes;
+    return file_read_exactly(&log->file, r->cut_offset, bytes, (size_t)r->cut_bytes);
+}
+
+static syna_rc keep_tail(const struct kvlog *log, struct kvlog_recovery *r)
+{
+    struct buf room = {0};
+    const uint8_t *tail;
+    syna_rc rc = tail_bytes(log, r, &room, &tail);
+    if (rc == SYNA_SUCCESS && tail_looks_complete(tail, r->cut_bytes)) {
+        rc = save_tail(log, tail, r->cut_bytes);
+        r->cut_saved = rc == SYNA_SUCCESS;
+    }
+    buf_dispose(&room);
+    return rc;
+}
+
 syna_rc kvlog_cut(struct kvlog *log, struct kvlog_recovery *r)
 {
     if (r->cut_bytes == 0)
         return SYNA_SUCCESS;
-    const uint8_t *tail = map_base(&log->map) + r->cut_offset;
-    if (!log->map.copy && tail_looks_complete(tail, r->cut_bytes)) {
-        SYNA_TRY(save_tail(log, tail, r->cut_bytes));
-        r->cut_saved = true;
-    }
+    SYNA_TRY(keep_tail(log, r));
     /* All of it: zeroing only its first bytes lets a later, shorter tail join up with what is left. */
     SYNA_TRY(file_zero(&log->file, r->cut_offset, r->cut_bytes));
     SYNA_TRY(file_sync(&log->file));
