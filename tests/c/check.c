@@ -33,7 +33,7 @@ void check_register(struct check_test *test)
 /* There in builds for coverage only: a child counts what it ran, though it does not run atexit. */
 int __llvm_profile_write_file(void) __attribute__((weak));
 
-static _Noreturn void end_child(int status)
+static _Noreturn void end_at_once(int status)
 {
     fflush(NULL);
     if (__llvm_profile_write_file)
@@ -52,7 +52,7 @@ _Noreturn void check_fail(const char *file, int line, const char *format, ...)
            note[0] ? "]" : "", (unsigned long long)seed);
     fflush(stdout);
     if (getpid() != runner_pid)
-        end_child(CHILD_FAILED);
+        end_at_once(CHILD_FAILED);
     __atomic_store_n(&failed_now, 1, __ATOMIC_RELEASE);
     if (!pthread_equal(pthread_self(), runner))
         pthread_exit(NULL);
@@ -165,7 +165,7 @@ int check_child(void (*body)(void *context), void *context)
     pid_t pid = fork();
     if (pid == 0) {
         body(context);
-        end_child(0);
+        end_at_once(0);
     }
     int status = -1;
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
@@ -289,5 +289,7 @@ int check_main(int argc, char **argv)
     }
     if (!list)
         printf("%d passed, %d failed\n", passed, failed);
-    return failed || (!list && passed == 0);
+    if (failed)
+        end_at_once(1); /* without the leak report of what the failed tests left */
+    return !list && passed == 0;
 }

@@ -64,8 +64,8 @@ static bool check_model(struct crash_db *w, const struct script_model *m, size_t
     return true;
 }
 
-static bool run_script(struct crash_db *w, struct script_run *run, struct script_model *m, char *why,
-                       size_t cap)
+static bool run_script(struct crash_db *w, struct script_run *run, struct script_model *m,
+                       char *why, size_t cap)
 {
     for (size_t i = 0; i < w->script.count; i++) {
         const struct script_op *op = &w->script.ops[i];
@@ -478,7 +478,8 @@ static bool parse_failure(const char *text, struct crash_db *w, struct crash_res
             r->choices[r->choice_count++] = (uint32_t)choice;
         }
     }
-    return w->mistake != MISTAKES && take_word(text, "script\n", &at) && script_parse(&w->script, at);
+    return w->mistake != MISTAKES && take_word(text, "script\n", &at) &&
+           script_parse(&w->script, at);
 }
 
 static bool replay_state(struct crash_db *w, const struct crash_result *r, bool print)

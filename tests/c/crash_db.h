@@ -1,5 +1,5 @@
-/* T1 and T2 for databases: run a script over a recording memory file system, then recover from every
- * state that a crash could have left and compare with what had been promised:
+/* T1 and T2 for databases: run a script over a recording memory file system, then recover from
+ * every state that a crash could have left and compare with what had been promised:
  *
  *   P1, P2  the contents are those after n operations, durable <= n <= begun, for one n
  *   P3      so batches, blobs and compactions are there whole or not at all; a backup that has its
@@ -8,8 +8,8 @@
  *   P6      a second crash, during or after the recovery, loses nothing that the first recovery
  *           showed
  *
- * and that nothing leaks: descriptors, locks, memory, temp files. tests/crash/README.md shows how to
- * add a workload. */
+ * and that nothing leaks: descriptors, locks, memory, temp files. tests/crash/README.md shows how
+ * to add a workload. */
 #ifndef SYNA_TESTS_CRASH_DB_H
 #define SYNA_TESTS_CRASH_DB_H
 
@@ -36,8 +36,8 @@ struct crash_db {
     uint32_t depth; /* 1 inside a second crash */
 };
 
-/* Run the script once; every call must succeed and agree with the model (from an empty start). false:
- * `why` tells what did not. */
+/* Run the script once; every call must succeed and agree with the model (from an empty start).
+ * false: `why` tells what did not. */
 bool crash_db_record(struct crash_db *w, char *why, size_t cap);
 void crash_db_dispose(struct crash_db *w);
 

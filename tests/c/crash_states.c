@@ -15,12 +15,12 @@ enum tear { TEAR_HEAD, TEAR_TAIL, TEAR_HEAD_ZEROS, TEARS };
 /* One uncertain effect; for bytes, one piece of one. */
 struct pending {
     const struct effect *effect;
-    size_t index;        /* in the trace */
-    uint64_t offset;     /* bytes: this piece */
+    size_t index;    /* in the trace */
+    uint64_t offset; /* bytes: this piece */
     const uint8_t *bytes;
     size_t len;
-    bool grows;          /* zeros in its place differ from its absence */
-    uint32_t cuts;       /* places to tear it at */
+    bool grows;    /* zeros in its place differ from its absence */
+    uint32_t cuts; /* places to tear it at */
     uint32_t choices;
 };
 
@@ -188,8 +188,10 @@ static void add_pages(struct walk *w, const struct effect *e, size_t index)
         size_t len = e->len - done;
         if (e->kind == EFFECT_STORE)
             len = MIN(len, (size_t)(PAGE - at % PAGE));
-        add_pending(w, (struct pending){
-                           .effect = e, .index = index, .offset = at, .bytes = e->bytes + done, .len = len});
+        add_pending(
+            w,
+            (struct pending){
+                .effect = e, .index = index, .offset = at, .bytes = e->bytes + done, .len = len});
         done += len;
     }
 }

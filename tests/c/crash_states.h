@@ -1,11 +1,10 @@
-/* Everything a power loss can leave (RELIABILITY 5, T1): each prefix of a trace, and for each prefix
- * the combinations of what happened to the effects that no sync had made certain:
+/* Everything a power loss can leave (RELIABILITY 5, T1): each prefix of a trace, and for each
+ * prefix the combinations of what happened to the effects that no sync had made certain:
  *
  *   bytes written   complete, absent, zeros (the size grew first), head only, head and then zeros,
- *                   tail only; cut at sector edges and at every byte of the first 64. Stores through
- *                   a map count per page. One choice per effect
- *   sizes           set or not
- *   names           set or not, since the last sync of the directory; a rename may also leave both
+ *                   tail only; cut at sector edges and at every byte of the first 64. Stores
+ * through a map count per page. One choice per effect sizes           set or not names set or not,
+ * since the last sync of the directory; a rename may also leave both
  *
  * Up to CRASH_COMBINATIONS per prefix are tried one by one; beyond that, or beyond the budget, the
  * telling ones first (nothing, everything, all but one, only one) and then a seeded sample. */
@@ -30,15 +29,15 @@ struct crash_point {
     size_t prefix; /* effects of the trace that were issued */
     uint64_t marks[CRASH_MARKS];
     bool complete; /* everything issued is there: what kill -9 leaves */
-    /* What was chosen for the uncertain effects, in their order: the same prefix and choices give the
-     * same image again. */
+    /* What was chosen for the uncertain effects, in their order: the same prefix and choices give
+     * the same image again. */
     const uint32_t *choices;
     size_t choice_count;
     uint64_t number; /* of the state in this run */
 };
 
-/* Recover from `image` (it may be changed) and compare with what the marks promise. false: `why` was
- * filled with one line. */
+/* Recover from `image` (it may be changed) and compare with what the marks promise. false: `why`
+ * was filled with one line. */
 typedef bool (*crash_check)(void *context, struct mem_fs *image, const struct crash_point *at,
                             char *why, size_t cap);
 

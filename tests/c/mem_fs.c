@@ -1,8 +1,9 @@
 /* mem_fs.c - files and names of the file system in memory, and images of it.
  *
- * Invariants: (1) bytes of a file behind `used` are zero up to `cap`; (2) every shared map shows its
- * file's bytes, because each change is copied into the maps; (3) numbers of files are never reused
- * inside one mem_fs, so that a trace and its images mean the same file by the same number. */
+ * Invariants: (1) bytes of a file behind `used` are zero up to `cap`; (2) every shared map shows
+ * its file's bytes, because each change is copied into the maps; (3) numbers of files are never
+ * reused inside one mem_fs, so that a trace and its images mean the same file by the same number.
+ */
 #include "check.h"
 
 #include "vfs_mem_core.h"

@@ -26,13 +26,13 @@ static bool parse_line(struct script *s, const char *line)
     unsigned handle, key, size, id, how;
     if (sscanf(line, "%15s %u %u %15s %u %u %u", kind, &handle, &key, type, &size, &id, &how) != 7)
         return false;
-    int k = index_of(kind_names, DO_KINDS, kind), t = index_of(type_names, COUNT_OF(type_names), type);
+    int k = index_of(kind_names, DO_KINDS, kind),
+        t = index_of(type_names, COUNT_OF(type_names), type);
     if (k < 0 || t < 0 || handle >= SCRIPT_HANDLES || key >= SCRIPT_KEYS || how > 15 ||
         s->count == SCRIPT_OPS)
         return false;
-    s->ops[s->count++] = (struct script_op){(uint8_t)k, (uint8_t)handle, (uint8_t)key,
-                                            (uint8_t)t, (uint8_t)how,    size,
-                                            id};
+    s->ops[s->count++] = (struct script_op){
+        (uint8_t)k, (uint8_t)handle, (uint8_t)key, (uint8_t)t, (uint8_t)how, size, id};
     return true;
 }
 
@@ -132,10 +132,10 @@ uint64_t script_number(int32_t type, uint32_t id, uint32_t i)
 
 size_t script_value(int32_t type, uint32_t size, uint32_t id, struct buf *out)
 {
-    size_t len = type == SYNA_TYPE_NULL                               ? 0
+    size_t len = type == SYNA_TYPE_NULL                             ? 0
                  : type == SYNA_TYPE_FLOAT || type == SYNA_TYPE_INT ? 8
-                 : type == SYNA_TYPE_VECTOR                           ? 4 * MAX((size_t)size, (size_t)1)
-                                                                      : size;
+                 : type == SYNA_TYPE_VECTOR ? 4 * MAX((size_t)size, (size_t)1)
+                                            : size;
     out->len = 0;
     if (!buf_reserve(out, len + 1))
         return SIZE_MAX;
@@ -215,9 +215,9 @@ static syna_rc do_batch_entry(syna_batch *batch, const struct script_op *e)
     if (e->kind == DO_DELETE)
         return db_batch_delete(batch, key_name(e->key), 2);
     size_t len = script_value(e->type, e->size, e->id, &value);
-    syna_rc rc = len == SIZE_MAX ? syna_no_memory(e->size)
-                                 : db_batch_put(batch, key_name(e->key), 2, e->type, value.bytes,
-                                                len, NULL);
+    syna_rc rc = len == SIZE_MAX
+                     ? syna_no_memory(e->size)
+                     : db_batch_put(batch, key_name(e->key), 2, e->type, value.bytes, len, NULL);
     buf_dispose(&value);
     return rc;
 }
@@ -247,8 +247,8 @@ static syna_rc do_append(syna_db *db, const struct script_op *op)
             return syna_no_memory(sizeof b);
         }
     }
-    syna_rc rc = db_append_numbers(db, key_name(op->key), 2, op->type, (const void *)bits.bytes, NULL,
-                                   op->size);
+    syna_rc rc = db_append_numbers(db, key_name(op->key), 2, op->type, (const void *)bits.bytes,
+                                   NULL, op->size);
     buf_dispose(&bits);
     return rc;
 }
@@ -344,7 +344,7 @@ void script_add_record(struct script_key_state *k, int32_t type, bool deleted, c
 static int32_t on_record(void *context, const syna_record *record)
 {
     script_add_record(context, record->type, record->deleted, record->data, record->len,
-               record->expires_us, record->time_us);
+                      record->expires_us, record->time_us);
     return 0;
 }
 

@@ -2,9 +2,9 @@
  * double crashes, injected failures, kills, fuzzing. A script is a list of operations; it prints as
  * text and is read back from text, so that a failing one can be kept as a file.
  *
- * Contents follow from numbers: operation `id` puts a value that only it puts. What a database holds
- * is a script_state: digests per key, equal when the visible contents are equal. A model without any
- * files computes the state that a script should lead to. */
+ * Contents follow from numbers: operation `id` puts a value that only it puts. What a database
+ * holds is a script_state: digests per key, equal when the visible contents are equal. A model
+ * without any files computes the state that a script should lead to. */
 #ifndef SYNA_TESTS_SCRIPT_H
 #define SYNA_TESTS_SCRIPT_H
 
@@ -16,7 +16,7 @@
 #define SCRIPT_HANDLES 2u
 
 enum script_kind {
-    DO_OPEN,    /* how: script_open bits */
+    DO_OPEN, /* how: script_open bits */
     DO_CLOSE,
     DO_PUT,     /* key, type, size (bytes, or dimensions), id; how: 1 expires early,
                    2 late, 3 with a time of its own, long ago */
@@ -26,7 +26,7 @@ enum script_kind {
     DO_BLOB,    /* key, size bytes in pieces, id */
     DO_COMPACT, /* how: SYNA_COMPACT_* */
     DO_FLUSH,
-    DO_BACKUP,  /* to <path>.backup<id> */
+    DO_BACKUP, /* to <path>.backup<id> */
     DO_KINDS
 };
 
@@ -48,11 +48,12 @@ struct script {
 #define SCRIPT_LATE_US 4000000000000000u
 
 /* ---- text */
-/* "put 0 3 text 100 7 0": kind, handle, key, type, size, id, how. false: not one. '#' lines and empty
- * ones are skipped. */
+/* "put 0 3 text 100 7 0": kind, handle, key, type, size, id, how. false: not one. '#' lines and
+ * empty ones are skipped. */
 bool script_parse(struct script *s, const char *text);
 void script_print(const struct script *s, FILE *to);
-/* Operation `id` of the endless script of this seed; never an open. Kinds are taken from `kinds`. */
+/* Operation `id` of the endless script of this seed; never an open. Kinds are taken from `kinds`.
+ */
 struct script_op script_op_at(uint64_t seed, uint32_t id, const uint8_t *kinds, size_t kind_count);
 /* Pseudorandom operations between an open and a close. */
 void script_random(struct script *s, uint64_t seed, size_t count, uint8_t open_how);

@@ -71,8 +71,8 @@ static void model_put(struct script_model *m, const struct script_op *op, int32_
 {
     struct buf value = {0};
     size_t len = script_value(type, op->size, op->id, &value);
-    remember(&m->key[op->key], type, false, op->kind == DO_PUT ? script_expiry(op->how) : 0, value.bytes,
-             len);
+    remember(&m->key[op->key], type, false, op->kind == DO_PUT ? script_expiry(op->how) : 0,
+             value.bytes, len);
     buf_dispose(&value);
 }
 

@@ -10,8 +10,8 @@ static int first_call;
 static bool half_done;
 
 static const char *const call_names[FAULT_CALLS] = {
-    "open", "read", "write", "set_size", "allocate", "sync", "sync_dir", "replace", "give",
-    "remove", "stat", "lock", "reserve", "map", "list", "realpath", "random",
+    "open",   "read", "write", "set_size", "allocate", "sync", "sync_dir", "replace", "give",
+    "remove", "stat", "lock",  "reserve",  "map",      "list", "realpath", "random",
 };
 
 const char *fault_call_name(enum fault_call call)
@@ -74,11 +74,11 @@ static int hit(enum fault_call call)
     return -armed.system;
 }
 
-#define FAIL_IF_HIT(call)      \
-    do {                       \
-        int hit_ = hit(call);  \
-        if (hit_)              \
-            return hit_;       \
+#define FAIL_IF_HIT(call)                                                                          \
+    do {                                                                                           \
+        int hit_ = hit(call);                                                                      \
+        if (hit_)                                                                                  \
+            return hit_;                                                                           \
     } while (0)
 
 static vfs_fd fault_open(const char *path, int flags)

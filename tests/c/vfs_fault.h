@@ -1,6 +1,6 @@
-/* A table that passes calls on to another one, counts them, and makes chosen ones fail. Calls that can
- * fail in the field are numbered from 1 on after fault_arm; the k-th one fails, or it and all that
- * follow:
+/* A table that passes calls on to another one, counts them, and makes chosen ones fail. Calls that
+ * can fail in the field are numbered from 1 on after fault_arm; the k-th one fails, or it and all
+ * that follow:
  *
  *     for (int k = 1; ; k++) {
  *         fault_arm(&(struct fault){.at = k, .system = EIO});
@@ -42,11 +42,11 @@ enum fault_call {
 const char *fault_call_name(enum fault_call call);
 
 struct fault {
-    int64_t at;     /* the call that fails; 0 = none */
-    int system;     /* errno */
-    uint32_t only;  /* bits 1 << fault_call that count; 0 = all */
-    bool forever;   /* all later ones fail as well */
-    bool short_io;  /* the first failing write or read does half of its bytes */
+    int64_t at;    /* the call that fails; 0 = none */
+    int system;    /* errno */
+    uint32_t only; /* bits 1 << fault_call that count; 0 = all */
+    bool forever;  /* all later ones fail as well */
+    bool short_io; /* the first failing write or read does half of its bytes */
 };
 
 /* Calls go to `below` (vfs_posix, &vfs_mem, ...). Disarms. */

@@ -21,13 +21,13 @@ static struct reservation {
 
 /* ---------------------------------------------------------------- the table: descriptors */
 
-#define LOCKED(type, name, arguments, call)    \
-    static type name arguments                 \
-    {                                          \
-        pthread_mutex_lock(&mem_lock);         \
-        type result = call;                    \
-        pthread_mutex_unlock(&mem_lock);       \
-        return result;                         \
+#define LOCKED(type, name, arguments, call)                                                        \
+    static type name arguments                                                                     \
+    {                                                                                              \
+        pthread_mutex_lock(&mem_lock);                                                             \
+        type result = call;                                                                        \
+        pthread_mutex_unlock(&mem_lock);                                                           \
+        return result;                                                                             \
     }
 
 static bool is_dir(const char *path)
@@ -385,8 +385,8 @@ static void check_noted(const struct mem_map *m)
     size_t len = MIN(m->len, f->size - m->offset);
     if (memcmp(m->at, f->bytes + m->offset, len) != 0)
         mem_fault(mem_now, "a store into [%llu, %llu) of file %llu was not announced by note_store",
-              (unsigned long long)m->offset, (unsigned long long)(m->offset + len),
-              (unsigned long long)m->file);
+                  (unsigned long long)m->offset, (unsigned long long)(m->offset + len),
+                  (unsigned long long)m->file);
 }
 
 static void add_map(struct mem_map m)
@@ -454,7 +454,8 @@ static int do_map(void *at, vfs_fd fd, uint64_t offset, size_t len, bool writabl
         guard_map(&mem_now->maps[mem_now->map_count - 1]);
     return 0;
 }
-LOCKED(int, mem_map_at, (void *at, vfs_fd fd, uint64_t offset, size_t len, bool writable, bool shared),
+LOCKED(int, mem_map_at,
+       (void *at, vfs_fd fd, uint64_t offset, size_t len, bool writable, bool shared),
        do_map(at, fd, offset, len, writable, shared))
 
 static int do_unmap(void *at, size_t len)
@@ -483,8 +484,9 @@ static void mem_note_store(vfs_fd fd, uint64_t offset, const void *bytes, size_t
     if (!d || !d->writable)
         mem_fault(mem_now, "note_store on a descriptor that cannot be written");
     else if (offset + len > mem_file_at(mem_now, d->file)->size)
-        mem_fault(mem_now, "a store behind the end of file %llu: [%llu, %llu)", (unsigned long long)d->file,
-              (unsigned long long)offset, (unsigned long long)(offset + len));
+        mem_fault(mem_now, "a store behind the end of file %llu: [%llu, %llu)",
+                  (unsigned long long)d->file, (unsigned long long)offset,
+                  (unsigned long long)(offset + len));
     else
         mem_fs_write(mem_now, d->file, offset, bytes, len);
     mem_now->changes++;

@@ -23,8 +23,8 @@ void mem_fs_free(struct mem_fs *fs);
 /* vfs_mem works on this one from now on (NULL: on none). */
 void mem_fs_use(struct mem_fs *fs);
 
-/* dst becomes src: names, bytes, clock, random state, pid. Nothing is open in dst. Cheap: buffers are
- * reused, trailing zeros are not copied. */
+/* dst becomes src: names, bytes, clock, random state, pid. Nothing is open in dst. Cheap: buffers
+ * are reused, trailing zeros are not copied. */
 void mem_fs_copy(struct mem_fs *dst, const struct mem_fs *src);
 
 /* now_us() returns `us`, then us + step, ... */

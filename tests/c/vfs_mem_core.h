@@ -1,4 +1,5 @@
-/* The inside of the file system in memory: mem_fs.c holds files and names, vfs_mem.c is the table. */
+/* The inside of the file system in memory: mem_fs.c holds files and names, vfs_mem.c is the table.
+ */
 #ifndef SYNA_TESTS_VFS_MEM_CORE_H
 #define SYNA_TESTS_VFS_MEM_CORE_H
 

@@ -1,5 +1,6 @@
 /* vfs_record.c - the recording table and its mistakes. A call is recorded after the table below has
- * done it; one that failed there had no effect. A data sync covers what was recorded before it began
+ * done it; one that failed there had no effect. A data sync covers what was recorded before it
+ * began
  * (`upto`), so that a trace of several threads does not claim more than the disk did. */
 #include "check.h"
 
@@ -10,7 +11,7 @@ static struct {
     const struct vfs *below;
     enum record_mistake mistake;
     struct trace *trace;
-    uint64_t cutting; /* file whose tail has been zeroed and not synced since; 0 = none */
+    uint64_t cutting;         /* file whose tail has been zeroed and not synced since; 0 = none */
     uint64_t alias, alias_of; /* MISTAKE_IN_PLACE: the file `alias` is really written in this one */
 } rec;
 static pthread_mutex_t rec_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -421,8 +422,8 @@ static int rec_remove(const char *path)
 
 /* ---------------------------------------------------------------- stores into maps */
 
-/* Write the frames in `bytes` again with other flags and checksums, as a core with the mistake would
- * have. Anything that is not a run of whole frames is left alone. */
+/* Write the frames in `bytes` again with other flags and checksums, as a core with the mistake
+ * would have. Anything that is not a run of whole frames is left alone. */
 static void spoil_frames(vfs_fd fd, uint64_t offset, uint8_t *bytes, size_t len)
 {
     uint8_t head[HEADER_BYTES];
@@ -461,19 +462,34 @@ static void rec_note_store(vfs_fd fd, uint64_t offset, const void *bytes, size_t
 
 /* ---------------------------------------------------------------- the rest is passed on */
 
-static int rec_stat_fd(vfs_fd fd, struct vfs_stat *out) { return rec.below->stat_fd(fd, out); }
+static int rec_stat_fd(vfs_fd fd, struct vfs_stat *out)
+{
+    return rec.below->stat_fd(fd, out);
+}
 static int rec_stat_path(const char *path, struct vfs_stat *out)
 {
     return rec.below->stat_path(path, out);
 }
-static int rec_take_lock(vfs_fd fd) { return rec.below->lock(fd); }
-static int rec_unlock(vfs_fd fd) { return rec.below->unlock(fd); }
-static void *rec_reserve(size_t len) { return rec.below->reserve(len); }
+static int rec_take_lock(vfs_fd fd)
+{
+    return rec.below->lock(fd);
+}
+static int rec_unlock(vfs_fd fd)
+{
+    return rec.below->unlock(fd);
+}
+static void *rec_reserve(size_t len)
+{
+    return rec.below->reserve(len);
+}
 static int rec_map(void *at, vfs_fd fd, uint64_t offset, size_t len, bool writable, bool shared)
 {
     return rec.below->map(at, fd, offset, len, writable, shared);
 }
-static int rec_unmap(void *at, size_t len) { return rec.below->unmap(at, len); }
+static int rec_unmap(void *at, size_t len)
+{
+    return rec.below->unmap(at, len);
+}
 static void rec_advise(void *at, size_t len, enum vfs_advice advice)
 {
     rec.below->advise(at, len, advice);
@@ -486,11 +502,26 @@ static int rec_realpath(const char *path, char *out, size_t cap)
 {
     return rec.below->realpath(path, out, cap);
 }
-static uint64_t rec_now(void) { return rec.below->now_us(); }
-static int rec_random(void *out, size_t len) { return rec.below->random(out, len); }
-static int rec_pid(void) { return rec.below->pid(); }
-static bool rec_process_alive(int pid) { return rec.below->process_alive(pid); }
-static void rec_pause(uint32_t us) { rec.below->pause_us(us); }
+static uint64_t rec_now(void)
+{
+    return rec.below->now_us();
+}
+static int rec_random(void *out, size_t len)
+{
+    return rec.below->random(out, len);
+}
+static int rec_pid(void)
+{
+    return rec.below->pid();
+}
+static bool rec_process_alive(int pid)
+{
+    return rec.below->process_alive(pid);
+}
+static void rec_pause(uint32_t us)
+{
+    rec.below->pause_us(us);
+}
 
 const struct vfs vfs_record = {
     .name = "record",

@@ -1,5 +1,5 @@
-/* A table that passes every call on to another one and keeps a trace of the effects: what reached the
- * file system, what was synced, and marks that the test sets between. A crash-state enumerator
+/* A table that passes every call on to another one and keeps a trace of the effects: what reached
+ * the file system, what was synced, and marks that the test sets between. A crash-state enumerator
  * (crash_states.h) turns the trace into everything that a power loss could have left.
  *
  * It can also be told to make one mistake (enum record_mistake): the call then reports success to
@@ -46,16 +46,16 @@ struct trace {
 /* The mistakes of RELIABILITY 2 that a table can make on the core's behalf. */
 enum record_mistake {
     MISTAKE_NONE,
-    MISTAKE_NO_SYNC_DIR,      /* directory syncs do nothing */
-    MISTAKE_NO_SYNC_TEMP,     /* temp files get their name without having been synced */
-    MISTAKE_NO_SYNC,          /* files under their own name are not synced */
-    MISTAKE_IN_PLACE,         /* instead of a rename, the old file is truncated and written again */
-    MISTAKE_NO_SYNC_CUT,      /* the sync between cutting a tail and the next append does nothing */
-    MISTAKE_CUT_HEAD,         /* cutting a tail zeroes its first 16 bytes only */
-    MISTAKE_ALWAYS_COMMIT,    /* every frame stored carries COMMIT */
-    MISTAKE_ALWAYS_DURABLE,   /* every commit stored carries PRIOR_DURABLE */
-    MISTAKE_NEVER_DURABLE,    /* no frame stored carries PRIOR_DURABLE */
-    MISTAKE_RENAME_FIRST,     /* a file that replaces another is renamed before it is written */
+    MISTAKE_NO_SYNC_DIR,    /* directory syncs do nothing */
+    MISTAKE_NO_SYNC_TEMP,   /* temp files get their name without having been synced */
+    MISTAKE_NO_SYNC,        /* files under their own name are not synced */
+    MISTAKE_IN_PLACE,       /* instead of a rename, the old file is truncated and written again */
+    MISTAKE_NO_SYNC_CUT,    /* the sync between cutting a tail and the next append does nothing */
+    MISTAKE_CUT_HEAD,       /* cutting a tail zeroes its first 16 bytes only */
+    MISTAKE_ALWAYS_COMMIT,  /* every frame stored carries COMMIT */
+    MISTAKE_ALWAYS_DURABLE, /* every commit stored carries PRIOR_DURABLE */
+    MISTAKE_NEVER_DURABLE,  /* no frame stored carries PRIOR_DURABLE */
+    MISTAKE_RENAME_FIRST,   /* a file that replaces another is renamed before it is written */
     MISTAKES
 };
 const char *record_mistake_name(enum record_mistake mistake);

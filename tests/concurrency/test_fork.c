@@ -1,6 +1,7 @@
-/* T12 in C: fork while other threads write. In the child reads work, writes are refused with FORKED, and
- * closing neither flushes nor unlocks; the parent goes on, and its lock lives exactly as long as it
- * keeps the database open, whatever its children do. (Python's workers: test_fork.py.) */
+/* T12 in C: fork while other threads write. In the child reads work, writes are refused with
+ * FORKED, and closing neither flushes nor unlocks; the parent goes on, and its lock lives exactly
+ * as long as it keeps the database open, whatever its children do. (Python's workers:
+ * test_fork.py.) */
 #include "check.h"
 
 #include "engine/db.h"
@@ -71,7 +72,8 @@ static void reads_and_is_refused(void *context)
     CHECK_FAILS(db_delete(w->db, "w0", 2, NULL), SYNA_ERR_GENERIC, SYNA_WHY_FORKED);
     CHECK_FAILS(db_batch_new(w->db, &batch), SYNA_ERR_GENERIC, SYNA_WHY_FORKED);
     CHECK_FAILS(db_flush(w->db), SYNA_ERR_GENERIC, SYNA_WHY_FORKED);
-    CHECK_FAILS(db_compact(w->db, SYNA_COMPACT_LATEST, NULL, NULL), SYNA_ERR_GENERIC, SYNA_WHY_FORKED);
+    CHECK_FAILS(db_compact(w->db, SYNA_COMPACT_LATEST, NULL, NULL), SYNA_ERR_GENERIC,
+                SYNA_WHY_FORKED);
     CHECK_OK(db_refresh(w->db, &changed));
     CHECK_OK(db_get_number(w->db, "w0", 2, SYNA_TYPE_INT, &bits));
     CHECK(bits >= low[0]);

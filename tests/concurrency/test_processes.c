@@ -1,6 +1,6 @@
-/* T10: processes. One writer that compacts now and then, eight readers that refresh, and others that
- * try to write as well. Every value carries its number and a checksum; number n goes to key n % KEYS,
- * so that a reader can tell a prefix of the writer's work (P10) from anything else. */
+/* T10: processes. One writer that compacts now and then, eight readers that refresh, and others
+ * that try to write as well. Every value carries its number and a checksum; number n goes to key n
+ * % KEYS, so that a reader can tell a prefix of the writer's work (P10) from anything else. */
 #include "check.h"
 
 #include "base/crc32c.h"
@@ -19,8 +19,8 @@ struct board {
 
 static struct board *new_board(void)
 {
-    void *p = mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
-                   -1, 0);
+    void *p =
+        mmap(NULL, sizeof(struct board), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(p != MAP_FAILED);
     return p;
 }
@@ -71,7 +71,8 @@ static void put_number(syna_db *db, uint64_t n)
     uint8_t value[256];
     char key[8];
     key_of(n, key);
-    CHECK_OK(db_put(db, key, strlen(key), SYNA_TYPE_BYTES, value, make_value(n, value), NULL, NULL));
+    CHECK_OK(
+        db_put(db, key, strlen(key), SYNA_TYPE_BYTES, value, make_value(n, value), NULL, NULL));
 }
 
 /* ---------------------------------------------------------------- one writer, many readers */
@@ -94,8 +95,8 @@ static void write_and_compact(const struct job *job)
             usleep(200); /* two processors serve nine processes */
         if (now() - last > 0.4) {
             last = now();
-            CHECK_OK(db_compact(db, n / 64 % 4 == 0 ? SYNA_COMPACT_LATEST : SYNA_COMPACT_HISTORY, NULL,
-                                NULL));
+            CHECK_OK(db_compact(db, n / 64 % 4 == 0 ? SYNA_COMPACT_LATEST : SYNA_COMPACT_HISTORY,
+                                NULL, NULL));
         }
     }
     CHECK_OK(db_close(db));
@@ -198,9 +199,10 @@ TEST(P9_P10_readers_see_prefixes_beside_a_writer_that_compacts)
     int bad = 0;
     for (int i = READERS + 1; i >= 0; i--)
         bad += reap(pids[i]) != 0;
-    printf("%llu written, %llu read by %d readers, %llu refreshes with news, %llu writers refused\n",
-           (unsigned long long)job.board->written, (unsigned long long)job.board->reads, READERS,
-           (unsigned long long)job.board->refreshed, (unsigned long long)job.board->refused);
+    printf(
+        "%llu written, %llu read by %d readers, %llu refreshes with news, %llu writers refused\n",
+        (unsigned long long)job.board->written, (unsigned long long)job.board->reads, READERS,
+        (unsigned long long)job.board->refreshed, (unsigned long long)job.board->refused);
     CHECK_EQ(bad, 0);
     CHECK(job.board->refreshed > READERS && job.board->refused > 0);
     munmap(job.board, sizeof *job.board);

@@ -1,4 +1,4 @@
-"""T13: Ctrl-C at random moments in long calls: KeyboardInterrupt soon, everything as it was (P13)."""
+"""T13: Ctrl-C at random moments in long calls: KeyboardInterrupt soon, nothing changed (P13)."""
 
 import os
 import random

@@ -1,6 +1,7 @@
-/* T11: threads, to be run under TSan as well. Writers with and without sync, readers, scans, flushes
- * and compactions on one handle; closing while calls are under way. Every value carries its number and
- * a checksum. Times are short because TSan makes them long; CHECK_SCALE stretches them. */
+/* T11: threads, to be run under TSan as well. Writers with and without sync, readers, scans,
+ * flushes and compactions on one handle; closing while calls are under way. Every value carries its
+ * number and a checksum. Times are short because TSan makes them long; CHECK_SCALE stretches them.
+ */
 #include "check.h"
 
 #include "api/handles.h"
@@ -37,7 +38,8 @@ struct value32 {
 
 static struct value32 value_of(int writer, uint64_t number)
 {
-    struct value32 v = {.number = number, .writer = (uint32_t)writer, .filler = {~number, number * 3}};
+    struct value32 v = {
+        .number = number, .writer = (uint32_t)writer, .filler = {~number, number * 3}};
     v.sum = crc32c(9, &v, sizeof v);
     return v;
 }
@@ -134,8 +136,9 @@ static void *reader_main(void *context)
             break;
         read_one(m->team, db, i % WRITERS);
         if (i % 16 == 0)
-            CHECK_OK(db_history_numbers(db, "numbers", 7, SYNA_TYPE_FLOAT, (uint64_t *)(void *)numbers,
-                                        NULL, COUNT_OF(numbers), &count));
+            CHECK_OK(db_history_numbers(db, "numbers", 7, SYNA_TYPE_FLOAT,
+                                        (uint64_t *)(void *)numbers, NULL, COUNT_OF(numbers),
+                                        &count));
         handles_leave(db);
     }
     return NULL;
@@ -301,7 +304,8 @@ TEST(P1_P12_commits_of_many_threads_share_their_syncs)
     for (int i = 0; i < COMMITTERS; i++)
         pthread_join(threads[i], NULL);
     CHECK_OK(db_get_stats(db, &stats));
-    CHECK_OK(db_history_numbers(db, "same key", 8, SYNA_TYPE_INT, bits, NULL, COUNT_OF(bits), &count));
+    CHECK_OK(
+        db_history_numbers(db, "same key", 8, SYNA_TYPE_INT, bits, NULL, COUNT_OF(bits), &count));
     CHECK_OK(handles_close(db));
     CHECK_EQ(count, COMMITTERS * COMMITS);
     for (size_t i = 0; i < count; i++)

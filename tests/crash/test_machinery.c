@@ -1,6 +1,6 @@
 /* Proof that the crash-state machinery can fail: a toy log passes every state, and each classic
- * mistake (RELIABILITY 2) made in it is caught. The toy: u32 length, u32 checksum, payload; a new file
- * is made by temp, sync, link, directory sync; a torn tail is zeroed whole and synced. */
+ * mistake (RELIABILITY 2) made in it is caught. The toy: u32 length, u32 checksum, payload; a new
+ * file is made by temp, sync, link, directory sync; a torn tail is zeroed whole and synced. */
 #include "check.h"
 
 #include "base/bytes.h"
@@ -177,7 +177,8 @@ static struct trace *toy_run(struct toy_world *w, struct mem_fs *fs, uint64_t pu
     for (uint64_t i = 0; i < puts; i++) {
         uint64_t n = toy.count;
         record_mark(MARK_BEGUN, n + 1);
-        bool sync = n % 2 == 1 || i + 1 == puts; /* two puts to a sync: a tail can hold two frames */
+        bool sync =
+            n % 2 == 1 || i + 1 == puts; /* two puts to a sync: a tail can hold two frames */
         toy_put(&toy, n, sync);
         if (sync)
             record_mark(MARK_DURABLE, n + 1);
@@ -238,10 +239,9 @@ TEST(a_correct_log_passes_every_state_and_every_second_crash)
 
 TEST(each_classic_mistake_is_caught)
 {
-    static const enum record_mistake mistakes[] = {MISTAKE_NO_SYNC_DIR, MISTAKE_NO_SYNC,
-                                                   MISTAKE_NO_SYNC_TEMP, MISTAKE_NO_SYNC_CUT,
-                                                   MISTAKE_CUT_HEAD,     MISTAKE_IN_PLACE,
-                                                   MISTAKE_RENAME_FIRST};
+    static const enum record_mistake mistakes[] = {
+        MISTAKE_NO_SYNC_DIR, MISTAKE_NO_SYNC,  MISTAKE_NO_SYNC_TEMP, MISTAKE_NO_SYNC_CUT,
+        MISTAKE_CUT_HEAD,    MISTAKE_IN_PLACE, MISTAKE_RENAME_FIRST};
     uint64_t states;
     for (size_t i = 0; i < COUNT_OF(mistakes); i++) {
         check_note("%s", record_mistake_name(mistakes[i]));

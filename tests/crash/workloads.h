@@ -1,5 +1,5 @@
-/* The workloads of T1, T2 and of the broken variants. A new one is a name and a script: kind, handle,
- * key, type, size, id, how (tests/c/script.h). */
+/* The workloads of T1, T2 and of the broken variants. A new one is a name and a script, of lines
+ * `kind handle key type size id how` (tests/c/script.h). */
 #ifndef SYNA_TESTS_WORKLOADS_H
 #define SYNA_TESTS_WORKLOADS_H
 
@@ -8,7 +8,7 @@
 struct workload {
     const char *name;
     const char *script;
-    double share;  /* of the states of a push */
+    double share; /* of the states of a push */
 };
 
 static const struct workload workloads[] = {

@@ -1,5 +1,5 @@
 """T5 and T6 through Python: every method of SynaDB with its k-th allocation, and its k-th call of
-the system, failing, for k = 1, 2, ... until it passes. Run over the testing copy (test_every_call.py).
+the system, failing, for k = 1, 2, ... until it passes. Run by test_every_call.py.
 
 What must come out: MemoryError or OSError with errno and file name, nothing else; the contents as
 they were; the same call succeeds afterwards, or, once a sync has failed, after opening again."""

@@ -1,6 +1,7 @@
-/* T13 in C: the progress callback of every long call asks to stop, at its first question, its second,
- * ... until the call finishes before it is asked again. Each time: reason CANCELLED, everything as it
- * was, and the call works afterwards. (SIGINT in Python: tests/concurrency/test_sigint.py.) */
+/* T13 in C: the progress callback of every long call asks to stop, at its first question, its
+ * second,
+ * ... until the call finishes before it is asked again. Each time: reason CANCELLED, everything as
+ * it was, and the call works afterwards. (SIGINT in Python: tests/concurrency/test_sigint.py.) */
 #include "check.h"
 
 #include "script.h"
@@ -119,8 +120,23 @@ static void cancel_everywhere(long_call call)
     mem_fs_free(fs);
 }
 
-TEST(P13_compaction_can_be_cancelled) { cancel_everywhere(compact_latest); }
-TEST(P13_compaction_with_history_can_be_cancelled) { cancel_everywhere(compact_history); }
-TEST(P13_backup_can_be_cancelled) { cancel_everywhere(back_up); }
-TEST(P13_verify_can_be_cancelled) { cancel_everywhere(verify); }
-TEST(P13_salvage_can_be_cancelled) { cancel_everywhere(salvage); }
+TEST(P13_compaction_can_be_cancelled)
+{
+    cancel_everywhere(compact_latest);
+}
+TEST(P13_compaction_with_history_can_be_cancelled)
+{
+    cancel_everywhere(compact_history);
+}
+TEST(P13_backup_can_be_cancelled)
+{
+    cancel_everywhere(back_up);
+}
+TEST(P13_verify_can_be_cancelled)
+{
+    cancel_everywhere(verify);
+}
+TEST(P13_salvage_can_be_cancelled)
+{
+    cancel_everywhere(salvage);
+}

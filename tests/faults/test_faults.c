@@ -1,7 +1,7 @@
-/* T5 and T6: make the k-th allocation, and the k-th call of the system, fail in every operation of the
- * engine, for k = 1, 2, ... until the operation passes. Each time: a typed error, the state from before
- * readable, nothing leaked, and the operation succeeds when it is tried again (P7); after a failed
- * sync the handle refuses writes until the database is opened again (P8). */
+/* T5 and T6: make the k-th allocation, and the k-th call of the system, fail in every operation of
+ * the engine, for k = 1, 2, ... until the operation passes. Each time: a typed error, the state
+ * from before readable, nothing leaked, and the operation succeeds when it is tried again (P7);
+ * after a failed sync the handle refuses writes until the database is opened again (P8). */
 #include "check.h"
 
 #include "script.h"
@@ -19,12 +19,12 @@ struct failure {
     struct fault fault;
 };
 
-#define RESTARTED                                                                          \
-    (1u << FAULT_OPEN | 1u << FAULT_READ | 1u << FAULT_WRITE | 1u << FAULT_SET_SIZE |      \
+#define RESTARTED                                                                                  \
+    (1u << FAULT_OPEN | 1u << FAULT_READ | 1u << FAULT_WRITE | 1u << FAULT_SET_SIZE |              \
      1u << FAULT_ALLOCATE | 1u << FAULT_REPLACE | 1u << FAULT_GIVE)
 
-#define FILLS_UP                                                                           \
-    (1u << FAULT_OPEN | 1u << FAULT_WRITE | 1u << FAULT_SET_SIZE | 1u << FAULT_ALLOCATE |  \
+#define FILLS_UP                                                                                   \
+    (1u << FAULT_OPEN | 1u << FAULT_WRITE | 1u << FAULT_SET_SIZE | 1u << FAULT_ALLOCATE |          \
      1u << FAULT_SYNC | 1u << FAULT_SYNC_DIR | 1u << FAULT_REPLACE | 1u << FAULT_GIVE)
 
 static const struct failure failures[] = {
@@ -33,10 +33,12 @@ static const struct failure failures[] = {
     {"EIO once", false, {.system = EIO}},
     {"EIO from then on", false, {.system = EIO, .forever = true}},
     {"ENOSPC once", false, {.system = ENOSPC, .only = FILLS_UP}},
-    {"ENOSPC from then on, after half a write", false,
+    {"ENOSPC from then on, after half a write",
+     false,
      {.system = ENOSPC, .only = FILLS_UP, .forever = true, .short_io = true}},
     {"EINTR once", false, {.system = EINTR, .only = RESTARTED}},
-    {"half a transfer, then EINTR", false,
+    {"half a transfer, then EINTR",
+     false,
      {.system = EINTR, .only = 1u << FAULT_READ | 1u << FAULT_WRITE, .short_io = true}},
 };
 
@@ -65,8 +67,8 @@ struct world {
     struct mem_fs *fs;
     struct script_run run;
     struct script_state states[SCRIPT_OPS + 1]; /* after n operations of the setup */
-    size_t count;   /* operations of the setup */
-    size_t durable; /* the last one that promised durability */
+    size_t count;                               /* operations of the setup */
+    size_t durable;                             /* the last one that promised durability */
 };
 
 typedef syna_rc (*operation)(struct world *w);
@@ -76,8 +78,8 @@ struct scenario {
     const char *setup;
     const char *op; /* a script line, or */
     operation call;
-    bool reads;     /* changes nothing */
-    bool torn;      /* the writer died after the setup, with a tail that is torn */
+    bool reads; /* changes nothing */
+    bool torn;  /* the writer died after the setup, with a tail that is torn */
 };
 
 static int32_t stop_never(void *context, const syna_record *record)
@@ -164,37 +166,37 @@ static syna_rc do_open_reader(struct world *w)
     return rc;
 }
 
-#define FILLED                  \
-    "open 0 0 null 0 0 0\n"     \
-    "put 0 0 int 0 1 0\n"       \
-    "put 0 0 float 0 2 0\n"     \
-    "put 0 1 text 900 3 2\n"    \
-    "blob 0 2 blob 700 4 0\n"   \
-    "append 0 3 float 30 5 0\n" \
-    "append 0 3 int 10 6 0\n"   \
+#define FILLED                                                                                     \
+    "open 0 0 null 0 0 0\n"                                                                        \
+    "put 0 0 int 0 1 0\n"                                                                          \
+    "put 0 0 float 0 2 0\n"                                                                        \
+    "put 0 1 text 900 3 2\n"                                                                       \
+    "blob 0 2 blob 700 4 0\n"                                                                      \
+    "append 0 3 float 30 5 0\n"                                                                    \
+    "append 0 3 int 10 6 0\n"                                                                      \
     "put 0 4 int 0 7 1\n"
-#define FILLED_UNSYNCED       \
-    "open 0 0 null 0 0 1\n"   \
-    "put 0 0 int 0 1 0\n"     \
-    "flush 0 0 null 0 0 0\n"  \
-    "put 0 1 text 900 3 0\n"  \
-    "blob 0 2 blob 700 4 0\n" \
+#define FILLED_UNSYNCED                                                                            \
+    "open 0 0 null 0 0 1\n"                                                                        \
+    "put 0 0 int 0 1 0\n"                                                                          \
+    "flush 0 0 null 0 0 0\n"                                                                       \
+    "put 0 1 text 900 3 0\n"                                                                       \
+    "blob 0 2 blob 700 4 0\n"                                                                      \
     "put 0 0 int 0 5 0\n"
-#define FILLED_SHARED          \
-    "open 0 0 null 0 0 2\n"    \
-    "put 0 0 int 0 1 0\n"      \
-    "open 1 0 null 0 0 2\n"    \
-    "put 1 1 text 30 2 0\n"    \
+#define FILLED_SHARED                                                                              \
+    "open 0 0 null 0 0 2\n"                                                                        \
+    "put 0 0 int 0 1 0\n"                                                                          \
+    "open 1 0 null 0 0 2\n"                                                                        \
+    "put 1 1 text 30 2 0\n"                                                                        \
     "blob 1 2 blob 100 3 0\n"
-#define FILLED_CALLS          \
-    "open 0 0 null 0 0 8\n"   \
-    "put 0 0 int 0 1 0\n"     \
-    "put 0 1 text 900 2 0\n"  \
+#define FILLED_CALLS                                                                               \
+    "open 0 0 null 0 0 8\n"                                                                        \
+    "put 0 0 int 0 1 0\n"                                                                          \
+    "put 0 1 text 900 2 0\n"                                                                       \
     "blob 0 2 blob 700 3 0\n"
-#define FILLED_CALLS_UNSYNCED \
-    "open 0 0 null 0 0 9\n"   \
-    "put 0 0 int 0 1 0\n"     \
-    "flush 0 0 null 0 0 0\n"  \
+#define FILLED_CALLS_UNSYNCED                                                                      \
+    "open 0 0 null 0 0 9\n"                                                                        \
+    "put 0 0 int 0 1 0\n"                                                                          \
+    "flush 0 0 null 0 0 0\n"                                                                       \
     "put 0 1 text 900 2 0\n"
 #define LARGE "put 0 5 bytes 1100000 8 0\n"
 #define CLOSED "close 0 0 null 0 0 0\n"
@@ -206,7 +208,8 @@ static const struct scenario scenarios[] = {
     {"put", FILLED, "put 0 1 text 300 20 2\n", NULL, false, false},
     {"put beyond the room", FILLED, "put 0 5 bytes 100000 20 0\n", NULL, false, false},
     {"put unsynced", FILLED_UNSYNCED, "put 0 0 int 0 20 0\n", NULL, false, false},
-    {"put unsynced beyond the room", FILLED_UNSYNCED, "put 0 5 bytes 100000 20 0\n", NULL, false, false},
+    {"put unsynced beyond the room", FILLED_UNSYNCED, "put 0 5 bytes 100000 20 0\n", NULL, false,
+     false},
     {"put shared", FILLED_SHARED, "put 0 1 int 0 20 0\n", NULL, false, false},
     {"delete", FILLED, "delete 0 1 null 0 0 0\n", NULL, false, false},
     {"batch", FILLED, "batch 0 0 null 5 20 0\n", NULL, false, false},
@@ -232,18 +235,21 @@ static const struct scenario scenarios[] = {
     {"open and cut a tail, reading with calls", FILLED, "open 0 0 null 0 0 8\n", NULL, false, true},
     {"open and cut a tail, shared", FILLED_SHARED, "open 0 0 null 0 0 2\n", NULL, false, true},
     {"put, reading with calls", FILLED_CALLS, "put 0 1 text 300 20 2\n", NULL, false, false},
-    {"put unsynced, reading with calls", FILLED_CALLS_UNSYNCED, "put 0 1 text 300 20 2\n", NULL, false, false},
-    {"flush, reading with calls", FILLED_CALLS_UNSYNCED, "flush 0 0 null 0 0 0\n", NULL, false, false},
+    {"put unsynced, reading with calls", FILLED_CALLS_UNSYNCED, "put 0 1 text 300 20 2\n", NULL,
+     false, false},
+    {"flush, reading with calls", FILLED_CALLS_UNSYNCED, "flush 0 0 null 0 0 0\n", NULL, false,
+     false},
     {"compact, reading with calls", FILLED_CALLS, "compact 0 0 null 0 0 1\n", NULL, false, false},
     {"close with a key checkpoint", FILLED LARGE, CLOSED, NULL, false, false},
     {"open by a key checkpoint", FILLED LARGE CLOSED, "open 0 0 null 0 0 0\n", NULL, false, false},
-    {"close with a newer key checkpoint", FILLED LARGE CLOSED "open 0 0 null 0 0 0\n" LARGE, CLOSED, NULL, false, false},
+    {"close with a newer key checkpoint", FILLED LARGE CLOSED "open 0 0 null 0 0 0\n" LARGE, CLOSED,
+     NULL, false, false},
 };
 
 /* ---------------------------------------------------------------- one attempt */
 
-/* The writer dies; behind its last frame stands one that looks whole and is not: a copy of the first
- * with another offset than its checksum knows. */
+/* The writer dies; behind its last frame stands one that looks whole and is not: a copy of the
+ * first with another offset than its checksum knows. */
 static void die_with_a_torn_tail(struct world *w)
 {
     struct mem_fs *left = mem_fs_new(0);
@@ -469,11 +475,35 @@ static void fail_everywhere(const struct failure *f)
     CHECK(total > 20);
 }
 
-TEST(P7_no_memory_once) { fail_everywhere(&failures[0]); }
-TEST(P7_no_memory_from_then_on) { fail_everywhere(&failures[1]); }
-TEST(P7_P8_an_io_error_once) { fail_everywhere(&failures[2]); }
-TEST(P7_P8_io_errors_from_then_on) { fail_everywhere(&failures[3]); }
-TEST(P7_P8_a_full_disk_once) { fail_everywhere(&failures[4]); }
-TEST(P7_P8_a_full_disk_from_then_on) { fail_everywhere(&failures[5]); }
-TEST(P7_interrupted_calls_are_repeated) { fail_everywhere(&failures[6]); }
-TEST(P7_short_transfers_are_continued) { fail_everywhere(&failures[7]); }
+TEST(P7_no_memory_once)
+{
+    fail_everywhere(&failures[0]);
+}
+TEST(P7_no_memory_from_then_on)
+{
+    fail_everywhere(&failures[1]);
+}
+TEST(P7_P8_an_io_error_once)
+{
+    fail_everywhere(&failures[2]);
+}
+TEST(P7_P8_io_errors_from_then_on)
+{
+    fail_everywhere(&failures[3]);
+}
+TEST(P7_P8_a_full_disk_once)
+{
+    fail_everywhere(&failures[4]);
+}
+TEST(P7_P8_a_full_disk_from_then_on)
+{
+    fail_everywhere(&failures[5]);
+}
+TEST(P7_interrupted_calls_are_repeated)
+{
+    fail_everywhere(&failures[6]);
+}
+TEST(P7_short_transfers_are_continued)
+{
+    fail_everywhere(&failures[7]);
+}

@@ -1,6 +1,6 @@
-/* T7: a disk that is really full, and a limit on file size. A tmpfs of 1 MiB in a mount namespace of
- * its own, so nothing stays mounted whatever happens. Every refused write is a typed error, never a
- * signal (P15); what was acknowledged stays; when space returns, writing continues (P7). */
+/* T7: a disk that is really full, and a limit on file size. A tmpfs of 1 MiB in a mount namespace
+ * of its own, so nothing stays mounted whatever happens. Every refused write is a typed error,
+ * never a signal (P15); what was acknowledged stays; when space returns, writing continues (P7). */
 #include "check.h"
 
 #include "script.h"
@@ -84,7 +84,9 @@ static syna_rc write_one(struct writer *w, uint32_t id)
     struct script_op op = {.kind = w->kind,
                            .key = (uint8_t)(id % SCRIPT_KEYS),
                            .type = w->kind == DO_APPEND ? SYNA_TYPE_FLOAT : SYNA_TYPE_BYTES,
-                           .size = w->kind == DO_BATCH ? 5u : w->kind == DO_APPEND ? 1500u : 9000u,
+                           .size = w->kind == DO_BATCH    ? 5u
+                                   : w->kind == DO_APPEND ? 1500u
+                                                          : 9000u,
                            .id = id};
     syna_rc rc = script_step(&w->run, &op);
     if (rc == SYNA_SUCCESS) {

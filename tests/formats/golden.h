@@ -1,6 +1,6 @@
-/* The golden files: tests/formats/v<major>/<name>.db, each with <name>.txt, what a reader sees in it.
- * They were written by the release that introduced the format and are never written again; a new
- * format version adds a folder. */
+/* The golden files: tests/formats/v<major>/<name>.db, each with <name>.txt, what a reader sees in
+ * it. They were written by the release that introduced the format and are never written again; a
+ * new format version adds a folder. */
 #ifndef SYNA_TESTS_GOLDEN_H
 #define SYNA_TESTS_GOLDEN_H
 
@@ -13,57 +13,52 @@ struct golden {
 };
 
 static const struct golden goldens[] = {
-    {"values",
-     "open 0 0 null 0 0 0\n"
-     "put 0 0 null 0 1 0\n"
-     "put 0 0 float 0 2 0\n"
-     "put 0 1 int 0 3 0\n"
-     "put 0 2 text 12 4 0\n"
-     "put 0 2 text 300 5 0\n"
-     "put 0 3 bytes 9 6 0\n"
-     "put 0 3 bytes 0 7 0\n"
-     "put 0 4 vector 5 8 0\n"
-     "put 0 5 packed 11 9 0\n"
-     "put 0 0 text 9 10 2\n"
-     "put 0 1 text 9 11 1\n"
-     "put 0 4 int 0 12 3\n"
-     "delete 0 3 null 0 0 0\n"
-     "close 0 0 null 0 0 0\n"},
-    {"histories",
-     "open 0 0 null 0 0 0\n"
-     "append 0 0 float 40 1 0\n"
-     "append 0 1 int 40 2 0\n"
-     "append 0 0 float 3 3 0\n"
-     "put 0 0 float 0 4 0\n"
-     "batch 0 2 null 5 5 0\n"
-     "batch 0 0 null 4 6 0\n"
-     "close 0 0 null 0 0 0\n"},
-    {"blobs",
-     "open 0 0 null 0 0 0\n"
-     "blob 0 0 blob 200 1 0\n"
-     "blob 0 1 blob 0 2 0\n"
-     "put 0 2 int 0 3 0\n"
-     "blob 0 0 blob 50 4 0\n"
-     "close 0 0 null 0 0 0\n"},
-    {"compacted",
-     "open 0 0 null 0 0 0\n"
-     "put 0 0 int 0 1 0\n"
-     "put 0 0 int 0 2 0\n"
-     "append 0 1 float 12 3 0\n"
-     "put 0 1 float 0 4 0\n"
-     "put 0 2 text 20 5 2\n"
-     "blob 0 3 blob 30 6 0\n"
-     "delete 0 0 null 0 0 0\n"
-     "compact 0 0 null 0 0 1\n"
-     "put 0 0 int 0 7 0\n"
-     "close 0 0 null 0 0 0\n"},
-    {"not-closed",
-     "open 0 0 null 0 0 1\n"
-     "put 0 0 int 0 1 0\n"
-     "put 0 1 text 20 2 0\n"
-     "flush 0 0 null 0 0 0\n"
-     "put 0 0 int 0 3 0\n"
-     "batch 0 2 null 3 4 0\n"},
+    {"values", "open 0 0 null 0 0 0\n"
+               "put 0 0 null 0 1 0\n"
+               "put 0 0 float 0 2 0\n"
+               "put 0 1 int 0 3 0\n"
+               "put 0 2 text 12 4 0\n"
+               "put 0 2 text 300 5 0\n"
+               "put 0 3 bytes 9 6 0\n"
+               "put 0 3 bytes 0 7 0\n"
+               "put 0 4 vector 5 8 0\n"
+               "put 0 5 packed 11 9 0\n"
+               "put 0 0 text 9 10 2\n"
+               "put 0 1 text 9 11 1\n"
+               "put 0 4 int 0 12 3\n"
+               "delete 0 3 null 0 0 0\n"
+               "close 0 0 null 0 0 0\n"},
+    {"histories", "open 0 0 null 0 0 0\n"
+                  "append 0 0 float 40 1 0\n"
+                  "append 0 1 int 40 2 0\n"
+                  "append 0 0 float 3 3 0\n"
+                  "put 0 0 float 0 4 0\n"
+                  "batch 0 2 null 5 5 0\n"
+                  "batch 0 0 null 4 6 0\n"
+                  "close 0 0 null 0 0 0\n"},
+    {"blobs", "open 0 0 null 0 0 0\n"
+              "blob 0 0 blob 200 1 0\n"
+              "blob 0 1 blob 0 2 0\n"
+              "put 0 2 int 0 3 0\n"
+              "blob 0 0 blob 50 4 0\n"
+              "close 0 0 null 0 0 0\n"},
+    {"compacted", "open 0 0 null 0 0 0\n"
+                  "put 0 0 int 0 1 0\n"
+                  "put 0 0 int 0 2 0\n"
+                  "append 0 1 float 12 3 0\n"
+                  "put 0 1 float 0 4 0\n"
+                  "put 0 2 text 20 5 2\n"
+                  "blob 0 3 blob 30 6 0\n"
+                  "delete 0 0 null 0 0 0\n"
+                  "compact 0 0 null 0 0 1\n"
+                  "put 0 0 int 0 7 0\n"
+                  "close 0 0 null 0 0 0\n"},
+    {"not-closed", "open 0 0 null 0 0 1\n"
+                   "put 0 0 int 0 1 0\n"
+                   "put 0 1 text 20 2 0\n"
+                   "flush 0 0 null 0 0 0\n"
+                   "put 0 0 int 0 3 0\n"
+                   "batch 0 2 null 3 4 0\n"},
 };
 
 #define GOLDEN_PATH MEM_DIR "/golden.db"

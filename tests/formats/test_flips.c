@@ -15,7 +15,7 @@ struct subject {
     size_t count;
     uint8_t bytes[16384];
     size_t size;
-    size_t durable;     /* bytes before here were proved durable by what stands behind them */
+    size_t durable; /* bytes before here were proved durable by what stands behind them */
     bool compacted;
     size_t close_start; /* where a last CLOSE frame begins; size when there is none */
 };
@@ -45,8 +45,8 @@ static void load(struct subject *s, const struct golden *g)
     s->fs = mem_fs_new(0);
     s->count = golden_make(g, s->good, s->states);
     s->compacted = strstr(g->script, "compact") != NULL;
-    s->size = golden_read(golden_file(g->name, ".db", path, sizeof path), s->bytes,
-                          sizeof s->bytes);
+    s->size =
+        golden_read(golden_file(g->name, ".db", path, sizeof path), s->bytes, sizeof s->bytes);
     mem_fs_free(s->good);
     s->good = mem_fs_new(1);
     mem_fs_write(s->good, mem_fs_create(s->good, GOLDEN_PATH), 0, s->bytes, s->size);
@@ -176,8 +176,8 @@ TEST(P4_P5_every_bit_flip_of_every_golden_file)
         durable += s.durable * 8;
         unload(&s);
     }
-    printf("%zu flips, %zu of them in durable bytes: all of those reported, 0 wrong values\n", flips,
-           durable);
+    printf("%zu flips, %zu of them in durable bytes: all of those reported, 0 wrong values\n",
+           flips, durable);
 }
 
 /* After a flip in the CLOSE frame nothing is missing: only the proof of a clean close is. */
@@ -246,7 +246,8 @@ TEST(P4_P14_random_damage)
         struct subject s;
         load(&s, &goldens[(size_t)round % COUNT_OF(goldens)]);
         for (int i = 0; i < 8; i++) {
-            check_note("round %lld.%d of seed %llu", (long long)round, i, (unsigned long long)random);
+            check_note("round %lld.%d of seed %llu", (long long)round, i,
+                       (unsigned long long)random);
             damage_begin(&s);
             spoil(&s, &random);
             try_damaged(&s, false);
@@ -271,9 +272,9 @@ TEST(P4_flips_are_found_without_mapping_too)
     }
 }
 
-/* P6: bytes that might have been acknowledged are not destroyed. A flip behind the last durable mark
- * cannot be told from a torn write, so the tail is cut; but where it looks like a whole frame, a copy
- * of it is kept, however the file is read. */
+/* P6: bytes that might have been acknowledged are not destroyed. A flip behind the last durable
+ * mark cannot be told from a torn write, so the tail is cut; but where it looks like a whole frame,
+ * a copy of it is kept, however the file is read. */
 TEST(P6_a_tail_that_looks_like_a_whole_frame_is_saved_before_it_is_cut)
 {
     for (uint8_t no_mmap = 0; no_mmap < 2; no_mmap++) {
@@ -304,8 +305,8 @@ TEST(P6_a_tail_that_looks_like_a_whole_frame_is_saved_before_it_is_cut)
     }
 }
 
-/* A process that dies loses the proof of a clean close; the next one that closes gives it back, even
- * when it wrote nothing, and trims the room made ahead. */
+/* A process that dies loses the proof of a clean close; the next one that closes gives it back,
+ * even when it wrote nothing, and trims the room made ahead. */
 TEST(P5_a_close_after_a_recovery_is_a_clean_close)
 {
     struct subject s;

@@ -1,5 +1,5 @@
-/* T14: files written by earlier releases open and show what they always showed (P16), and this release
- * writes the same bytes: a format that changes without a new version is a mistake.
+/* T14: files written by earlier releases open and show what they always showed (P16), and this
+ * release writes the same bytes: a format that changes without a new version is a mistake.
  *
  * GOLDEN_WRITE=1 writes the files that do not exist yet; those that do are never touched. */
 #include "check.h"

@@ -1,6 +1,6 @@
-/* T8: bytes become operations on a database in memory: puts of every type, deletes, batches, histories,
- * blobs, compactions, flushes, closing and opening again, dying and opening again, a reader beside the
- * writer. What is in it is compared with a model that knows no files.
+/* T8: bytes become operations on a database in memory: puts of every type, deletes, batches,
+ * histories, blobs, compactions, flushes, closing and opening again, dying and opening again, a
+ * reader beside the writer. What is in it is compared with a model that knows no files.
  *
  * The first byte says how to open; each following four are one operation. */
 #include "base/internal.h"
@@ -85,7 +85,8 @@ static void scan(struct world *w)
     syna_scan *s;
     uint64_t count = 0;
     script_model_state(w->model, &want);
-    must(db_scan_new(w->run.db[0], NULL, 0, NULL, 0, NULL, 0, SYNA_SCAN_VALUES, &s) == SYNA_SUCCESS);
+    must(db_scan_new(w->run.db[0], NULL, 0, NULL, 0, NULL, 0, SYNA_SCAN_VALUES, &s) ==
+         SYNA_SUCCESS);
     while (db_scan_next(s, &r) == SYNA_SUCCESS)
         count++;
     db_scan_free(s);

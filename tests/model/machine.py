@@ -1,9 +1,9 @@
 """T9: a hypothesis state machine that drives SynaDB beside a plain dict.
 
 Run over the testing copy of the core (test_model.py does): files live in memory, the clock is
-ours, and the database can die at any step, as a process (everything written stays) or with the machine (a
-state is chosen among those that a power loss could leave). After each step the whole contents are
-compared: values, histories with their times, deletions, order, time travel.
+ours, and the database can die at any step, as a process (everything written stays) or with the
+machine (a state is chosen among those that a power loss could leave). After each step the whole
+contents are compared: values, histories with their times, deletions, order, time travel.
 
     CHECK_SEED=n   another run; a failure prints it      CHECK_SCALE=x   x times as many examples
 """
