@@ -6,9 +6,10 @@
  *   thread B  ---[write_lock]--> waits ....................> published by A  --> returns
  *   thread C  ----[write_lock]-> waits: A's sync began before C's append, so C leads the next one
  *
- * Invariants: the queue is in log order; whoever finds `leading` false and is not done leads; commits
- * are published in log order; when a sync fails every commit in the queue fails, and so does every
- * later append (P8). Without sync_on_write a commit is published at once, under write_lock. In a
+ * Invariants: the queue is in log order; whoever finds `leading` false and is not done leads, and a
+ * leader hands over to the first who still waits; a pending commit is woken once when it is done and
+ * at most once before, to lead; commits are published in log order; when a sync fails every commit in
+ * the queue fails, and so does every later append (P8). Without sync_on_write a commit is published at once, under write_lock. In a
  * shared log the leader also takes the process lock and does the appending for the whole queue. */
 #include "base/internal.h"
 
@@ -143,35 +144,45 @@ static void cut_back(syna_db *db)
 
 static void enqueue(syna_db *db, struct pending *p)
 {
+    sem_init(&p->wake, 0, 0);
     p->next = NULL;
     p->done = false;
     *db->last = p;
     db->last = &p->next;
+    __atomic_fetch_add(&db->queued, 1, __ATOMIC_RELAXED);
 }
 
 static void finish(syna_db *db, struct pending *list, syna_rc rc)
 {
     struct status_record why = *status_get();
     pthread_mutex_lock(&db->queue_lock);
-    for (struct pending *p = list, *next; p; p = next) {
-        next = p->next;
+    for (struct pending *p = list; p; p = p->next) {
         p->rc = rc;
         if (rc != SYNA_SUCCESS)
             p->why = why;
-        p->done = true; /* its owner may now be gone */
+        p->done = true;
     }
     pthread_mutex_unlock(&db->queue_lock);
+    for (struct pending *p = list, *next; p; p = next) {
+        next = p->next;
+        sem_post(&p->wake); /* its owner may now be gone */
+    }
 }
 
-/* Take from the queue what ends at or before `end`. queue_lock held. */
+/* Take from the queue what ends at or before `end`. queue_lock held. Those who wrote at once, taken
+ * or still waiting, are likely to write at once again. */
 static struct pending *take_until(syna_db *db, uint64_t end, size_t *records)
 {
     struct pending *list = db->first, **cut = &db->first;
+    size_t taken = 0;
     *records = 0;
     while (*cut && (*cut)->end <= end) {
         *records += (*cut)->count;
         cut = &(*cut)->next;
+        taken++;
     }
+    __atomic_store_n(&db->expected, db->queued, __ATOMIC_RELAXED);
+    __atomic_fetch_sub(&db->queued, taken, __ATOMIC_RELAXED);
     if (cut == &db->first)
         return NULL;
     db->first = *cut;
@@ -179,6 +190,21 @@ static struct pending *take_until(syna_db *db, uint64_t end, size_t *records)
     if (!db->first)
         db->last = &db->first;
     return list;
+}
+
+/* Let the others catch up, for half a sync at most: one sync for eight commits is cheaper than two for
+ * four each. A single writer never waits. The processor is offered, not left: waking up would take
+ * as long as the wait. (DeWitt et al., "Implementation techniques for main memory database systems",
+ * 1984, section 5.2: group commit.) */
+#define QUICK_SYNC_US 200
+
+static void wait_for_company(syna_db *db)
+{
+    uint64_t until = syna_vfs->ticks_us() + db->sync_us / 2;
+    while (__atomic_load_n(&db->queued, __ATOMIC_RELAXED) <
+               __atomic_load_n(&db->expected, __ATOMIC_RELAXED) &&
+           syna_vfs->ticks_us() < until)
+        syna_vfs->pause_us(0);
 }
 
 /* One sync, unless the oldest commit in the queue became durable with somebody else's. */
@@ -189,7 +215,12 @@ static syna_rc sync_for_queue(syna_db *db, struct kvlog *log)
     pthread_mutex_unlock(&db->queue_lock);
     if (oldest <= __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE))
         return SYNA_SUCCESS;
-    return kvlog_sync(log);
+    wait_for_company(db);
+    uint64_t start = syna_vfs->ticks_us();
+    syna_rc rc = kvlog_sync(log);
+    uint64_t took = syna_vfs->ticks_us() - start;
+    __atomic_store_n(&db->sync_us, (3 * db->sync_us + took) / 4, __ATOMIC_RELAXED);
+    return rc;
 }
 
 /* Sync what is in the log and publish it; the caller has set `leading` and holds no lock but, in a
@@ -214,28 +245,69 @@ static syna_rc lead(syna_db *db)
     return rc;
 }
 
+/* queue_lock held: lead from here on, unless somebody does. */
+static bool start_leading(syna_db *db)
+{
+    bool mine = !db->leading;
+    db->leading = true;
+    return mine;
+}
+
+/* Hand over to the first who waits; nobody leads an empty queue. */
 static void stop_leading(syna_db *db)
 {
-    db->leading = false;
-    pthread_cond_broadcast(&db->queue_moved);
+    pthread_mutex_lock(&db->queue_lock);
+    struct pending *heir = db->first;
+    if (!heir) {
+        db->leading = false;
+        pthread_cond_broadcast(&db->nobody_leads);
+    }
+    pthread_mutex_unlock(&db->queue_lock);
+    if (heir)
+        sem_post(&heir->wake);
+}
+
+/* Sleep until woken. Where a sync is quicker than two changes of context, offer the processor to the
+ * others for a while instead: a sleeper would be awake too late for the next group. */
+static void sleep_on(syna_db *db, struct pending *p)
+{
+    uint64_t sync_us = __atomic_load_n(&db->sync_us, __ATOMIC_RELAXED);
+    if (sync_us <= QUICK_SYNC_US) {
+        uint64_t until = syna_vfs->ticks_us() + 2 * sync_us;
+        while (syna_vfs->ticks_us() < until) {
+            if (sem_trywait(&p->wake) == 0)
+                return;
+            syna_vfs->pause_us(0);
+        }
+    }
+    while (sem_wait(&p->wake) != 0)
+        ; /* a signal handler ran */
+}
+
+/* Wait until `p` is done, leading when it is this thread's turn. The result is that of the leading:
+ * p->rc tells how the commit went. */
+static syna_rc take_turn(syna_db *db, struct pending *p, syna_rc (*serve)(syna_db *db))
+{
+    syna_rc led = SYNA_SUCCESS;
+    pthread_mutex_lock(&db->queue_lock);
+    bool done = p->done, leads = !done && start_leading(db);
+    pthread_mutex_unlock(&db->queue_lock);
+    for (;; leads = !done) {
+        if (leads) {
+            led = serve(db);
+            stop_leading(db);
+        }
+        sleep_on(db, p);
+        if (done || p->done)
+            break;
+    }
+    sem_destroy(&p->wake);
+    return led;
 }
 
 static syna_rc wait_durable(syna_db *db, struct pending *p)
 {
-    syna_rc led = SYNA_SUCCESS;
-    pthread_mutex_lock(&db->queue_lock);
-    while (!p->done) {
-        if (db->leading) {
-            pthread_cond_wait(&db->queue_moved, &db->queue_lock);
-            continue;
-        }
-        db->leading = true;
-        pthread_mutex_unlock(&db->queue_lock);
-        led = lead(db);
-        pthread_mutex_lock(&db->queue_lock);
-        stop_leading(db);
-    }
-    pthread_mutex_unlock(&db->queue_lock);
+    syna_rc led = take_turn(db, p, lead);
     if (UNLIKELY(led != SYNA_SUCCESS)) {
         /* Only now: somebody who drains holds write_lock and waits for the leader. */
         pthread_mutex_lock(&db->write_lock);
@@ -250,16 +322,16 @@ static syna_rc wait_durable(syna_db *db, struct pending *p)
 static void drain_queue(syna_db *db)
 {
     pthread_mutex_lock(&db->queue_lock);
+    __atomic_store_n(&db->expected, 0, __ATOMIC_RELAXED); /* nobody can come: the caller holds write_lock */
     while (db->first || db->leading) {
-        if (db->leading) {
-            pthread_cond_wait(&db->queue_moved, &db->queue_lock);
+        if (!start_leading(db)) {
+            pthread_cond_wait(&db->nobody_leads, &db->queue_lock);
             continue;
         }
-        db->leading = true;
         pthread_mutex_unlock(&db->queue_lock);
         lead(db);
-        pthread_mutex_lock(&db->queue_lock);
         stop_leading(db);
+        pthread_mutex_lock(&db->queue_lock);
     }
     pthread_mutex_unlock(&db->queue_lock);
 }
@@ -446,13 +518,14 @@ static syna_rc commit_group(syna_db *db, struct pending *list)
     return publish(db, log->end, SIZE_MAX);
 }
 
-static void lead_shared(syna_db *db)
+static syna_rc lead_shared(syna_db *db)
 {
     pthread_mutex_lock(&db->write_lock);
     pthread_mutex_lock(&db->queue_lock);
     struct pending *list = db->first;
     db->first = NULL;
     db->last = &db->first;
+    __atomic_store_n(&db->queued, 0, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&db->queue_lock);
 
     syna_rc rc = db_check_writable(db);
@@ -464,24 +537,15 @@ static void lead_shared(syna_db *db)
     }
     finish(db, list, rc);
     pthread_mutex_unlock(&db->write_lock);
+    return rc;
 }
 
 static syna_rc commit_shared(syna_db *db, struct pending *p)
 {
     pthread_mutex_lock(&db->queue_lock);
     enqueue(db, p);
-    while (!p->done) {
-        if (db->leading) {
-            pthread_cond_wait(&db->queue_moved, &db->queue_lock);
-            continue;
-        }
-        db->leading = true;
-        pthread_mutex_unlock(&db->queue_lock);
-        lead_shared(db);
-        pthread_mutex_lock(&db->queue_lock);
-        stop_leading(db);
-    }
     pthread_mutex_unlock(&db->queue_lock);
+    take_turn(db, p, lead_shared);
     return p->rc == SYNA_SUCCESS ? SYNA_SUCCESS : status_set(&p->why);
 }
 
@@ -574,6 +638,7 @@ void db_require_sync(syna_db *db)
 {
     pthread_mutex_lock(&db->write_lock);
     db->options.no_sync = 0;
+    db->gen->log.by_write = true;
     pthread_mutex_unlock(&db->write_lock);
 }
 

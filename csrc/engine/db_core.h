@@ -8,7 +8,7 @@
  * close, and in shared logs, where the whole commit is one critical section between processes anyway.
  *
  * One put, as it moves:  db_put -> frame_append (no lock) -> db_commit: write_lock, kvlog_append,
- * unlock -> commit_wait: leader syncs -> publish: state_lock, keydir_apply -> back to the caller. */
+ * unlock -> take_turn: the leader syncs -> publish: state_lock, keydir_apply -> back to the caller. */
 #ifndef SYNA_ENGINE_DB_CORE_H
 #define SYNA_ENGINE_DB_CORE_H
 
@@ -38,6 +38,7 @@ struct pending {
     uint64_t when_us;
     uint64_t offset;  /* where its first frame starts, once appended */
     uint64_t end;     /* behind its last frame */
+    sem_t wake;       /* its thread sleeps here */
     bool done;
     syna_rc rc;
     struct status_record why; /* when rc is a failure */
@@ -62,11 +63,14 @@ struct syna_db {
     struct writer_lock lock; /* held from open to close; in shared mode per commit */
 
     pthread_mutex_t queue_lock;
-    pthread_cond_t queue_moved;
-    bool leading; /* a leader is syncing */
+    pthread_cond_t nobody_leads;
+    bool leading; /* a leader is syncing, or was told to */
     bool compacting; /* one compaction at a time */
     struct pending *first, **last;
     size_t unpublished; /* records appended and not yet in the index */
+    size_t queued;      /* atomic: commits in the queue */
+    size_t expected;    /* atomic: commits that the next sync may hope for, as many as just wrote at once */
+    uint64_t sync_us;   /* atomic: what a sync takes, smoothed; written by the leader */
 
     pthread_rwlock_t state_lock;
     struct generation *gen;

@@ -62,6 +62,7 @@ syna_rc generation_open(syna_db *db, bool writable, struct generation **out,
         mem_free(gen);
         return rc;
     }
+    gen->log.by_write = !db->options.no_sync;
     rc = load_index(db, gen, recovery);
     if (rc != SYNA_SUCCESS) {
         generation_unref(gen);
@@ -170,16 +171,23 @@ void db_init_locks(syna_db *db)
 #endif
     pthread_rwlock_init(&db->state_lock, &attr);
     pthread_rwlockattr_destroy(&attr);
-    pthread_mutex_init(&db->write_lock, NULL);
-    pthread_mutex_init(&db->queue_lock, NULL);
-    pthread_cond_init(&db->queue_moved, NULL);
+    pthread_mutexattr_t brief;
+    pthread_mutexattr_init(&brief);
+#ifdef __GLIBC__
+    /* Held for about a microsecond: sleeping and waking would take longer. */
+    pthread_mutexattr_settype(&brief, PTHREAD_MUTEX_ADAPTIVE_NP);
+#endif
+    pthread_mutex_init(&db->write_lock, &brief);
+    pthread_mutex_init(&db->queue_lock, &brief);
+    pthread_mutexattr_destroy(&brief);
+    pthread_cond_init(&db->nobody_leads, NULL);
 }
 
 static void dispose(syna_db *db)
 {
     generation_unref(db->gen);
     lock_release(&db->lock);
-    pthread_cond_destroy(&db->queue_moved);
+    pthread_cond_destroy(&db->nobody_leads);
     pthread_mutex_destroy(&db->queue_lock);
     pthread_mutex_destroy(&db->write_lock);
     pthread_rwlock_destroy(&db->state_lock);

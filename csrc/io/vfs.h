@@ -63,10 +63,11 @@ struct vfs {
     int (*list)(const char *path, bool (*visit)(void *context, const char *name), void *context);
     int (*realpath)(const char *path, char *out, size_t cap); /* of an existing file */
     uint64_t (*now_us)(void);                                 /* microseconds since 1970 */
+    uint64_t (*ticks_us)(void); /* microseconds of a clock that nobody sets (CLOCK_MONOTONIC) */
     int (*random)(void *out, size_t len);
     int (*pid)(void);
     bool (*process_alive)(int pid); /* true when in doubt */
-    void (*pause_us)(uint32_t us);  /* sleep; the time in lock_acquire's waits */
+    void (*pause_us)(uint32_t us);  /* sleep; 0 = let others run */
 };
 
 /* The table in use. */

@@ -314,6 +314,13 @@ static void posix_note_store(vfs_fd fd, uint64_t offset, const void *bytes, size
 
 /* ---------------------------------------------------------------- the rest */
 
+static uint64_t posix_ticks_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 static uint64_t posix_now_us(void)
 {
     struct timespec now;
@@ -347,7 +354,10 @@ static bool posix_process_alive(int pid)
 static void posix_pause_us(uint32_t us)
 {
     struct timespec time = {us / 1000000u, (long)(us % 1000000u) * 1000};
-    nanosleep(&time, NULL);
+    if (us == 0)
+        sched_yield();
+    else
+        nanosleep(&time, NULL);
 }
 
 const struct vfs vfs_posix = {
@@ -375,6 +385,7 @@ const struct vfs vfs_posix = {
     .list = posix_list,
     .realpath = posix_realpath,
     .now_us = posix_now_us,
+    .ticks_us = posix_ticks_us,
     .random = posix_random,
     .pid = posix_pid,
     .process_alive = posix_process_alive,

@@ -20,6 +20,7 @@ struct kvlog {
     bool legacy;         /* a file of the ancestor: starts at 0, no checksums, read-only */
     bool writable;
     bool failed;         /* atomic: a sync failed, no more writes */
+    bool by_write;       /* append with write calls: a sync follows every commit */
     bool grown;          /* written since the last CLOSE frame */
     uint64_t start;      /* offset of the first frame */
     uint64_t end;        /* behind the last whole commit */

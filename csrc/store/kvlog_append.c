@@ -1,7 +1,8 @@
 /* kvlog_append.c - the writing half of a log: room ahead, append, sync, cut back, finish.
  *
  * An append is a store into the mapped, preallocated tail: no system call, and the death of the
- * process cannot take it back. Room is made before the store, so a full disk is an error return and
+ * process cannot take it back. Where a sync follows every commit it is a write instead: after a sync
+ * the mapped page is write-protected, in every processor, and the next store would fault. Room is made before the store, so a full disk is an error return and
  * never a signal (P7, P15). */
 #include "base/internal.h"
 
@@ -43,18 +44,23 @@ static syna_rc make_room(struct kvlog *log, size_t len)
     return SYNA_SUCCESS;
 }
 
+static syna_rc write_out(struct kvlog *log, const uint8_t *bytes, size_t len)
+{
+    syna_rc rc = file_write_all(&log->file, log->end, bytes, len);
+    if (rc != SYNA_SUCCESS) {
+        struct status_record why = *status_get();
+        file_zero(&log->file, log->end, len);
+        return status_set(&why);
+    }
+    if (log->map.copy)
+        map_fill(&log->map, log->end, bytes, len);
+    return SYNA_SUCCESS;
+}
+
 static syna_rc store(struct kvlog *log, const uint8_t *bytes, size_t len)
 {
-    if (log->map.copy) {
-        syna_rc rc = file_write_all(&log->file, log->end, bytes, len);
-        if (rc != SYNA_SUCCESS) {
-            struct status_record why = *status_get();
-            file_zero(&log->file, log->end, len);
-            return status_set(&why);
-        }
-        map_fill(&log->map, log->end, bytes, len);
-        return SYNA_SUCCESS;
-    }
+    if (log->by_write || log->map.copy)
+        return write_out(log, bytes, len);
     uint8_t *at = (uint8_t *)(uintptr_t)map_base(&log->map) + log->end;
     memcpy(at, bytes, len);
     syna_vfs->note_store(log->file.fd, log->end, bytes, len);

@@ -228,6 +228,11 @@ static uint64_t fault_now(void)
     return below->now_us();
 }
 
+static uint64_t fault_ticks(void)
+{
+    return below->ticks_us();
+}
+
 static int fault_random(void *out, size_t len)
 {
     FAIL_IF_HIT(FAULT_RANDOM);
@@ -274,6 +279,7 @@ const struct vfs vfs_fault = {
     .list = fault_list,
     .realpath = fault_realpath,
     .now_us = fault_now,
+    .ticks_us = fault_ticks,
     .random = fault_random,
     .pid = fault_pid,
     .process_alive = fault_process_alive,

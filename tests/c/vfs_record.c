@@ -242,6 +242,43 @@ static bool is_cut(vfs_fd fd, const void *bytes, size_t len, uint64_t offset)
     return got > 0 && all_zero(bytes, len) && !all_zero(old, (size_t)got);
 }
 
+/* Write the frames in `bytes` again with other flags and checksums, as a core with the mistake
+ * would have. Anything that is not a run of whole frames is left alone. */
+static void spoil_frames(vfs_fd fd, uint64_t offset, uint8_t *bytes, size_t len)
+{
+    uint8_t head[HEADER_BYTES];
+    struct header h;
+    struct frame f;
+    if (rec.below->read_at(fd, head, sizeof head, 0) != (int64_t)sizeof head ||
+        header_decode(head, sizeof head, KIND_LOG, "", &h) != SYNA_SUCCESS)
+        return;
+    uint32_t seed = frame_seed(h.uuid);
+    for (size_t at = 0; at < len; at += (size_t)f.len) {
+        if (frame_parse(bytes + at, len - at, offset + at, seed, &f) != FRAME_GOOD)
+            return;
+        uint8_t flags = f.flags;
+        if (rec.mistake == MISTAKE_ALWAYS_COMMIT)
+            flags |= FRAME_COMMIT;
+        else if (rec.mistake == MISTAKE_ALWAYS_DURABLE)
+            flags |= FRAME_PRIOR_DURABLE;
+        else
+            flags &= (uint8_t)~FRAME_PRIOR_DURABLE;
+        bytes[at + FRAME_AT_FLAGS] = flags;
+        frame_seal(bytes + at, offset + at, f.stamp, 0, seed);
+    }
+}
+
+/* Bytes that reached the file by a write or a store. rec_lock held. */
+static void record_bytes(enum effect_kind kind, vfs_fd fd, uint64_t offset, const void *bytes,
+                         size_t len)
+{
+    if (!rec.trace)
+        return;
+    add_bytes(kind, file_of(fd), offset, bytes, len);
+    if (rec.mistake >= MISTAKE_ALWAYS_COMMIT && rec.mistake <= MISTAKE_NEVER_DURABLE)
+        spoil_frames(fd, offset, rec.trace->effects[rec.trace->count - 1].bytes, len);
+}
+
 static int64_t rec_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
 {
     bool cut = is_cut(fd, buf, len, offset);
@@ -252,8 +289,7 @@ static int64_t rec_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset
     if (done <= 0)
         return done;
     pthread_mutex_lock(&rec_lock);
-    if (rec.trace)
-        add_bytes(EFFECT_WRITE, file_of(fd), offset, buf, (size_t)done);
+    record_bytes(EFFECT_WRITE, fd, offset, buf, (size_t)done);
     if (cut)
         rec.cutting = file_of(fd);
     pthread_mutex_unlock(&rec_lock);
@@ -422,41 +458,11 @@ static int rec_remove(const char *path)
 
 /* ---------------------------------------------------------------- stores into maps */
 
-/* Write the frames in `bytes` again with other flags and checksums, as a core with the mistake
- * would have. Anything that is not a run of whole frames is left alone. */
-static void spoil_frames(vfs_fd fd, uint64_t offset, uint8_t *bytes, size_t len)
-{
-    uint8_t head[HEADER_BYTES];
-    struct header h;
-    struct frame f;
-    if (rec.below->read_at(fd, head, sizeof head, 0) != (int64_t)sizeof head ||
-        header_decode(head, sizeof head, KIND_LOG, "", &h) != SYNA_SUCCESS)
-        return;
-    uint32_t seed = frame_seed(h.uuid);
-    for (size_t at = 0; at < len; at += (size_t)f.len) {
-        if (frame_parse(bytes + at, len - at, offset + at, seed, &f) != FRAME_GOOD)
-            return;
-        uint8_t flags = f.flags;
-        if (rec.mistake == MISTAKE_ALWAYS_COMMIT)
-            flags |= FRAME_COMMIT;
-        else if (rec.mistake == MISTAKE_ALWAYS_DURABLE)
-            flags |= FRAME_PRIOR_DURABLE;
-        else
-            flags &= (uint8_t)~FRAME_PRIOR_DURABLE;
-        bytes[at + FRAME_AT_FLAGS] = flags;
-        frame_seal(bytes + at, offset + at, f.stamp, 0, seed);
-    }
-}
-
 static void rec_note_store(vfs_fd fd, uint64_t offset, const void *bytes, size_t len)
 {
     rec.below->note_store(fd, offset, bytes, len);
     pthread_mutex_lock(&rec_lock);
-    if (rec.trace) {
-        add_bytes(EFFECT_STORE, file_of(fd), offset, bytes, len);
-        if (rec.mistake >= MISTAKE_ALWAYS_COMMIT && rec.mistake <= MISTAKE_NEVER_DURABLE)
-            spoil_frames(fd, offset, rec.trace->effects[rec.trace->count - 1].bytes, len);
-    }
+    record_bytes(EFFECT_STORE, fd, offset, bytes, len);
     pthread_mutex_unlock(&rec_lock);
 }
 
@@ -506,6 +512,11 @@ static uint64_t rec_now(void)
 {
     return rec.below->now_us();
 }
+
+static uint64_t rec_ticks(void)
+{
+    return rec.below->ticks_us();
+}
 static int rec_random(void *out, size_t len)
 {
     return rec.below->random(out, len);
@@ -548,6 +559,7 @@ const struct vfs vfs_record = {
     .list = rec_list,
     .realpath = rec_realpath,
     .now_us = rec_now,
+    .ticks_us = rec_ticks,
     .random = rec_random,
     .pid = rec_pid,
     .process_alive = rec_process_alive,
