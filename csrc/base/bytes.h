@@ -17,6 +17,27 @@ static inline void store_u32(void *p, uint32_t v) { memcpy(p, &v, sizeof v); }
 static inline void store_u64(void *p, uint64_t v) { memcpy(p, &v, sizeof v); }
 static inline void store_f64(void *p, double v) { memcpy(p, &v, sizeof v); }
 
+/* The first byte that is not zero; len when all are zero. Eight at a time. */
+static inline size_t nonzero_start(const uint8_t *p, size_t len)
+{
+    size_t at = 0;
+    while (len - at >= 8 && load_u64(p + at) == 0)
+        at += 8;
+    while (at < len && p[at] == 0)
+        at++;
+    return at;
+}
+
+/* Where the bytes that are not zero end: 0 when all are zero. Eight at a time. */
+static inline size_t nonzero_end(const uint8_t *p, size_t len)
+{
+    while (len >= 8 && load_u64(p + len - 8) == 0)
+        len -= 8;
+    while (len > 0 && p[len - 1] == 0)
+        len--;
+    return len;
+}
+
 /* LEB128. `p` needs room for 10 bytes; returns the bytes written. */
 static inline size_t varint_put(uint8_t *p, uint64_t v)
 {

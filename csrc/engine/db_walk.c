@@ -85,11 +85,11 @@ static syna_rc find_data(struct walk *w, uint64_t at, uint64_t *data)
         const uint8_t *bytes;
         uint64_t avail;
         SYNA_TRY(fetch(w, &w->window, &w->window_at, at, WINDOW_BYTES, &bytes, &avail));
-        for (uint64_t i = 0; i < avail; i++)
-            if (bytes[i]) {
-                *data = at + i;
-                return SYNA_SUCCESS;
-            }
+        size_t start = nonzero_start(bytes, (size_t)avail);
+        if (start < avail) {
+            *data = at + start;
+            return SYNA_SUCCESS;
+        }
         if (avail == 0)
             return SYNA_SUCCESS;
         at += avail;
@@ -107,11 +107,9 @@ static syna_rc find_data_end(struct walk *w)
         const uint8_t *bytes;
         uint64_t avail;
         SYNA_TRY(fetch(w, &w->window, &w->window_at, at, WINDOW_BYTES, &bytes, &avail));
-        for (uint64_t i = avail; i > 0; i--)
-            if (bytes[i - 1]) {
-                w->data_end = at + i;
-                break;
-            }
+        size_t end = nonzero_end(bytes, (size_t)avail);
+        if (end > 0)
+            w->data_end = at + end;
         if (avail == 0)
             return SYNA_SUCCESS;
         at += avail;
@@ -152,11 +150,6 @@ static bool borrow_header(const struct walk *w, struct header *h)
     return ok;
 }
 
-static bool all_zero(const uint8_t *bytes, uint64_t len)
-{
-    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, (size_t)len - 1) == 0);
-}
-
 /* A log's header block that does not decode. `why` is what decoding said. */
 static syna_rc recover_header(struct walk *w, const uint8_t *bytes, uint64_t avail,
                               const struct status_record *why)
@@ -182,7 +175,7 @@ static syna_rc read_header(struct walk *w)
     uint64_t avail;
     struct frame f;
     SYNA_TRY(fetch(w, &w->window, &w->window_at, 0, EMPTY_FILE_MAX, &bytes, &avail));
-    w->empty = w->size <= EMPTY_FILE_MAX && all_zero(bytes, avail);
+    w->empty = w->size <= EMPTY_FILE_MAX && nonzero_end(bytes, (size_t)avail) == 0;
     if (w->empty) {
         w->at = w->start = w->size;
         return SYNA_SUCCESS;

@@ -112,11 +112,9 @@ static syna_rc find_nonzero_end(struct source *s, uint64_t at, uint64_t *last)
         if (avail == 0)
             break;
         avail = MIN(avail, (uint64_t)WINDOW_BYTES);
-        for (uint64_t i = avail; i > 0; i--)
-            if (bytes[i - 1]) {
-                *last = at + i;
-                break;
-            }
+        size_t end = nonzero_end(bytes, (size_t)avail);
+        if (end > 0)
+            *last = at + end;
         at += avail;
     }
     return SYNA_SUCCESS;
