@@ -32,7 +32,10 @@
 #define SYNADB_H
 
 #include "synadb/base.h"
+#include "synadb/experiment.h"
 #include "synadb/kv.h"
+#include "synadb/registry.h"
+#include "synadb/tensor.h"
 #include "synadb/vector.h"
 
 #endif

@@ -6,6 +6,18 @@ Each component is a class with its own file and usable alone:
     Typed values with full history: a key-value store, a mapping, a time series store.
 `VectorStore`
     Vectors with metadata and nearest-neighbour search.
+`MmapVectorStore`
+    Vectors in a mapped file, loaded at memory speed and durable by checkpoint.
+`TensorEngine`
+    Typed arrays of any size, mapped or copied at memory speed, by rows or in batches.
+`ModelRegistry`
+    Versions of models with checksums, stages, aliases and lineage.
+`Experiment`
+    Runs with parameters, metrics, tags and artifacts, logged by any number of processes.
+`ExperienceCollector`
+    Transitions for reinforcement learning: sessions, sampling, merging of machines.
+`FeatureStore`
+    Features of entities, as they were at any time.
 
 >>> from synadb import SynaDB
 >>> with SynaDB(tmp / "my_data.db") as my_data:
@@ -50,28 +62,41 @@ from synadb.errors import (
 from synadb.types import CheckReport, Finding, History, OpenReport, SearchResult, Stats
 
 if TYPE_CHECKING:
+    from synadb.experience import ExperienceCollector, SessionContext, Transition
+    from synadb.experiment import Experiment, Run, RunStatus
+    from synadb.feature_store import FeatureStore
+    from synadb.mmap import MmapSearchResult, MmapVectorStore
+    from synadb.models import ModelRegistry, ModelStage, ModelVersion
+    from synadb.tensor import TensorEngine
     from synadb.vector import VectorStore
 
 __version__: str = _version()
 
 # Imported when first used, so that `import synadb` stays fast.
 _LAZY = {
+    "ExperienceCollector": "synadb.experience",
+    "Experiment": "synadb.experiment",
+    "FeatureStore": "synadb.feature_store",
+    "MmapSearchResult": "synadb.mmap",
+    "MmapVectorStore": "synadb.mmap",
+    "ModelRegistry": "synadb.models",
+    "ModelStage": "synadb.models",
+    "ModelVersion": "synadb.models",
+    "Run": "synadb.experiment",
+    "RunStatus": "synadb.experiment",
+    "SessionContext": "synadb.experience",
+    "TensorEngine": "synadb.tensor",
+    "Transition": "synadb.experience",
     "VectorStore": "synadb.vector",
 }
 
 # Named in the documentation of the whole, and not part of this release.
 _TO_COME = {
-    "MmapVectorStore": "the memory-mapped vector store",
     "GravityWellIndex": "the fast-build vector index",
     "CascadeIndex": "the three-stage vector index",
     "HybridVectorStore": "the hot and cold vector store",
     "SparseVectorStore": "the store of sparse vectors",
     "TextIndex": "the full-text index",
-    "TensorEngine": "the tensor store",
-    "ModelRegistry": "the model registry",
-    "Experiment": "experiment tracking",
-    "Run": "a run of experiment tracking",
-    "ExperienceCollector": "the experience collector",
 }
 
 __all__ = [
@@ -80,6 +105,9 @@ __all__ = [
     "CheckReport",
     "ClosedError",
     "CorruptionError",
+    "ExperienceCollector",
+    "Experiment",
+    "FeatureStore",
     "FileMissingError",
     "FilePermissionError",
     "Finding",
@@ -92,15 +120,25 @@ __all__ = [
     "InvalidPathError",
     "KeyNotFoundError",
     "LockedError",
+    "MmapSearchResult",
+    "MmapVectorStore",
+    "ModelRegistry",
+    "ModelStage",
+    "ModelVersion",
     "NotOpenError",
     "OpenReport",
     "OutOfMemoryError",
     "ReadOnlyError",
+    "Run",
+    "RunStatus",
     "SearchResult",
+    "SessionContext",
     "Stats",
     "SynaDB",
     "SynaError",
     "SynaIOError",
+    "TensorEngine",
+    "Transition",
     "TypeMismatchError",
     "VectorStore",
     "WrongKindError",

@@ -85,14 +85,18 @@ class SynaError(Exception):
 
     def __init__(
         self,
-        code: int,
-        message: str,
+        code: int | str,
+        message: str | None = None,
         *,
         reason: int = Reason.NONE,
         path: str | None = None,
         offset: int | None = None,
         errno: int | None = None,
     ) -> None:
+        # Some pools of worker processes, PyTorch's among them, make the error again from its text.
+        if isinstance(code, str):
+            message, code = code, 0
+        message = message or ""
         Exception.__init__(self, code, message)
         self.code = code
         self.message = message
@@ -160,10 +164,10 @@ class InvalidPathError(SynaError, ValueError):
 class SynaIOError(SynaError, OSError):
     """The operating system refused; ``errno`` and ``filename`` say what and where."""
 
-    def __init__(self, code: int, message: str, **details: Any) -> None:
+    def __init__(self, code: int | str, message: str | None = None, **details: Any) -> None:
         super().__init__(code, message, **details)
         self.filename = self.path
-        self.strerror = message
+        self.strerror = self.message
 
 
 class LockedError(SynaIOError):

@@ -22,7 +22,8 @@ _METRICS = {
     "euclidean": _vectors.EUCLIDEAN,
     "dot_product": _vectors.DOT_PRODUCT,
 }
-_BACKENDS = ("auto", "flat")
+_BACKENDS = ("auto", "flat", "hnsw")
+_PLANS = ("scan", "exact", "graph")
 
 atexit.register(_vectors.close_all)
 
@@ -39,12 +40,17 @@ class VectorStats:
     metric : str
         ``"cosine"``, ``"euclidean"`` or ``"dot_product"``.
     memory_bytes : int
-        Memory used by rows, keys and the key table.
+        Memory of its own: codes, graph, key table. The vectors themselves are in the mapped file.
     file_bytes : int
         The log's length.
     simd : str
-        The distance kernels in use: ``"scalar"``, ``"avx2"``, ``"avx512"`` or ``"neon"``. The
+        The distance kernels in use: ``"scalar"``, or a name that begins with ``"avx2"``,
+        ``"avx512"`` or ``"neon"`` (``"avx512vnni"``: with that extension). The
         environment variable ``SYNADB_SIMD`` forces one; results are the same bits with all.
+    indexed_rows : int
+        Rows in the graph; 0 before there is one.
+    dead_rows : int
+        Replaced or deleted rows that still take memory; they go when they are many.
     """
 
     rows: int
@@ -53,10 +59,39 @@ class VectorStats:
     memory_bytes: int
     file_bytes: int
     simd: str
+    indexed_rows: int
+    dead_rows: int
+
+
+@dataclass(frozen=True)
+class SearchPlan:
+    """How a search was answered, see `VectorStore.explain`.
+
+    Attributes
+    ----------
+    plan : str
+        ``"scan"``: every row was scored. ``"exact"``: all 8-bit codes were compared, and the rows
+        that could matter scored, with the same result. ``"graph"``: a walk over the graph, and the
+        rows that are not in it yet exactly.
+    ef : int
+        Candidates kept in the walk; 0 without one.
+    recall : float
+        Share of the true nearest that is to be expected, as measured on this store: 1.0 is exact,
+        0.0 not measured yet.
+    codes_compared, rows_scored, hops : int
+        The work: codes compared, rows scored in full, rows of the graph walked through.
+    """
+
+    plan: str
+    ef: int
+    recall: float
+    codes_compared: int
+    rows_scored: int
+    hops: int
 
 
 class VectorStore(_vectors.VectorHandle):
-    """Vectors under keys in one file, with exact nearest-neighbour search.
+    """Vectors under keys in one file, searched for the nearest.
 
     Parameters
     ----------
@@ -71,8 +106,20 @@ class VectorStore(_vectors.VectorHandle):
     sync_on_write : bool, default True
         Every write is on disk when its call returns. False: a write survives the end of the
         process at once, and power loss after `flush` or `close`; hundreds of times faster.
-    backend : {"auto", "flat"}, default "auto"
-        How searches are answered. ``"flat"``, at present what ``"auto"`` means, scores every row.
+    backend : {"auto", "flat", "hnsw"}, default "auto"
+        How searches are answered. ``"auto"`` and ``"hnsw"``: exactly while the store is small, and
+        through a graph (HNSW) from 10,000 rows on, which is built by itself. ``"flat"``: always
+        exactly.
+    read_only : bool, default False
+        Never write; the file may be open in a process that does, see `refresh`.
+    m : int, default 16
+        Links of a typical row in the graph, 4 to 64.
+    ef_construction : int, default 200
+        Candidates looked at when a row is linked, 1 to 4096.
+    ef_search : int, default 100
+        Candidates kept by a search that says neither ``ef`` nor ``recall``, 1 to 4096.
+    threads : int, optional
+        Of a build; as many as there are processors.
     progress : bool or callable, optional
         Reading the rows at the start: True draws a bar on standard error, a callable gets the
         rows done and in all.
@@ -87,8 +134,9 @@ class VectorStore(_vectors.VectorHandle):
 
     Notes
     -----
-    Rows are kept in memory (4 bytes a dimension) while the store is open, and in the file for
-    good. Any method may be called from any thread; the GIL is released while the core works, and
+    The vectors stay in the mapped file; in memory are a code of a byte a dimension, the graph and
+    some 25 bytes more a row. They are saved beside the file, as ``<path>.hnsw``, on `close`, so that
+    opening again is quick; that file may be deleted at any time. Any method may be called from any thread; the GIL is released while the core works, and
     searches run beside inserts. After `os.fork` a child may search; its writes raise
     `ForkedError`.
 
@@ -115,6 +163,11 @@ class VectorStore(_vectors.VectorHandle):
         sync_on_write: bool = True,
         *,
         backend: str = "auto",
+        read_only: bool = False,
+        m: int = 16,
+        ef_construction: int = 200,
+        ef_search: int = 100,
+        threads: int | None = None,
         progress: bool | Callable[[int, int], object] | None = None,
     ) -> None:
         dims = operator.index(dimensions)
@@ -127,7 +180,19 @@ class VectorStore(_vectors.VectorHandle):
         self._dimensions = dims
         self._metric = metric
         self._backend = backend
-        self._open(path, dims, _METRICS[metric], bool(sync_on_write), progress)
+        self._open(
+            path,
+            dims,
+            _METRICS[metric],
+            bool(sync_on_write),
+            progress,
+            index=_BACKENDS.index(backend),
+            read_only=bool(read_only),
+            m=_option("m", m, 4, 64),
+            ef_construction=_option("ef_construction", ef_construction, 1, 4096),
+            ef_search=_option("ef_search", ef_search, 1, 4096),
+            threads=0 if threads is None else _option("threads", threads, 1, 1024),
+        )
 
     # --------------------------------------------------------------------------------- facts
 
@@ -148,8 +213,13 @@ class VectorStore(_vectors.VectorHandle):
 
     @property
     def resolved_backend(self) -> str:
-        """How searches are answered: ``"flat"``, by scoring every row."""
-        return "flat"
+        """How searches are answered now: ``"flat"``, exactly, or ``"hnsw"``, through the graph."""
+        return "hnsw" if self._has_index() else "flat"
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is a graph."""
+        return self._has_index()
 
     def stats(self) -> VectorStats:
         """Rows, memory and file size, and the kernels in use.
@@ -159,7 +229,7 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.stats().rows == len(store)
         True
         """
-        dimensions, metric, rows, memory_bytes, file_bytes, simd = self._stats()
+        dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed, dead = self._stats()
         return VectorStats(
             rows=rows,
             dimensions=dimensions,
@@ -167,6 +237,8 @@ class VectorStore(_vectors.VectorHandle):
             memory_bytes=memory_bytes,
             file_bytes=file_bytes,
             simd=simd,
+            indexed_rows=indexed,
+            dead_rows=dead,
         )
 
     def __repr__(self) -> str:
@@ -258,6 +330,28 @@ class VectorStore(_vectors.VectorHandle):
         """
         self._delete(key)
 
+    def build_index(
+        self, *, progress: bool | Callable[[int, int], object] | None = None
+    ) -> None:
+        """Build the graph over all rows now, whatever their number and the backend.
+
+        A store builds and extends its graph by itself; this does it at a time of your choosing.
+        Searches and inserts go on meanwhile.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+            True draws a bar on standard error, a callable gets rows done and in all.
+
+        Examples
+        --------
+        >>> _ = store.insert_batch(["a", "b"], np.eye(2, 64))
+        >>> store.build_index()
+        >>> store.has_index
+        True
+        """
+        self._build_index(progress)
+
     # ------------------------------------------------------------------------------- reading
 
     def get(self, key: str) -> npt.NDArray[np.float32] | None:
@@ -282,6 +376,9 @@ class VectorStore(_vectors.VectorHandle):
         *,
         radius: float | None = None,
         vectors: bool = True,
+        ef: int | None = None,
+        recall: float | None = None,
+        exact: bool = False,
     ) -> list[SearchResult]:
         """Return the `k` stored vectors nearest to `query`, best first.
 
@@ -295,6 +392,13 @@ class VectorStore(_vectors.VectorHandle):
             Only vectors with ``score <= radius``.
         vectors : bool, default True
             False leaves ``vector`` of the results None, which saves copying.
+        ef : int, optional
+            Candidates to keep in the walk over the graph, 1 to 4096: more find more.
+        recall : float, optional
+            Share of the true nearest to find, such as 0.95: the store keeps as many candidates as
+            its own measurements say that it takes. 1.0 is exact.
+        exact : bool, default False
+            Find what scoring every row would find.
 
         Returns
         -------
@@ -310,8 +414,9 @@ class VectorStore(_vectors.VectorHandle):
 
         Notes
         -----
-        Exact: every row is scored, at memory speed. Sums are taken in one fixed order, so scores
-        are the same bits on every machine.
+        Exact while there is no graph, with `radius`, and with ``exact=True``; otherwise see `ef` and
+        `recall`. Scores are those of the full vectors always, and sums are taken in one fixed order,
+        so scores are the same bits on every machine.
 
         Examples
         --------
@@ -320,7 +425,33 @@ class VectorStore(_vectors.VectorHandle):
         'doc1'
         """
         row = self._row(query, "query")[None]
-        return self._search(row, _limit(k), _radius(radius), vectors)[0]
+        return self._search(
+            row, _limit(k), _radius(radius), vectors, _ef(ef), _recall(recall), exact
+        )[0][0]
+
+    def explain(
+        self,
+        query: npt.ArrayLike,
+        k: int | None = 10,
+        *,
+        radius: float | None = None,
+        ef: int | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+    ) -> SearchPlan:
+        """Search as `search` does, and tell how instead of what was found.
+
+        Examples
+        --------
+        >>> store.insert("doc1", np.ones(64))
+        >>> store.explain(np.ones(64), k=1).plan
+        'scan'
+        """
+        row = self._row(query, "query")[None]
+        plan, *numbers = self._search(
+            row, _limit(k), _radius(radius), False, _ef(ef), _recall(recall), exact
+        )[1]
+        return SearchPlan(_PLANS[plan], *numbers)
 
     def search_batch(
         self,
@@ -329,16 +460,19 @@ class VectorStore(_vectors.VectorHandle):
         *,
         radius: float | None = None,
         vectors: bool = True,
+        ef: int | None = None,
+        recall: float | None = None,
+        exact: bool = False,
     ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
-        Faster than one search after the other, because the rows pass through the processor once
-        for all queries; and all of them see the same rows.
+        All of them see the same rows. Exact searches are several times faster this way, because the
+        rows pass through the processor once for all queries.
 
         Parameters
         ----------
         queries : array_like, shape (any, dimensions)
-        k, radius, vectors
+        k, radius, vectors, ef, recall, exact
             As in `search`.
 
         Examples
@@ -348,7 +482,9 @@ class VectorStore(_vectors.VectorHandle):
         ['x', 'y']
         """
         rows = self._rows(queries, "queries")
-        return self._search(rows, _limit(k), _radius(radius), vectors)
+        return self._search(
+            rows, _limit(k), _radius(radius), vectors, _ef(ef), _recall(recall), exact
+        )[0]
 
     # ----------------------------------------------------------------------------- arguments
 
@@ -395,10 +531,29 @@ def _limit(k: int | None) -> int | None:
     return min(limit, 2**63)
 
 
+def _option(name: str, value: int, low: int, high: int) -> int:
+    number = operator.index(value)
+    if not low <= number <= high:
+        raise _refused(f"{name} is {number}; expected {low} to {high}")
+    return number
+
+
+def _ef(ef: int | None) -> int:
+    return 0 if ef is None else _option("ef", ef, 1, 4096)
+
+
+def _recall(recall: float | None) -> float:
+    if recall is None:
+        return 0.0
+    if not 0.0 < recall <= 1.0:
+        raise _refused(f"recall is {recall}; expected more than 0 and at most 1")
+    return float(recall)
+
+
 def _radius(radius: float | None) -> float | None:
     if radius is not None and math.isnan(radius):
         raise _refused("the radius is NaN")
     return radius
 
 
-__all__ = ["SearchResult", "VectorStats", "VectorStore"]
+__all__ = ["SearchPlan", "SearchResult", "VectorStats", "VectorStore"]

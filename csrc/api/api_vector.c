@@ -2,9 +2,10 @@
  * write results as JSON for the path-keyed search. */
 #include "base/internal.h"
 
+#include "api/hits_json.h"
 #include "api/vector_handles.h"
+#include "base/mem.h"
 #include "base/status.h"
-#include "base/vec.h"
 
 /* ---------------------------------------------------------------- arguments */
 
@@ -128,6 +129,28 @@ void syna_free_hits(syna_hit *hits)
     mem_free(hits);
 }
 
+int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context)
+{
+    REQUIRE(store);
+    return vectors_build_index(store, progress, context);
+}
+
+int32_t syna_vectors_has_index(syna_vectors *store)
+{
+    REQUIRE(store);
+    return vectors_has_index(store);
+}
+
+int32_t syna_vectors_refresh(syna_vectors *store, int32_t *changed)
+{
+    bool is;
+    REQUIRE(store);
+    syna_rc rc = vectors_refresh(store, &is);
+    if (rc == SYNA_SUCCESS && changed)
+        *changed = is;
+    return rc;
+}
+
 int32_t syna_vectors_flush(syna_vectors *store)
 {
     REQUIRE(store);
@@ -151,6 +174,9 @@ int32_t syna_vector_store_new_with_config(const char *path, uint16_t dimensions,
                                     .dimensions = dimensions,
                                     .metric = metric,
                                     .no_sync = !sync_on_write};
+    if (dimensions == 0)
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "0 dimensions, expected 1..%u",
+                         SYNA_DIMENSIONS_MAX);
     if (sync_on_write != 0 && sync_on_write != 1)
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "sync_on_write is %d, expected 0 or 1",
                          sync_on_write);
@@ -215,95 +241,135 @@ int32_t syna_vector_store_close(const char *path)
     return vector_handles_close(store);
 }
 
-/* ---------------------------------------------------------------- JSON */
+/* ---------------------------------------------------------------- search as JSON */
 
-static bool json_text(struct buf *to, const char *text)
-{
-    return buf_append(to, text, strlen(text));
-}
-
-/* A key is valid UTF-8 without NUL; quotes, backslashes and control characters are escaped. */
-static bool json_string(struct buf *to, const char *bytes, size_t len)
-{
-    bool enough = json_text(to, "\"");
-    for (size_t i = 0; i < len && enough; i++) {
-        char escaped[8];
-        unsigned char c = (unsigned char)bytes[i];
-        if (c == '"' || c == '\\') {
-            snprintf(escaped, sizeof escaped, "\\%c", c);
-            enough = json_text(to, escaped);
-        } else if (c < 0x20) {
-            snprintf(escaped, sizeof escaped, "\\u%04x", c);
-            enough = json_text(to, escaped);
-        } else {
-            enough = buf_append(to, &c, 1);
-        }
-    }
-    return enough && json_text(to, "\"");
-}
-
-/* Nine significant digits bring the same float back. The decimal point is the program's locale's
- * until here. */
-static bool json_number(struct buf *to, float value)
-{
-    char text[40];
-    int len = snprintf(text, sizeof text, "%.9g", (double)value);
-    size_t start = to->len;
-    for (int i = 0; i < len; i++) {
-        bool plain = (text[i] >= '0' && text[i] <= '9') || strchr("+-e", text[i]);
-        if (!plain && to->len > start && to->bytes[to->len - 1] == '.')
-            continue; /* the rest of a decimal point of several bytes */
-        if (!buf_append(to, plain ? &text[i] : ".", 1))
-            return false;
-    }
-    return true;
-}
-
-static bool json_hit(struct buf *to, const syna_hit *hit, uint32_t dims)
-{
-    bool enough = json_text(to, "{\"key\":") && json_string(to, hit->key, hit->key_len) &&
-                  json_text(to, ",\"score\":") && json_number(to, hit->score) &&
-                  json_text(to, ",\"vector\":[");
-    for (uint32_t i = 0; i < dims && enough; i++)
-        enough = (i == 0 || json_text(to, ",")) && json_number(to, hit->vector[i]);
-    return enough && json_text(to, "]}");
-}
-
-static syna_rc json_hits(const syna_hit *hits, size_t count, uint32_t dims, char **out)
-{
-    struct buf json = {0};
-    bool enough = json_text(&json, "[");
-    for (size_t i = 0; i < count && enough; i++)
-        enough = (i == 0 || json_text(&json, ",")) && json_hit(&json, &hits[i], dims);
-    if (!enough || !buf_append(&json, "]", 2)) {
-        buf_dispose(&json);
-        return syna_no_memory(json.len);
-    }
-    *out = (char *)json.bytes;
-    return SYNA_SUCCESS;
-}
-
-int32_t syna_vector_store_search(const char *path, const float *query, uint16_t dimensions,
-                                 size_t k, char **out_json)
+static int32_t search_json(const char *path, const float *query, uint32_t dimensions,
+                           const syna_search *how, char **out_json)
 {
     syna_rc rc;
     syna_hit *hits = NULL;
     size_t count = 0;
-    syna_search how = {.size = sizeof how, .flags = SYNA_SEARCH_VECTORS, .k = k};
     REQUIRE(out_json);
     *out_json = NULL;
     syna_vectors *store = vector_handles_enter(path, &rc);
     if (!store)
         return rc;
-    rc = syna_vectors_search(store, query, 1, dimensions, &how, &hits, &count);
+    rc = syna_vectors_search(store, query, 1, dimensions, how, &hits, &count);
     vector_handles_leave(store);
     if (rc == SYNA_SUCCESS)
-        rc = json_hits(hits, count, dimensions, out_json);
+        rc = hits_json(hits, count, dimensions, out_json, NULL);
     syna_free_hits(hits);
     return count_or_code(rc, count);
+}
+
+int32_t syna_vector_store_search(const char *path, const float *query, uint16_t dimensions,
+                                 size_t k, char **out_json)
+{
+    syna_search how = {.size = sizeof how, .flags = SYNA_SEARCH_VECTORS, .k = k};
+    return search_json(path, query, dimensions, &how, out_json);
 }
 
 void syna_free_json(char *json)
 {
     mem_free(json);
+}
+
+/* ---------------------------------------------------------------- under the names of the index */
+
+int32_t syna_vector_store_build_index(const char *path)
+{
+    syna_rc rc;
+    syna_vectors *store = vector_handles_enter(path, &rc);
+    if (!store)
+        return rc;
+    rc = vectors_build_index(store, NULL, NULL);
+    vector_handles_leave(store);
+    return rc;
+}
+
+int32_t syna_vector_store_has_index(const char *path)
+{
+    syna_rc rc;
+    syna_vectors *store = vector_handles_enter(path, &rc);
+    if (!store)
+        return rc;
+    bool has = vectors_has_index(store);
+    vector_handles_leave(store);
+    return has;
+}
+
+int32_t syna_hnsw_create(const char *path, uint16_t dimensions, int32_t metric, size_t m,
+                         size_t ef_construction)
+{
+    syna_vectors *store;
+    syna_vectors_options options = {.size = sizeof options,
+                                    .dimensions = dimensions,
+                                    .metric = metric,
+                                    .index = SYNA_INDEX_HNSW,
+                                    .m = (uint32_t)MIN(m, (size_t)UINT32_MAX),
+                                    .ef_construction =
+                                        (uint32_t)MIN(ef_construction, (size_t)UINT32_MAX)};
+    if (dimensions == 0 || m == 0 || ef_construction == 0)
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
+                         "%u dimensions, m %zu, ef_construction %zu: none may be 0", dimensions, m,
+                         ef_construction);
+    return syna_vectors_open(path, &options, &store);
+}
+
+int32_t syna_hnsw_load(const char *path)
+{
+    syna_vectors *store;
+    syna_vectors_options options = {.size = sizeof options, .index = SYNA_INDEX_HNSW};
+    return syna_vectors_open(path, &options, &store);
+}
+
+int32_t syna_hnsw_insert(const char *path, const char *key, const float *data, uint16_t dimensions)
+{
+    return syna_vector_store_insert(path, key, data, dimensions);
+}
+
+int32_t syna_hnsw_search(const char *path, const float *query, uint16_t dimensions, size_t k,
+                         size_t ef_search, char **out_json)
+{
+    syna_search how = {.size = sizeof how,
+                       .flags = SYNA_SEARCH_VECTORS,
+                       .k = k,
+                       .ef = (uint32_t)MIN(ef_search, (size_t)UINT32_MAX)};
+    return search_json(path, query, dimensions, &how, out_json);
+}
+
+int32_t syna_hnsw_save(const char *path)
+{
+    int32_t rc = syna_vector_store_build_index(path);
+    return rc == SYNA_SUCCESS ? syna_vector_store_flush(path) : rc;
+}
+
+int32_t syna_hnsw_stats(const char *path, char **out_json)
+{
+    static const char *const metrics[] = {"cosine", "euclidean", "dot_product"};
+    syna_rc rc;
+    syna_vectors_stats stats = {.size = sizeof stats};
+    char text[256];
+    REQUIRE(out_json);
+    *out_json = NULL;
+    syna_vectors *store = vector_handles_enter(path, &rc);
+    if (!store)
+        return rc;
+    rc = vectors_get_stats(store, &stats);
+    vector_handles_leave(store);
+    if (rc != SYNA_SUCCESS)
+        return rc;
+    int len = snprintf(text, sizeof text,
+                       "{\"num_vectors\":%llu,\"dimensions\":%u,\"metric\":\"%s\","
+                       "\"indexed\":%llu,\"memory_bytes\":%llu}",
+                       (unsigned long long)stats.rows, stats.dimensions, metrics[stats.metric],
+                       (unsigned long long)stats.indexed_rows,
+                       (unsigned long long)stats.memory_bytes);
+    *out_json = mem_dup(text, (size_t)len);
+    return *out_json ? SYNA_SUCCESS : syna_no_memory(sizeof text);
+}
+
+int32_t syna_hnsw_close(const char *path)
+{
+    return syna_vector_store_close(path);
 }

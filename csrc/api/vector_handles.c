@@ -136,7 +136,9 @@ syna_rc vector_handles_open(const char *path, const syna_vectors_options *given,
     syna_vectors_options options;
     syna_db *db;
     SYNA_TRY(vectors_options(given, &options));
-    syna_db_options log = {.size = sizeof log, .no_sync = options.no_sync};
+    syna_db_options log = {.size = sizeof log, .no_sync = options.no_sync,
+                           .read_only = options.read_only,
+                           .must_exist = options.dimensions == 0};
     SYNA_TRY(handles_open(path, &log, &db));
     /* After the database has registered its own: so that a fork takes the store's lock first, as
      * every write does. */
@@ -168,8 +170,11 @@ syna_rc vector_handles_close(syna_vectors *store)
         e->state = CLOSING;
         while (e->calls > 0)
             pthread_cond_wait(&moved, &table_lock);
-        remove_entry(e);
+        pthread_mutex_unlock(&table_lock);
+        vectors_save(store);
         vectors_free(store);
+        pthread_mutex_lock(&table_lock);
+        remove_entry(e);
     }
     pthread_mutex_unlock(&table_lock);
     return handles_close(db);

@@ -3,6 +3,7 @@
 #include "base/internal.h"
 
 #include "engine/db_core.h"
+#include "engine/db_update.h"
 
 struct syna_batch {
     syna_db *db;
@@ -50,6 +51,11 @@ syna_rc db_batch_delete(syna_batch *batch, const char *key, size_t key_len)
 size_t db_batch_count(const syna_batch *batch)
 {
     return batch->count;
+}
+
+struct buf *db_batch_frames(syna_batch *batch)
+{
+    return &batch->frames;
 }
 
 syna_rc db_batch_commit(syna_batch *batch)

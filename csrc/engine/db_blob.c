@@ -16,6 +16,7 @@
 #include "base/internal.h"
 
 #include "engine/db_blob.h"
+#include "engine/db_update.h"
 
 /* Blobs with more than this still to be synced are synced before the manifest is appended, where no
  * lock is held; then the sync under write_lock is as short as any. */
@@ -240,32 +241,15 @@ static syna_rc carry_one(struct syna_blob *b)
     return rc;
 }
 
-static void leave(syna_db *db)
-{
-    db_leave_shared(db);
-    pthread_mutex_unlock(&db->write_lock);
-}
-
-static syna_rc enter(syna_db *db)
-{
-    pthread_mutex_lock(&db->write_lock);
-    syna_rc rc = db_check_writable(db);
-    if (rc == SYNA_SUCCESS)
-        rc = db_enter_shared(db);
-    if (rc != SYNA_SUCCESS)
-        pthread_mutex_unlock(&db->write_lock);
-    return rc;
-}
-
 /* Take the locks with all chunks in the current generation. On failure no lock is held. */
 static syna_rc enter_current(struct syna_blob *b)
 {
     for (;;) {
-        SYNA_TRY(enter(b->db));
+        SYNA_TRY(db_write_enter(b->db));
         if (b->gen == b->db->gen)
             return SYNA_SUCCESS;
         syna_rc rc = carry_one(b);
-        leave(b->db);
+        db_write_leave(b->db);
         SYNA_TRY(rc);
     }
 }
@@ -277,7 +261,7 @@ static syna_rc append_piece(struct syna_blob *b)
         return syna_no_memory(FRAME_CRC_BYTES);
     SYNA_TRY(enter_current(b));
     syna_rc rc = append_chunk(b->db, &b->piece, &b->chunks, len);
-    leave(b->db);
+    db_write_leave(b->db);
     return rc == SYNA_SUCCESS ? start_piece(b) : rc;
 }
 
@@ -316,80 +300,96 @@ syna_rc db_blob_write(syna_blob *blob, const void *data, size_t len)
     return rc;
 }
 
-/* Append the manifest; locks held. */
-static syna_rc append_manifest(syna_db *db, struct buf *frames)
+static syna_rc encode_manifest(struct syna_blob *b, struct buf *frames)
 {
-    uint64_t offset;
-    pthread_rwlock_wrlock(&db->state_lock);
-    syna_rc rc = keydir_reserve(db->gen->dir, db->unpublished + 1);
-    if (rc == SYNA_SUCCESS)
-        rc = kvlog_append(&db->gen->log, frames->bytes, frames->len, 0, &offset, NULL);
-    if (rc == SYNA_SUCCESS)
-        db->unpublished++;
-    pthread_rwlock_unlock(&db->state_lock);
-    if (rc == SYNA_SUCCESS)
-        __atomic_fetch_add(&db->commits, 1, __ATOMIC_RELAXED);
-    return rc;
-}
-
-/* Make the manifest durable, if this handle syncs, and visible; locks held. */
-static syna_rc publish_manifest(syna_db *db)
-{
-    if (!db->options.no_sync)
-        return db_drain(db);
-    pthread_rwlock_wrlock(&db->state_lock);
-    syna_rc rc = db_publish_locked(db, db->gen->log.end);
-    db->unpublished = 0;
-    pthread_rwlock_unlock(&db->state_lock);
-    return rc;
-}
-
-static syna_rc commit_manifest(struct syna_blob *b)
-{
-    syna_db *db = b->db;
-    struct buf manifest = {0}, frames = {0};
+    struct buf manifest = {0};
     syna_rc rc = SYNA_SUCCESS;
     if (!blob_encode((const void *)b->chunks.bytes, b->chunks.len / sizeof(struct blob_chunk),
                      &manifest))
         rc = syna_no_memory(b->chunks.len);
     if (rc == SYNA_SUCCESS) {
         struct value v = {.type = SYNA_TYPE_BLOB, .data = manifest.bytes, .len = manifest.len};
-        rc = db_encode(db, &frames, b->key, b->key_len, &v);
+        rc = db_encode(b->db, frames, b->key, b->key_len, &v);
     }
-    if (rc == SYNA_SUCCESS)
-        rc = append_manifest(db, &frames);
-    if (rc == SYNA_SUCCESS)
-        rc = publish_manifest(db);
     buf_dispose(&manifest);
+    return rc;
+}
+
+/* What goes with the manifest, as frames in front of it. */
+static syna_rc build_frames(struct syna_blob *b, db_update_fn build, void *context,
+                            struct buf *frames, size_t *count)
+{
+    syna_batch *batch;
+    if (!build)
+        return SYNA_SUCCESS;
+    SYNA_TRY(db_batch_new(b->db, &batch));
+    syna_rc rc = build(context, batch);
+    struct buf *built = db_batch_frames(batch);
+    if (rc == SYNA_SUCCESS && !buf_append(frames, built->bytes, built->len))
+        rc = syna_no_memory(built->len);
+    *count += db_batch_count(batch);
+    db_batch_free(batch);
+    return rc;
+}
+
+static syna_rc commit_manifest(struct syna_blob *b, db_update_fn build, void *context)
+{
+    struct buf frames = {0};
+    size_t count = 1;
+    syna_rc rc = build_frames(b, build, context, &frames, &count);
+    if (rc == SYNA_SUCCESS)
+        rc = encode_manifest(b, &frames);
+    if (rc == SYNA_SUCCESS)
+        rc = db_write_append(b->db, &frames, count);
+    if (rc == SYNA_SUCCESS)
+        rc = db_write_publish(b->db);
     buf_dispose(&frames);
     return rc;
 }
 
-static syna_rc finish(struct syna_blob *b)
+static syna_rc finish(struct syna_blob *b, db_update_fn build, void *context)
 {
     if (piece_bytes(b) > 0)
         SYNA_TRY(append_piece(b));
     if (!b->db->options.no_sync && b->size > SYNC_AHEAD_BYTES)
         SYNA_TRY(db_flush(b->db));
     SYNA_TRY(enter_current(b));
-    syna_rc rc = commit_manifest(b);
-    leave(b->db);
+    syna_rc rc = commit_manifest(b, build, context);
+    db_write_leave(b->db);
     if (rc != KEYDIR_DAMAGED)
         return rc;
     /* A page of the key checkpoint is damaged: the log has it all. */
     SYNA_TRY(db_rebuild_index(b->db));
     SYNA_TRY(enter_current(b));
-    rc = commit_manifest(b);
-    leave(b->db);
+    rc = commit_manifest(b, build, context);
+    db_write_leave(b->db);
     return rc;
+}
+
+syna_rc db_blob_finish_with(syna_blob *blob, db_update_fn build, void *context)
+{
+    SYNA_TRY(check_writing(blob));
+    syna_rc rc = finish(blob, build, context);
+    blob->ended = true;
+    return db_note_damage(blob->db, rc);
 }
 
 syna_rc db_blob_finish(syna_blob *blob)
 {
+    return db_blob_finish_with(blob, NULL, NULL);
+}
+
+syna_rc db_blob_rename(syna_blob *blob, const char *key, size_t key_len)
+{
     SYNA_TRY(check_writing(blob));
-    syna_rc rc = finish(blob);
-    blob->ended = true;
-    return db_note_damage(blob->db, rc);
+    SYNA_TRY(db_check_key(key, key_len));
+    char *copy = mem_dup(key, key_len);
+    if (!copy)
+        return syna_no_memory(key_len);
+    mem_free(blob->key);
+    blob->key = copy;
+    blob->key_len = key_len;
+    return SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- reading */

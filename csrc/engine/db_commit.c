@@ -9,29 +9,41 @@
  * Invariants: the queue is in log order; whoever finds `leading` false and is not done leads, and a
  * leader hands over to the first who still waits; a pending commit is woken once when it is done and
  * at most once before, to lead; commits are published in log order; when a sync fails every commit in
- * the queue fails, and so does every later append (P8). Without sync_on_write a commit is published at once, under write_lock. In a
- * shared log the leader also takes the process lock and does the appending for the whole queue. */
+ * the queue fails, and so does every later append (P8). Two syncs of one log never run at once: each
+ * would move `durable`, and an error is reported to one of them only. So a flush is a commit of
+ * nothing in the same queue.
+ *
+ * Without sync_on_write a commit is published at once, under write_lock. In a shared log the leader
+ * also takes the process lock and does the appending for the whole queue. */
 #include "base/internal.h"
 
 #include "engine/db_core.h"
 
 /* ---------------------------------------------------------------- publishing */
 
-/* Replay the published part of the log into a new index. state_lock is held exclusively. */
+static syna_rc replay_published(const struct generation *gen, struct keydir *fresh)
+{
+    struct frame f;
+    for (uint64_t at = gen->log.start; at < gen->published; at = f.offset + f.len) {
+        SYNA_TRY(kvlog_frame(&gen->log, at, &f));
+        SYNA_TRY(keydir_apply(fresh, &f));
+    }
+    return SYNA_SUCCESS;
+}
+
+/* Replay the published part of the log into a new index, in which those who wait for their sync have
+ * their room again. state_lock is held exclusively. */
 static syna_rc rebuild_locked(syna_db *db)
 {
     struct generation *gen = db->gen;
     struct keydir *fresh = NULL;
-    struct frame f;
     SYNA_TRY(keydir_new(&gen->log, &fresh));
-    for (uint64_t at = gen->log.start; at < gen->published; at = f.offset + f.len) {
-        syna_rc rc = kvlog_frame(&gen->log, at, &f);
-        if (rc == SYNA_SUCCESS)
-            rc = keydir_apply(fresh, &f);
-        if (rc != SYNA_SUCCESS) {
-            keydir_free(fresh);
-            return db_index_rc(rc);
-        }
+    syna_rc rc = replay_published(gen, fresh);
+    if (rc == SYNA_SUCCESS)
+        rc = keydir_reserve(fresh, db->unpublished);
+    if (rc != SYNA_SUCCESS) {
+        keydir_free(fresh);
+        return db_index_rc(rc);
     }
     keydir_free(gen->dir);
     gen->dir = fresh;
@@ -131,11 +143,11 @@ static void cut_back(syna_db *db)
     struct generation *gen = db->gen;
     kvlog_cut_back(&gen->log);
     pthread_rwlock_wrlock(&db->state_lock);
+    db->unpublished = 0;
     if (gen->published > gen->log.end) {
         gen->published = gen->log.end;
         rebuild_locked(db);
     }
-    db->unpublished = 0;
     pthread_rwlock_unlock(&db->state_lock);
     status_set(&why);
 }
@@ -196,8 +208,6 @@ static struct pending *take_until(syna_db *db, uint64_t end, size_t *records)
  * four each. A single writer never waits. The processor is offered, not left: waking up would take
  * as long as the wait. (DeWitt et al., "Implementation techniques for main memory database systems",
  * 1984, section 5.2: group commit.) */
-#define QUICK_SYNC_US 200
-
 static void wait_for_company(syna_db *db)
 {
     uint64_t until = syna_vfs->ticks_us() + db->sync_us / 2;
@@ -267,6 +277,8 @@ static void stop_leading(syna_db *db)
         sem_post(&heir->wake);
 }
 
+#define QUICK_SYNC_US 200
+
 /* Sleep until woken. Where a sync is quicker than two changes of context, offer the processor to the
  * others for a while instead: a sleeper would be awake too late for the next group. */
 static void sleep_on(syna_db *db, struct pending *p)
@@ -322,7 +334,8 @@ static syna_rc wait_durable(syna_db *db, struct pending *p)
 static void drain_queue(syna_db *db)
 {
     pthread_mutex_lock(&db->queue_lock);
-    __atomic_store_n(&db->expected, 0, __ATOMIC_RELAXED); /* nobody can come: the caller holds write_lock */
+    /* Nobody can come: the caller holds write_lock. */
+    __atomic_store_n(&db->expected, 0, __ATOMIC_RELAXED);
     while (db->first || db->leading) {
         if (!start_leading(db)) {
             pthread_cond_wait(&db->nobody_leads, &db->queue_lock);
@@ -372,7 +385,6 @@ static syna_rc append(syna_db *db, struct pending *p)
     struct kvlog *log = &db->gen->log;
     SYNA_TRY(kvlog_append(log, p->frames->bytes, p->frames->len, p->when_us, &p->offset, NULL));
     p->end = log->end;
-    db->unpublished += p->count;
     __atomic_fetch_add(&db->commits, 1, __ATOMIC_RELAXED);
     return SYNA_SUCCESS;
 }
@@ -392,20 +404,38 @@ static syna_rc commit_unsynced(syna_db *db, struct pending *p)
     return rc;
 }
 
-/* With sync: reserve and append; the commit then waits in the queue. write_lock held. */
-static syna_rc commit_queued(syna_db *db, struct pending *p)
+static void queue_up(syna_db *db, struct pending *p)
 {
-    pthread_rwlock_wrlock(&db->state_lock);
-    syna_rc rc = reserve(db, p->count);
-    if (rc == SYNA_SUCCESS)
-        rc = append(db, p);
-    pthread_rwlock_unlock(&db->state_lock);
-    if (rc != SYNA_SUCCESS)
-        return rc;
     pthread_mutex_lock(&db->queue_lock);
     enqueue(db, p);
     pthread_mutex_unlock(&db->queue_lock);
-    return SYNA_SUCCESS;
+}
+
+/* Reserve for commits that are published later. write_lock held. */
+static syna_rc reserve_ahead(syna_db *db, size_t records)
+{
+    pthread_rwlock_wrlock(&db->state_lock);
+    syna_rc rc = reserve(db, records);
+    if (rc == SYNA_SUCCESS)
+        db->unpublished += records;
+    pthread_rwlock_unlock(&db->state_lock);
+    return rc;
+}
+
+/* With sync: reserve and append; the commit then waits in the queue. write_lock held. The append holds
+ * no readers up: it is a write, which may have to wait for the disk. */
+static syna_rc commit_queued(syna_db *db, struct pending *p)
+{
+    SYNA_TRY(reserve_ahead(db, p->count));
+    syna_rc rc = append(db, p);
+    if (rc == SYNA_SUCCESS) {
+        queue_up(db, p);
+        return rc;
+    }
+    pthread_rwlock_wrlock(&db->state_lock);
+    db->unpublished -= MIN(p->count, db->unpublished);
+    pthread_rwlock_unlock(&db->state_lock);
+    return rc;
 }
 
 static syna_rc commit_own(syna_db *db, struct pending *p)
@@ -497,11 +527,9 @@ static syna_rc commit_group(syna_db *db, struct pending *list)
 {
     struct kvlog *log = &db->gen->log;
     for (struct pending *p = list; p; p = p->next) {
-        pthread_rwlock_wrlock(&db->state_lock);
-        syna_rc rc = reserve(db, p->count);
+        syna_rc rc = reserve_ahead(db, p->count);
         if (rc == SYNA_SUCCESS)
             rc = append(db, p);
-        pthread_rwlock_unlock(&db->state_lock);
         if (rc != SYNA_SUCCESS) {
             cut_back(db);
             return rc;
@@ -542,9 +570,7 @@ static syna_rc lead_shared(syna_db *db)
 
 static syna_rc commit_shared(syna_db *db, struct pending *p)
 {
-    pthread_mutex_lock(&db->queue_lock);
-    enqueue(db, p);
-    pthread_mutex_unlock(&db->queue_lock);
+    queue_up(db, p);
     take_turn(db, p, lead_shared);
     return p->rc == SYNA_SUCCESS ? SYNA_SUCCESS : status_set(&p->why);
 }
@@ -589,29 +615,36 @@ static bool nothing_to_flush(const struct kvlog *log)
     return last.key_len == 0;
 }
 
+/* Queue a commit of nothing behind everything appended so far; *nothing when there is nothing that it
+ * could wait for. write_lock held. */
+static syna_rc begin_flush(syna_db *db, struct pending *p, bool *nothing)
+{
+    const struct kvlog *log = &db->gen->log;
+    SYNA_TRY(db_check_writable(db));
+    if (kvlog_failed(log))
+        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, db->path, -1, 0,
+                            "an earlier sync failed; reopen the database to continue");
+    *nothing = nothing_to_flush(log);
+    if (!*nothing) {
+        p->end = log->end;
+        queue_up(db, p);
+    }
+    return SYNA_SUCCESS;
+}
+
 static syna_rc flush_own(syna_db *db)
 {
+    struct pending p = {0};
+    bool nothing = false;
     pthread_mutex_lock(&db->write_lock);
-    syna_rc rc = db_check_writable(db);
-    bool nothing = rc == SYNA_SUCCESS && !kvlog_failed(&db->gen->log) && nothing_to_flush(&db->gen->log);
-    struct generation *gen = generation_ref(db->gen);
+    syna_rc rc = begin_flush(db, &p, &nothing);
     pthread_mutex_unlock(&db->write_lock);
-    if (rc == SYNA_SUCCESS && kvlog_failed(&gen->log))
-        rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, db->path, -1, 0,
-                          "an earlier sync failed; reopen the database to continue");
-    if (rc != SYNA_SUCCESS || nothing) {
-        generation_unref(gen);
+    if (rc != SYNA_SUCCESS || nothing)
         return rc;
-    }
-
-    rc = kvlog_sync(&gen->log);
+    SYNA_TRY(wait_durable(db, &p));
     pthread_mutex_lock(&db->write_lock);
-    if (rc != SYNA_SUCCESS)
-        cut_back(db);
-    else if (gen == db->gen)
-        rc = append_mark(db);
+    rc = append_mark(db);
     pthread_mutex_unlock(&db->write_lock);
-    generation_unref(gen);
     return rc;
 }
 

@@ -95,6 +95,7 @@ static void remember_identity(syna_db *db)
 
 void generation_swap(syna_db *db, struct generation *fresh)
 {
+    fresh->log.by_write = !db->options.no_sync;
     pthread_rwlock_wrlock(&db->state_lock);
     struct generation *old = db->gen;
     db->past_syncs += __atomic_load_n(&old->log.syncs, __ATOMIC_RELAXED);

@@ -246,6 +246,8 @@ static syna_rc seek_time(struct generation *gen, const struct entry *e, uint64_t
                          struct history_cursor *c, bool *found)
 {
     uint64_t low = 0, high = history_records(gen->dir, e);
+    if (high == 0)
+        return KEYDIR_DAMAGED;
     while (low < high) {
         uint64_t middle = low + (high - low) / 2, stamp;
         SYNA_TRY(history_seek(gen->dir, e, middle, c));

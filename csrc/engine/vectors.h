@@ -1,8 +1,10 @@
-/* The VectorStore component: float32 rows in a log, all of them in memory, searched exactly.
- * Functions mirror vector.h and have its contract; only what differs is said here.
+/* The VectorStore component: vectors in a log, found exactly or through a graph. Functions mirror vector.h
+ * and have its contract; only what differs is said here.
  *
- * Files: vectors_core.h the struct and its lock; vectors.c open and remember; vectors_write.c insert
- * and delete; vectors_read.c get, search, list; vector_keys.[ch] keys <-> rows. */
+ * Files: vectors_core.h the struct and its locks; vectors.c open and remember; vectors_rows.c the rows in
+ * memory; row_keys.[ch] keys -> rows; vectors_file.c the snapshot; vectors_write.c insert and delete;
+ * vectors_read.c get and list; vectors_search.c; vectors_index.c the graph's upkeep; db_view.[ch] the
+ * log by place. */
 #ifndef SYNA_ENGINE_VECTORS_H
 #define SYNA_ENGINE_VECTORS_H
 
@@ -12,6 +14,10 @@
 /* A store over an open database, which is borrowed and must outlive it. */
 syna_rc vectors_new(syna_db *db, const syna_vectors_options *options, syna_vectors **out);
 void vectors_free(syna_vectors *store);
+/* Before the last close: write the snapshot when that pays. A failure does no harm. */
+void vectors_save(syna_vectors *store);
+/* See what other processes wrote, in a store over a log that is read only. */
+syna_rc vectors_refresh(syna_vectors *store, bool *changed);
 
 /* One more opening of a store: the same refusals as in vectors_new, and an empty store takes the new
  * dimensions and metric. */
@@ -30,7 +36,11 @@ syna_rc vectors_insert(syna_vectors *store, const char *const *keys, const size_
 syna_rc vectors_delete(syna_vectors *store, const char *key, size_t key_len, int32_t *deleted);
 syna_rc vectors_flush(syna_vectors *store);
 
-/* ---- vectors_read.c */
+/* ---- vectors_index.c */
+syna_rc vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context);
+bool vectors_has_index(syna_vectors *store);
+
+/* ---- vectors_read.c, vectors_search.c */
 syna_rc vectors_get(syna_vectors *store, const char *key, size_t key_len, float *out, uint32_t dims);
 bool vectors_contains(syna_vectors *store, const char *key, size_t key_len);
 uint64_t vectors_count(syna_vectors *store);

@@ -1,52 +1,152 @@
 /* The inside of a vector store; for the vectors*.c files only.
  *
- * One lock: state_lock, shared by searches, exclusive for changes in memory. It is not held across a
- * commit. A write goes
+ * The log is the truth and holds the vectors; in memory stand, for every row, where it is in the log, its
+ * 8-bit code, its length, and the graph's links. Rows are numbered in the order in which they were
+ * written; a replaced row gets a new number, an old one is dead and is passed over until the rows
+ * are packed.
+ *
+ * Locks, in the order in which they are taken:
+ *   index_lock   one change of the graph, of the codes, of the numbering at a time; held while a graph is
+ *                built or planned, without any other lock
+ *   state_lock   shared by searches, exclusive for changes of what they read; held briefly
+ *   the database's locks
+ *
+ * A write goes
  *
  *     promise rows (exclusive)  ->  commit to the log (no lock)  ->  apply (exclusive)
  *
- * The promise makes room, so that applying cannot fail for want of memory after the commit is
- * durable. Applying does not take the caller's vector but reads the newest value of the key back
- * from the log: when writers of one key race, whoever applies last reads what the log has last, so
- * memory ends up as the log is, and no lock orders the commits, which can share their syncs.
- *
- * state_lock may be held while the database's locks are taken, never the other way round. */
+ * The promise makes room, so that applying cannot fail for want of memory after the commit is durable.
+ * Applying looks up the newest record of the key: when writers of one key race, whoever applies last
+ * finds what the log has last, so memory ends up as the log is, and no lock orders the commits, which
+ * can share their syncs. */
 #ifndef SYNA_ENGINE_VECTORS_CORE_H
 #define SYNA_ENGINE_VECTORS_CORE_H
 
-#include "engine/vector_keys.h"
+#include "base/vec.h"
+#include "engine/db_view.h"
+#include "engine/row_keys.h"
 #include "engine/vectors.h"
-#include "index/flat.h"
+#include "index/hnsw.h"
+
+#define ROW_PREFIX "vec/"
+#define ROW_PREFIX_LEN 4u
+#define VECTORS_CONFIG_KEY "vec-store/config"
+#define VECTORS_CONFIG_ROOM 64
+#define VECTORS_ROWS_MAX HNSW_ROWS_MAX
+
+/* Codes exist from so many rows on: their step is learned from rows. */
+#define VECTORS_TRAIN_ROWS 1024u
 
 struct syna_vectors {
     syna_db *db; /* borrowed */
+    syna_vectors_options options;
+    char *index_path; /* <path>.hnsw */
+
+    pthread_mutex_t index_lock;
     pthread_rwlock_t state_lock;
-    struct flat flat; /* rows in file order, as far as this process saw it happen */
-    struct vector_keys keys;
-    size_t promised;          /* rows that writers between promise and apply may still add */
-    uint32_t config_dims;     /* what the log remembers; 0 = nothing */
+
+    struct db_view *view; /* the generation of the log that `places` speaks of */
+    uint64_t followed;    /* the log is known to be applied up to here */
+    struct row_set set;   /* codes, once trained; set.full reads the log */
+    struct array places;  /* uint64 a row: offset of its frame << 16 | bytes from the key's end to the vector */
+    struct array live;    /* one bit a row, in uint64 words; no head, so the words stand together */
+    struct array checked; /* one bit a row: its checksum was verified since the store was opened (atomic) */
+    uint32_t live_count;
+    uint32_t trained_of; /* rows that the codes were learned from */
+    struct row_keys keys;
+    size_t promised; /* rows that writers between promise and apply may still add */
+
+    struct hnsw graph;
+    uint32_t dead_linked; /* rows that died in the graph since it was last repaired */
+    uint64_t changes;     /* rows added or dropped since the snapshot was written */
+    struct snapshot *snapshot; /* parts of the above may stand in it */
+
+    uint32_t config_dims; /* what the log remembers; 0 = nothing */
     int32_t config_metric;
+    bool damaged; /* atomic: a row was met whose checksum is wrong */
 };
 
-#define VECTORS_CONFIG_KEY "vec-store/config"
-#define VECTORS_CONFIG_ROOM 64
+static inline uint32_t vectors_dims(const syna_vectors *store)
+{
+    return store->set.codes.dims;
+}
+static inline int32_t vectors_metric(const syna_vectors *store)
+{
+    return store->set.codes.metric;
+}
+static inline bool vectors_trained(const syna_vectors *store)
+{
+    return store->set.codes.step > 0;
+}
 
+/* ---- vectors.c */
 /* The record that remembers dimensions and metric, as text with a NUL. Returns its length. */
 size_t vectors_config_text(const syna_vectors *store, char text[VECTORS_CONFIG_ROOM]);
 static inline bool vectors_config_current(const syna_vectors *store)
 {
-    return store->config_dims == store->flat.dims && store->config_metric == store->flat.metric;
+    return store->config_dims == vectors_dims(store) &&
+           store->config_metric == vectors_metric(store);
 }
-
 /* ARGUMENT when a vector or query has not the store's dimensions. A lock is held. */
 syna_rc vectors_check_dims(const syna_vectors *store, const char *what, uint32_t dims);
 /* The same, taking the lock: before anything is read from the caller's array. */
 syna_rc vectors_check_dims_first(syna_vectors *store, const char *what, uint32_t dims);
 bool vectors_finite(const float *v, uint32_t dims);
 
-/* state_lock held exclusively, rows promised: the newest value of `name` becomes its row. Takes the
- * name. */
-void vectors_put_row(syna_vectors *store, struct row_name *name, const float *vector, bool *added);
-void vectors_drop_row(syna_vectors *store, uint32_t row);
+/* ---- vectors_rows.c: the rows in memory. Exclusive, where not said otherwise */
+syna_rc vectors_rows_init(syna_vectors *store, uint32_t dims, int32_t metric);
+void vectors_rows_dispose(syna_vectors *store);
+/* Room for this many more rows and keys. */
+syna_rc vectors_rows_reserve(syna_vectors *store, size_t rows);
+/* Make the row of a key what the log has newest; rows are promised. `name` has the prefix. */
+syna_rc vectors_apply(syna_vectors *store, const char *name, size_t len, bool *added);
+/* The same in two steps. A place with frame 0: the key has no row. Frames are never at 0. */
+syna_rc vectors_find(syna_vectors *store, const char *name, size_t len, struct db_place *place);
+bool vectors_put(syna_vectors *store, const char *name, size_t len, const struct db_place *place);
+/* Learn codes from the rows and encode all of them. index_lock is held. */
+syna_rc vectors_train(syna_vectors *store);
+/* Number the live rows anew, in their order. The graph is gone afterwards. index_lock is held too, no
+ * row is promised. */
+syna_rc vectors_pack(syna_vectors *store);
+/* Look every row up again after a compaction: `view` is not the newest any more. */
+syna_rc vectors_rebase(syna_vectors *store);
+/* Shared: */
+static inline bool vectors_is_live(const syna_vectors *store, uint32_t row)
+{
+    return *(const uint64_t *)array_at(&store->live, row / 64) >> row % 64 & 1;
+}
+/* One bit a row, as the indexes take it; NULL when all rows are live. */
+static inline const uint64_t *vectors_live_bits(const syna_vectors *store)
+{
+    return store->live_count == store->set.count ? NULL : (const uint64_t *)(const void *)store->live.tail;
+}
+const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len);
+const float *vectors_row(const syna_vectors *store, uint32_t row); /* any alignment */
+syna_rc vectors_damage(const syna_vectors *store); /* the error of a damaged row, SUCCESS if none was met */
+
+/* ---- vectors_read.c: results. One block: the hits, then their vectors, then their keys */
+struct hit_writer {
+    const syna_vectors *store;
+    syna_hit *hits, *next;
+    float *vectors; /* NULL when not asked for */
+    char *keys;
+};
+size_t vectors_hit_key_bytes(const syna_vectors *store, uint32_t row);
+/* Room for `count` hits whose keys take `key_bytes` together. w->hits is the block. */
+syna_rc hit_writer_begin(struct hit_writer *w, const syna_vectors *store, uint32_t flags,
+                         size_t count, size_t key_bytes);
+void hit_writer_add(struct hit_writer *w, uint32_t row, float score);
+
+/* ---- vectors_file.c */
+/* Take rows, codes and graph from the snapshot beside the log, if there is one that fits. */
+syna_rc vectors_load_snapshot(syna_vectors *store, bool *loaded);
+/* Write it. index_lock is held; no row may be promised. Failures are reported but do no harm. */
+syna_rc vectors_save_snapshot(syna_vectors *store);
+/* Apply what the log has and this store has not seen: other writers of the log. Exclusive. */
+syna_rc vectors_follow(syna_vectors *store);
+
+/* ---- vectors_index.c */
+/* After a write: index, absorb, repair or pack when it is time. Takes the locks. */
+syna_rc vectors_maintain(syna_vectors *store);
 
 #endif

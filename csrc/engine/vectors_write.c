@@ -3,77 +3,39 @@
 
 #include "engine/vectors_core.h"
 
-/* Removed rows are cleared out when they outnumber the live ones by this. */
-#define PACK_SLACK 1024u
+/* ---------------------------------------------------------------- names of rows in the log */
 
-/* ---------------------------------------------------------------- rows in memory */
+/* A key as it stands in the log, ROW_PREFIX in front. */
+struct name {
+    size_t len;
+    char *bytes;
+    struct db_place place; /* where its newest record was found */
+};
 
-void vectors_put_row(syna_vectors *store, struct row_name *name, const float *vector, bool *added)
+static syna_rc make_name(const char *key, size_t key_len, struct name *out)
 {
-    uint32_t old =
-        vector_keys_find(&store->keys, row_name_key(name), row_name_key_len(name));
-    uint32_t row = flat_add(&store->flat, vector);
-    *added = old == ROW_NONE;
-    if (*added) {
-        vector_keys_add(&store->keys, row, name);
-        return;
-    }
-    /* A replaced row counts as written now: it moves to the end, as in the log. */
-    vector_keys_move(&store->keys, old, row);
-    flat_remove(&store->flat, old);
-    row_name_free(name);
-}
-
-void vectors_drop_row(syna_vectors *store, uint32_t row)
-{
-    vector_keys_remove(&store->keys, row);
-    flat_remove(&store->flat, row);
-}
-
-static void row_moved(void *context, uint32_t from, uint32_t to)
-{
-    syna_vectors *store = context;
-    if (from != to)
-        vector_keys_move(&store->keys, from, to);
-}
-
-static void pack_when_sparse(syna_vectors *store)
-{
-    struct flat *flat = &store->flat;
-    if (flat->count - flat->live <= (uint64_t)flat->live + PACK_SLACK)
-        return;
-    flat_pack(flat, row_moved, store);
-    vector_keys_truncate(&store->keys, flat->count);
-}
-
-/* Make the row of `name` what the log has. Takes the name. Exclusive, rows promised. */
-static syna_rc apply_newest(syna_vectors *store, struct row_name *name, bool *added)
-{
-    const struct flat *flat = &store->flat;
-    size_t room = flat->dims * sizeof(float), len = 0;
-    int32_t type = SYNA_TYPE_NULL;
-    float *place = flat_next(flat);
-    *added = false;
-    syna_rc rc = db_get(store->db, name->bytes, name->len, place, room, &len, &type);
-    if (rc == SYNA_SUCCESS && type == SYNA_TYPE_VECTOR && len == room) {
-        vectors_put_row(store, name, place, added);
-        return SYNA_SUCCESS;
-    }
-    if (rc == SYNA_SUCCESS || rc == SYNA_ERR_KEY_NOT_FOUND) {
-        uint32_t row = vector_keys_find(&store->keys, row_name_key(name), row_name_key_len(name));
-        if (row != ROW_NONE)
-            vectors_drop_row(store, row);
-        rc = SYNA_SUCCESS;
-    }
-    row_name_free(name);
-    return rc;
+    if (!key)
+        return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "the key is a null pointer");
+    if (key_len == 0)
+        return syna_fail(SYNA_ERR_EMPTY_KEY, SYNA_WHY_ARGUMENT, "the key is empty");
+    if (key_len > SYNA_VECTOR_KEY_MAX)
+        return syna_fail(SYNA_ERR_KEY_TOO_LONG, SYNA_WHY_ARGUMENT,
+                         "the key has %zu bytes, at most %u fit", key_len, SYNA_VECTOR_KEY_MAX);
+    SYNA_TRY(db_check_key(key, key_len));
+    out->bytes = mem_alloc(ROW_PREFIX_LEN + key_len);
+    if (!out->bytes)
+        return syna_no_memory(key_len);
+    out->len = ROW_PREFIX_LEN + key_len;
+    memcpy(out->bytes, ROW_PREFIX, ROW_PREFIX_LEN);
+    memcpy(out->bytes + ROW_PREFIX_LEN, key, key_len);
+    return SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- inserting */
 
 struct insertion {
     syna_vectors *store;
-    struct row_name **names;
+    struct name *names;
     const float *vectors;
     uint32_t dims;
     size_t count;
@@ -85,18 +47,18 @@ struct insertion {
 static void free_names(struct insertion *in)
 {
     for (size_t i = 0; in->names && i < in->count; i++)
-        row_name_free(in->names[i]);
+        mem_free(in->names[i].bytes);
     mem_free(in->names);
 }
 
 static syna_rc refuse_row(const struct insertion *in, size_t i)
 {
     const float *v = in->vectors + i * in->dims;
-    const struct row_name *name = in->names[i];
+    const struct name *name = &in->names[i];
     size_t at = vector_first_not_finite(v, in->dims);
     return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, db_path(in->store->db), -1, 0,
                         "row %zu, key %.*s: element %zu is %f, expected a finite number", i,
-                        (int)MIN(row_name_key_len(name), 200u), row_name_key(name), at,
+                        (int)MIN(name->len - ROW_PREFIX_LEN, 200u), name->bytes + ROW_PREFIX_LEN, at,
                         (double)v[at]);
 }
 
@@ -108,29 +70,32 @@ static syna_rc take_rows(struct insertion *in, const char *const *keys, const si
         return syna_no_memory(in->count * sizeof *in->names);
     for (size_t i = 0; i < in->count; i++) {
         size_t len = key_lens ? key_lens[i] : keys[i] ? strlen(keys[i]) : 0;
-        SYNA_TRY(row_name_new(keys[i], len, &in->names[i]));
+        SYNA_TRY(make_name(keys[i], len, &in->names[i]));
         if (!vectors_finite(in->vectors + i * in->dims, in->dims))
             return refuse_row(in, i);
     }
     return SYNA_SUCCESS;
 }
 
-static syna_rc promise(struct insertion *in)
+static syna_rc promise_locked(struct insertion *in)
 {
     syna_vectors *store = in->store;
-    pthread_rwlock_wrlock(&store->state_lock);
     size_t rows = store->promised + in->count;
-    syna_rc rc = vectors_check_dims(store, "vector", in->dims);
-    if (rc == SYNA_SUCCESS)
-        rc = flat_reserve(&store->flat, rows);
-    if (rc == SYNA_SUCCESS)
-        rc = vector_keys_reserve(&store->keys, rows, store->flat.count + rows);
-    if (rc == SYNA_SUCCESS) {
-        store->promised = rows;
-        in->with_config = !vectors_config_current(store);
-        in->config_len = vectors_config_text(store, in->config);
-    }
-    pthread_rwlock_unlock(&store->state_lock);
+    SYNA_TRY(vectors_check_dims(store, "vector", in->dims));
+    if (!db_view_current(store->view))
+        SYNA_TRY(vectors_rebase(store));
+    SYNA_TRY(vectors_rows_reserve(store, rows));
+    store->promised = rows;
+    in->with_config = !vectors_config_current(store);
+    in->config_len = vectors_config_text(store, in->config);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc promise(struct insertion *in)
+{
+    pthread_rwlock_wrlock(&in->store->state_lock);
+    syna_rc rc = promise_locked(in);
+    pthread_rwlock_unlock(&in->store->state_lock);
     return rc;
 }
 
@@ -140,7 +105,7 @@ static syna_rc put_in_batch(const struct insertion *in, syna_batch *batch)
         SYNA_TRY(db_batch_put(batch, VECTORS_CONFIG_KEY, strlen(VECTORS_CONFIG_KEY),
                               SYNA_TYPE_TEXT, in->config, in->config_len, NULL));
     for (size_t i = 0; i < in->count; i++)
-        SYNA_TRY(db_batch_put(batch, in->names[i]->bytes, in->names[i]->len, SYNA_TYPE_VECTOR,
+        SYNA_TRY(db_batch_put(batch, in->names[i].bytes, in->names[i].len, SYNA_TYPE_VECTOR,
                               in->vectors + i * in->dims, in->dims * sizeof(float), NULL));
     return SYNA_SUCCESS;
 }
@@ -150,7 +115,7 @@ static syna_rc commit(const struct insertion *in)
 {
     syna_db *db = in->store->db;
     if (in->count == 1 && !in->with_config)
-        return db_put(db, in->names[0]->bytes, in->names[0]->len, SYNA_TYPE_VECTOR, in->vectors,
+        return db_put(db, in->names[0].bytes, in->names[0].len, SYNA_TYPE_VECTOR, in->vectors,
                       in->dims * sizeof(float), NULL, NULL);
     syna_batch *batch;
     SYNA_TRY(db_batch_new(db, &batch));
@@ -161,26 +126,60 @@ static syna_rc commit(const struct insertion *in)
     return rc;
 }
 
+/* After a compaction the places of all rows are others. */
+static syna_rc catch_up(syna_vectors *store)
+{
+    return LIKELY(db_view_current(store->view)) ? SYNA_SUCCESS : vectors_rebase(store);
+}
+
+static int by_frame(const void *left, const void *right)
+{
+    const struct name *a = left, *b = right;
+    return a->place.frame < b->place.frame ? -1 : a->place.frame > b->place.frame;
+}
+
+/* Rows are numbered in the order of the log, in which the last of several rows of one key counts. */
+static syna_rc apply_all(struct insertion *in, size_t *added)
+{
+    syna_vectors *store = in->store;
+    const struct db_view *view;
+    SYNA_TRY(catch_up(store));
+    do { /* again, should a compaction have come between: places are of one generation */
+        view = store->view;
+        for (size_t i = 0; i < in->count; i++)
+            SYNA_TRY(
+                vectors_find(store, in->names[i].bytes, in->names[i].len, &in->names[i].place));
+    } while (view != store->view);
+    if (in->count > 1)
+        qsort(in->names, in->count, sizeof *in->names, by_frame);
+    for (size_t i = 0; i < in->count; i++)
+        *added += vectors_put(store, in->names[i].bytes, in->names[i].len, &in->names[i].place);
+    return SYNA_SUCCESS;
+}
+
 /* After the commit, or to take the promise back when `committed` is a failure. */
 static syna_rc settle(struct insertion *in, syna_rc committed, size_t *added)
 {
     syna_vectors *store = in->store;
     syna_rc rc = committed;
     pthread_rwlock_wrlock(&store->state_lock);
-    for (size_t i = 0; rc == SYNA_SUCCESS && i < in->count; i++) {
-        bool is_new;
-        rc = apply_newest(store, in->names[i], &is_new);
-        in->names[i] = NULL;
-        *added += is_new;
-    }
+    if (rc == SYNA_SUCCESS)
+        rc = apply_all(in, added);
     store->promised -= in->count;
     if (committed == SYNA_SUCCESS && in->with_config) {
-        store->config_dims = store->flat.dims;
-        store->config_metric = store->flat.metric;
+        store->config_dims = vectors_dims(store);
+        store->config_metric = vectors_metric(store);
     }
-    pack_when_sparse(store);
     pthread_rwlock_unlock(&store->state_lock);
     return rc;
+}
+
+/* The row is written; that the index could not be brought up to date is no failure of the write. */
+static void maintain(syna_vectors *store)
+{
+    struct status_record why = *status_get();
+    if (vectors_maintain(store) != SYNA_SUCCESS)
+        status_set(&why);
 }
 
 syna_rc vectors_insert(syna_vectors *store, const char *const *keys, const size_t *key_lens,
@@ -197,37 +196,41 @@ syna_rc vectors_insert(syna_vectors *store, const char *const *keys, const size_
     if (rc == SYNA_SUCCESS)
         rc = settle(&in, commit(&in), added);
     free_names(&in);
+    if (rc == SYNA_SUCCESS)
+        maintain(store);
     return rc;
 }
 
 /* ---------------------------------------------------------------- deleting */
 
+static syna_rc apply_deletion(syna_vectors *store, const struct name *name)
+{
+    bool added;
+    pthread_rwlock_wrlock(&store->state_lock);
+    /* A racing insert may have put the key again, so this too may add a row. */
+    syna_rc rc = vectors_rows_reserve(store, store->promised + 1);
+    if (rc == SYNA_SUCCESS)
+        rc = catch_up(store);
+    if (rc == SYNA_SUCCESS)
+        rc = vectors_apply(store, name->bytes, name->len, &added);
+    pthread_rwlock_unlock(&store->state_lock);
+    return rc;
+}
+
 syna_rc vectors_delete(syna_vectors *store, const char *key, size_t key_len, int32_t *deleted)
 {
-    struct row_name *name;
-    bool added;
+    struct name name = {0};
     *deleted = 0;
-    SYNA_TRY(row_name_new(key, key_len, &name));
+    SYNA_TRY(make_name(key, key_len, &name));
     syna_rc rc = SYNA_SUCCESS;
     bool found = vectors_contains(store, key, key_len); /* a value that is no row of ours stays */
     if (found)
-        rc = db_delete(store->db, name->bytes, name->len, deleted);
-    if (rc != SYNA_SUCCESS || !found) {
-        row_name_free(name);
-        return rc;
+        rc = db_delete(store->db, name.bytes, name.len, deleted);
+    if (found && rc == SYNA_SUCCESS) {
+        rc = apply_deletion(store, &name);
+        maintain(store);
     }
-    pthread_rwlock_wrlock(&store->state_lock);
-    /* A racing insert may have put the key again, so this too may add a row. */
-    rc = flat_reserve(&store->flat, store->promised + 1);
-    if (rc == SYNA_SUCCESS)
-        rc = vector_keys_reserve(&store->keys, store->promised + 1,
-                                 store->flat.count + store->promised + 1);
-    if (rc == SYNA_SUCCESS)
-        rc = apply_newest(store, name, &added);
-    else
-        row_name_free(name);
-    pack_when_sparse(store);
-    pthread_rwlock_unlock(&store->state_lock);
+    mem_free(name.bytes);
     return rc;
 }
 

@@ -271,8 +271,7 @@ static void *posix_reserve(size_t len)
     size_t before = (HUGE_PAGE - ((uintptr_t)at & (HUGE_PAGE - 1))) & (HUGE_PAGE - 1);
     if (before)
         munmap(at, before);
-    if (before < HUGE_PAGE)
-        munmap(at + before + len, HUGE_PAGE - before);
+    munmap(at + before + len, HUGE_PAGE - before);
     return at + before;
 }
 

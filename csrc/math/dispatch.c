@@ -3,33 +3,76 @@
 #include "base/internal.h"
 
 #include "math/distance.h"
+#include "math/int8.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#elif defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #define ENVIRONMENT "SYNADB_SIMD"
 
 /* Best first. */
 static const struct kernels *const levels[] = {
 #if defined(__x86_64__)
+    &kernels_avx512vpop,
+    &kernels_avx512vnni,
     &kernels_avx512,
+    &kernels_avx2vnni,
     &kernels_avx2,
 #elif defined(__aarch64__)
+#if defined(INT8_NEONDOT)
+    &kernels_neondot,
+#endif
     &kernels_neon,
 #endif
     &kernels_scalar,
 };
 
+#if defined(__x86_64__)
+/* Older compilers' __builtin_cpu_supports does not know AVX-VNNI: leaf 7.1, EAX bit 4. */
+static bool has_avxvnni(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
+
+/* Nor F16C: leaf 1, ECX bit 29. */
+static bool has_f16c(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
+}
+
 static bool machine_has(const struct kernels *level)
 {
-#if defined(__x86_64__)
     __builtin_cpu_init();
+    if (level == &kernels_avx512vpop)
+        return machine_has(&kernels_avx512vnni) && __builtin_cpu_supports("avx512vpopcntdq");
+    if (level == &kernels_avx512vnni)
+        return machine_has(&kernels_avx512) && __builtin_cpu_supports("avx512vnni");
     if (level == &kernels_avx512)
-        return __builtin_cpu_supports("avx512f");
+        return machine_has(&kernels_avx2) && __builtin_cpu_supports("avx512f") &&
+               __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+               __builtin_cpu_supports("avx512dq");
+    if (level == &kernels_avx2vnni)
+        return machine_has(&kernels_avx2) && has_avxvnni();
     if (level == &kernels_avx2)
-        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#else
-    (void)level;
-#endif
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && has_f16c();
     return true;
 }
+#else
+static bool machine_has(const struct kernels *level)
+{
+#if defined(INT8_NEONDOT)
+    if (level == &kernels_neondot)
+        return getauxval(AT_HWCAP) & HWCAP_ASIMDDP;
+#endif
+    (void)level;
+    return true;
+}
+#endif
 
 const struct kernels *kernels_find(const char *name)
 {

@@ -3,7 +3,10 @@
  * the C standard; without hardware support it is slow, and still right. */
 #include "base/internal.h"
 
+#include "math/bits.h"
 #include "math/distance.h"
+#include "math/half.h"
+#include "math/int8.h"
 
 #include <float.h>
 #include <math.h>
@@ -11,8 +14,6 @@
 
 #define KERNEL static
 #define LEVEL_ROWS 1
-#define LEVEL_TABLE kernels_scalar
-#define LEVEL_NAME "scalar"
 
 struct block {
     float lane[DISTANCE_LANES];
@@ -23,17 +24,17 @@ static inline struct block block_zero(void)
     return (struct block){{0}};
 }
 
-static inline struct block block_load(const float *p)
+static inline struct block block_load(const void *p)
 {
     struct block b;
     memcpy(b.lane, p, sizeof b.lane);
     return b;
 }
 
-static inline struct block block_load_tail(const float *p, size_t n)
+static inline struct block block_load_tail(const void *p, size_t n)
 {
     struct block b = {{0}};
-    memcpy(b.lane, p, n * sizeof *p);
+    memcpy(b.lane, p, n * sizeof(float));
     return b;
 }
 
@@ -60,6 +61,53 @@ static inline float block_sum(struct block a)
 }
 
 #include "math/distance_loops.h"
+
+#define HALF_TABLE half_scalar
+
+static inline struct block block_load_f16(const void *halves)
+{
+    uint16_t half[DISTANCE_LANES];
+    struct block b;
+    memcpy(half, halves, sizeof half);
+    for (int i = 0; i < DISTANCE_LANES; i++)
+        b.lane[i] = half_from_f16(half[i]);
+    return b;
+}
+
+static inline struct block block_load_bf16(const void *halves)
+{
+    uint16_t half[DISTANCE_LANES];
+    struct block b;
+    memcpy(half, halves, sizeof half);
+    for (int i = 0; i < DISTANCE_LANES; i++)
+        b.lane[i] = half_from_bf16(half[i]);
+    return b;
+}
+
+static inline void block_store_f16(void *out, struct block b)
+{
+    uint16_t half[DISTANCE_LANES];
+    for (int i = 0; i < DISTANCE_LANES; i++)
+        half[i] = half_to_f16(b.lane[i]);
+    memcpy(out, half, sizeof half);
+}
+
+static inline void block_store_bf16(void *out, struct block b)
+{
+    uint16_t half[DISTANCE_LANES];
+    for (int i = 0; i < DISTANCE_LANES; i++)
+        half[i] = half_to_bf16(b.lane[i]);
+    memcpy(out, half, sizeof half);
+}
+
+static inline void block_store(float *out, struct block b)
+{
+    memcpy(out, b.lane, sizeof b.lane);
+}
+
+#include "math/half_loops.h"
+
+LEVEL(kernels_scalar, "scalar", int8_scalar, half_scalar, bits_scalar);
 
 float vector_norm(const struct kernels *kernels, const float *v, size_t n)
 {

@@ -24,10 +24,17 @@ struct kernels {
                      float *out);
     void (*l2sq_rows)(const float *query, const float *rows, size_t stride, size_t count, size_t n,
                       float *out);
+    /* The same for rows anywhere, which need not be aligned as floats are. */
+    void (*dot_many)(const float *query, const void *const *rows, size_t count, size_t n, float *out);
+    void (*l2sq_many)(const float *query, const void *const *rows, size_t count, size_t n,
+                      float *out);
+    const struct int8_kernels *int8; /* math/int8.h */
+    const struct half_kernels *half; /* math/half.h */
+    const struct bits_kernels *bits; /* math/bits.h */
 };
 
 /* The best level of this machine, or the one that the environment variable SYNADB_SIMD names
- * (scalar, avx2, avx512, neon) when the machine has it. Chosen on the first call. */
+ * (scalar, avx2, avx2vnni, avx512, avx512vnni, avx512vpop, neon, neondot) when the machine has it. Chosen on the first call. */
 const struct kernels *kernels_get(void);
 
 /* A level by name; NULL when it does not exist or this machine cannot run it. */
@@ -50,9 +57,10 @@ float score_rank_limit(int32_t metric, float radius);
 
 extern const struct kernels kernels_scalar;
 #if defined(__x86_64__)
-extern const struct kernels kernels_avx2, kernels_avx512;
+extern const struct kernels kernels_avx2, kernels_avx2vnni, kernels_avx512, kernels_avx512vnni,
+    kernels_avx512vpop;
 #elif defined(__aarch64__)
-extern const struct kernels kernels_neon;
+extern const struct kernels kernels_neon, kernels_neondot; /* the latter: INT8_NEONDOT */
 #endif
 
 #endif

@@ -8,13 +8,14 @@
 
 #if defined(__x86_64__)
 
+#include "math/bits.h"
 #include "math/distance.h"
+#include "math/half.h"
+#include "math/int8.h"
 
-#define KERNEL static __attribute__((target("avx2,fma")))
-#define INLINE static inline __attribute__((target("avx2,fma"), always_inline))
+#define KERNEL static __attribute__((target("avx2,fma,f16c")))
+#define INLINE static inline __attribute__((target("avx2,fma,f16c"), always_inline))
 #define LEVEL_ROWS 2
-#define LEVEL_TABLE kernels_avx2
-#define LEVEL_NAME "avx2"
 
 struct block {
     __m256 a, b, c, d;
@@ -68,5 +69,77 @@ INLINE float block_sum(struct block x)
 }
 
 #include "math/distance_loops.h"
+
+#define HALF_TABLE half_avx2
+
+INLINE __m128i eight_halves(const void *p, int first)
+{
+    return _mm_loadu_si128((const __m128i *)(const void *)((const char *)p + 2 * first));
+}
+
+INLINE void store_eight_halves(void *p, int first, __m128i halves)
+{
+    _mm_storeu_si128((__m128i *)(void *)((char *)p + 2 * first), halves);
+}
+
+INLINE struct block block_load_f16(const void *p)
+{
+    return (struct block){
+        _mm256_cvtph_ps(eight_halves(p, 0)), _mm256_cvtph_ps(eight_halves(p, 8)),
+        _mm256_cvtph_ps(eight_halves(p, 16)), _mm256_cvtph_ps(eight_halves(p, 24))};
+}
+
+INLINE __m256 widen_bf16(__m128i halves)
+{
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
+}
+
+INLINE struct block block_load_bf16(const void *p)
+{
+    return (struct block){widen_bf16(eight_halves(p, 0)), widen_bf16(eight_halves(p, 8)),
+                          widen_bf16(eight_halves(p, 16)), widen_bf16(eight_halves(p, 24))};
+}
+
+INLINE void block_store_f16(void *p, struct block x)
+{
+    store_eight_halves(p, 0, _mm256_cvtps_ph(x.a, _MM_FROUND_TO_NEAREST_INT));
+    store_eight_halves(p, 8, _mm256_cvtps_ph(x.b, _MM_FROUND_TO_NEAREST_INT));
+    store_eight_halves(p, 16, _mm256_cvtps_ph(x.c, _MM_FROUND_TO_NEAREST_INT));
+    store_eight_halves(p, 24, _mm256_cvtps_ph(x.d, _MM_FROUND_TO_NEAREST_INT));
+}
+
+/* In integers: the processors' own conversion to bf16 flushes subnormal values. */
+INLINE __m128i narrow_bf16(__m256 x)
+{
+    __m256i bits = _mm256_castps_si256(x), upper = _mm256_srli_epi32(bits, 16);
+    __m256i odd = _mm256_and_si256(upper, _mm256_set1_epi32(1));
+    __m256i rounded = _mm256_srli_epi32(
+        _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd), 16);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(x, x, _CMP_UNORD_Q));
+    __m256i quiet = _mm256_or_si256(upper, _mm256_set1_epi32(0x40));
+    __m256i halves = _mm256_blendv_epi8(rounded, quiet, nan);
+    return _mm_packus_epi32(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+}
+
+INLINE void block_store_bf16(void *p, struct block x)
+{
+    store_eight_halves(p, 0, narrow_bf16(x.a));
+    store_eight_halves(p, 8, narrow_bf16(x.b));
+    store_eight_halves(p, 16, narrow_bf16(x.c));
+    store_eight_halves(p, 24, narrow_bf16(x.d));
+}
+
+INLINE void block_store(float *p, struct block x)
+{
+    _mm256_storeu_ps(p, x.a);
+    _mm256_storeu_ps(p + 8, x.b);
+    _mm256_storeu_ps(p + 16, x.c);
+    _mm256_storeu_ps(p + 24, x.d);
+}
+
+#include "math/half_loops.h"
+
+LEVEL(kernels_avx2, "avx2", int8_avx2, half_avx2, bits_avx2);
+LEVEL(kernels_avx2vnni, "avx2vnni", int8_avx2vnni, half_avx2, bits_avx2);
 
 #endif

@@ -10,7 +10,8 @@
  *   block_sub(a, b)
  *   block_sum(a)             the tree of distance.h
  *   LEVEL_ROWS               rows that fit the registers at a time
- *   LEVEL_TABLE, LEVEL_NAME  the table to define and its name
+ *
+ * and afterwards defines its tables with LEVEL(table, name, tables of the other families).
  */
 
 /* Unrolled whole, so that the sums of a group stay in registers at every optimisation level. */
@@ -44,7 +45,7 @@ KERNEL float l2sq_one(const float *a, const float *b, size_t n)
 }
 
 /* LEVEL_ROWS rows: several independent chains hide the latency of the additions. */
-KERNEL void dot_group(const float *query, const float *rows, size_t stride, size_t n, float *out)
+KERNEL void dot_group(const float *query, const float *const *rows, size_t n, float *out)
 {
     struct block sum[LEVEL_ROWS];
     EACH_ROW(r)
@@ -53,18 +54,18 @@ KERNEL void dot_group(const float *query, const float *rows, size_t stride, size
     for (; i + DISTANCE_LANES <= n; i += DISTANCE_LANES) {
         struct block q = block_load(query + i);
         EACH_ROW(r)
-            sum[r] = block_fma(q, block_load(rows + r * stride + i), sum[r]);
+            sum[r] = block_fma(q, block_load(rows[r] + i), sum[r]);
     }
     if (i < n) {
         struct block q = block_load_tail(query + i, n - i);
         EACH_ROW(r)
-            sum[r] = block_fma(q, block_load_tail(rows + r * stride + i, n - i), sum[r]);
+            sum[r] = block_fma(q, block_load_tail(rows[r] + i, n - i), sum[r]);
     }
     EACH_ROW(r)
         out[r] = block_sum(sum[r]);
 }
 
-KERNEL void l2sq_group(const float *query, const float *rows, size_t stride, size_t n, float *out)
+KERNEL void l2sq_group(const float *query, const float *const *rows, size_t n, float *out)
 {
     struct block sum[LEVEL_ROWS];
     EACH_ROW(r)
@@ -73,14 +74,14 @@ KERNEL void l2sq_group(const float *query, const float *rows, size_t stride, siz
     for (; i + DISTANCE_LANES <= n; i += DISTANCE_LANES) {
         struct block q = block_load(query + i);
         EACH_ROW(r) {
-            struct block d = block_sub(q, block_load(rows + r * stride + i));
+            struct block d = block_sub(q, block_load(rows[r] + i));
             sum[r] = block_fma(d, d, sum[r]);
         }
     }
     if (i < n) {
         struct block q = block_load_tail(query + i, n - i);
         EACH_ROW(r) {
-            struct block d = block_sub(q, block_load_tail(rows + r * stride + i, n - i));
+            struct block d = block_sub(q, block_load_tail(rows[r] + i, n - i));
             sum[r] = block_fma(d, d, sum[r]);
         }
     }
@@ -88,24 +89,47 @@ KERNEL void l2sq_group(const float *query, const float *rows, size_t stride, siz
         out[r] = block_sum(sum[r]);
 }
 
-KERNEL void dot_rows(const float *query, const float *rows, size_t stride, size_t count, size_t n,
-                     float *out)
+#define FETCH_BYTES 2048 /* of a row ahead; the processor follows a longer one by itself */
+
+KERNEL void fetch(const void *row, size_t n)
 {
-    size_t r = 0;
-    for (; r + LEVEL_ROWS <= count; r += LEVEL_ROWS)
-        dot_group(query, rows + r * stride, stride, n, out + r);
-    for (; r < count; r++)
-        out[r] = dot_one(query, rows + r * stride, n);
+    for (size_t i = 0; i < MIN(n * sizeof(float), (size_t)FETCH_BYTES); i += 64)
+        __builtin_prefetch((const char *)row + i);
 }
 
-KERNEL void l2sq_rows(const float *query, const float *rows, size_t stride, size_t count, size_t n,
-                      float *out)
-{
-    size_t r = 0;
-    for (; r + LEVEL_ROWS <= count; r += LEVEL_ROWS)
-        l2sq_group(query, rows + r * stride, stride, n, out + r);
-    for (; r < count; r++)
-        out[r] = l2sq_one(query, rows + r * stride, n);
-}
+#define DEFINE_ROWS(name, one, group)                                                              \
+    KERNEL void name##_rows(const float *query, const float *rows, size_t stride, size_t count,    \
+                            size_t n, float *out)                                                  \
+    {                                                                                              \
+        size_t r = 0;                                                                              \
+        for (; r + LEVEL_ROWS <= count; r += LEVEL_ROWS) {                                         \
+            const float *some[LEVEL_ROWS];                                                         \
+            EACH_ROW(i)                                                                            \
+                some[i] = rows + (r + i) * stride;                                                 \
+            group(query, some, n, out + r);                                                        \
+        }                                                                                          \
+        for (; r < count; r++)                                                                     \
+            out[r] = one(query, rows + r * stride, n);                                             \
+    }                                                                                              \
+    KERNEL void name##_many(const float *query, const void *const *rows, size_t count, size_t n,   \
+                            float *out)                                                            \
+    {                                                                                              \
+        size_t r = 0;                                                                              \
+        for (; r + LEVEL_ROWS <= count; r += LEVEL_ROWS) {                                         \
+            const float *some[LEVEL_ROWS];                                                         \
+            EACH_ROW(i)                                                                            \
+                some[i] = rows[r + i];                                                             \
+            for (size_t next = r + LEVEL_ROWS; next < MIN(r + 2 * LEVEL_ROWS, count); next++)      \
+                fetch(rows[next], n);                                                              \
+            group(query, some, n, out + r);                                                        \
+        }                                                                                          \
+        for (; r < count; r++)                                                                     \
+            out[r] = one(query, rows[r], n);                                                       \
+    }
+DEFINE_ROWS(dot, dot_one, dot_group)
+DEFINE_ROWS(l2sq, l2sq_one, l2sq_group)
 
-const struct kernels LEVEL_TABLE = {LEVEL_NAME, dot_one, l2sq_one, dot_rows, l2sq_rows};
+/* A table of this level's functions and those of the other families. */
+#define LEVEL(table, level_name, int8_table, half_table, bits_table)                               \
+    const struct kernels table = {level_name, dot_one,     l2sq_one,    dot_rows,   l2sq_rows,     \
+                                  dot_many,   l2sq_many,   &int8_table, &half_table, &bits_table}

@@ -485,7 +485,7 @@ syna_rc history_values(struct keydir *dir, const struct entry *e, int32_t type, 
 syna_rc history_last_float(struct keydir *dir, const struct entry *e, bool *found, uint64_t *bits)
 {
     struct value_cache *cache;
-    *found = e->type == SYNA_TYPE_FLOAT && (e->flags & ENTRY_INLINE);
+    *found = e->type == SYNA_TYPE_FLOAT;
     *bits = e->payload;
     if (*found || !e->history)
         return SYNA_SUCCESS;

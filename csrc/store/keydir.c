@@ -237,11 +237,11 @@ static void store_entry(struct packed_entry *p, const struct frame *f, const str
     p->payload = news->payload;
 }
 
-/* Bytes of the frame an entry points to. An inline payload hides the length; the frame has it. */
+/* Bytes of the frame of an entry whose key has just been compared in the log. An inline payload hides
+ * the length; the frame has it. */
 static uint64_t frame_bytes(const struct keydir *dir, const struct packed_entry *p)
 {
-    const uint8_t *key = entry_key(dir, p);
-    return key ? frame_length(key - FRAME_HEADER_BYTES) : 0;
+    return frame_length(kvlog_key(dir->log, packed_offset(p)) - FRAME_HEADER_BYTES);
 }
 
 static bool is_expiring(unsigned flags)
@@ -323,13 +323,20 @@ static uint64_t table_heap(const struct table *t)
     return t->block ? (t->mask + 1) * sizeof(struct group) : 0;
 }
 
+/* mapped_entries is where our own segments begin: see take_last_segment. */
 static uint64_t segments_heap(const struct keydir *dir)
 {
-    uint64_t bytes = dir->segment_cap * sizeof *dir->segments;
-    for (uint32_t i = 0; i < dir->segment_count; i++)
-        if (!segment_is_mapped(dir, i))
-            bytes += SEGMENT_ENTRIES * sizeof(struct packed_entry);
-    return bytes;
+    return dir->segment_cap * sizeof *dir->segments +
+           (uint64_t)(dir->count - dir->mapped_entries) * sizeof(struct packed_entry);
+}
+
+static uint64_t histories_heap(const struct keydir *dir)
+{
+    uint64_t own = dir->history_count - dir->mapped_histories;
+    return dir->history_heap + own * sizeof(struct history) +
+           dir->history_segment_cap * sizeof *dir->history_segments +
+           dir->spilled_cap * sizeof *dir->spilled +
+           __atomic_load_n(&dir->cache_bytes, __ATOMIC_RELAXED);
 }
 
 static uint64_t run_heap(const struct order_run *run)
@@ -347,10 +354,7 @@ void keydir_get_stats(const struct keydir *dir, struct keydir_stats *out)
         .live_bytes = dir->live_bytes,
         .index_bytes =
             sizeof *dir + table_heap(&dir->table) + table_heap(&dir->old) + segments_heap(dir),
-        .history_bytes = dir->history_heap +
-                         (uint64_t)dir->history_segment_count * HISTORY_SEGMENT *
-                             sizeof(struct history) +
-                         __atomic_load_n(&dir->cache_bytes, __ATOMIC_RELAXED),
+        .history_bytes = histories_heap(dir),
         .order_bytes = run_heap(&dir->main) + run_heap(&dir->late),
     };
 }

@@ -85,7 +85,9 @@ struct keydir_stats {
     uint64_t expiring;     /* newest record carries an expiry (flag EXPIRES), deleted ones not counted */
     uint64_t records;      /* frames applied */
     uint64_t live_bytes;   /* frame bytes of newest, not deleted records */
-    uint64_t index_bytes, history_bytes, order_bytes; /* heap (not mapped) */
+    /* Heap that holds something: not what is mapped, nor the part of a segment that no entry or
+     * history has been put in, which the system has not had to provide yet. */
+    uint64_t index_bytes, history_bytes, order_bytes;
 };
 void keydir_get_stats(const struct keydir *dir, struct keydir_stats *out);
 

@@ -99,7 +99,7 @@ static syna_rc save_entries(struct saver *s)
 
 static uint64_t restarts_of(const struct history_view *view)
 {
-    return view->records ? (view->records - 1) / RESTART_EVERY : 0;
+    return (view->records - 1) / RESTART_EVERY; /* no history is empty */
 }
 
 static size_t padding(uint64_t len)
@@ -113,9 +113,7 @@ static syna_rc each_history(struct saver *s,
 {
     struct history_view view;
     for (uint32_t id = 0; id < s->dir->count; id++) {
-        const struct packed_entry *p = entry_get(s->dir, id);
-        if (!p)
-            return KEYDIR_DAMAGED;
+        const struct packed_entry *p = entry_at(s->dir, id); /* save_entries has checked it */
         if (!packed_history(p))
             continue;
         if (!history_get_view(s->dir, packed_history(p), &view))
@@ -274,7 +272,7 @@ static bool use_snapshot(struct keydir *dir, struct kvlog *log, syna_rc *rc)
     const struct snapshot_cover *cover = snapshot_cover_of(dir->snapshot);
     struct saved_meta meta;
     const void *bytes = find_section(dir->snapshot, "meta", 1, sizeof meta);
-    if (!bytes || !snapshot_touch(dir->snapshot, bytes, sizeof meta))
+    if (!bytes) /* so small a section has been checked by the opening */
         return false;
     memcpy(&meta, bytes, sizeof meta);
     if (!meta_adds_up(dir, &meta) || !use_tables(dir, &meta) || !use_histories(dir, &meta) ||

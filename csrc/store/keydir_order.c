@@ -31,9 +31,9 @@ struct probe {
 static syna_rc probe_entry(const struct keydir *dir, uint32_t id, uint64_t prefix,
                            struct probe *out)
 {
-    const struct packed_entry *p = entry_get(dir, id);
-    const uint8_t *key = p ? entry_key(dir, p) : NULL;
-    if (UNLIKELY(!key))
+    const struct packed_entry *p = entry_at(dir, id); /* checked when it was sorted */
+    const uint8_t *key = entry_key(dir, p);
+    if (UNLIKELY(!key)) /* the log has been cut back meanwhile */
         return KEYDIR_DAMAGED;
     *out = (struct probe){key, packed_key_len(p), prefix};
     return SYNA_SUCCESS;

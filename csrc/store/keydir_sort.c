@@ -266,10 +266,8 @@ static syna_rc gather(const struct keydir *dir, uint32_t from, uint32_t to, stru
         if (UNLIKELY(!key))
             return KEYDIR_DAMAGED;
         uint16_t len = packed_key_len(p);
-        if (UNLIKELY((uint32_t)keydir_hash(dir, key, len) != p->hash)) {
-            syna_rc rc = keydir_judge(dir, p);
-            return rc == SYNA_ERR_KEY_NOT_FOUND ? KEYDIR_DAMAGED : rc;
-        }
+        if (UNLIKELY((uint32_t)keydir_hash(dir, key, len) != p->hash))
+            return keydir_judge(dir, p); /* never a key of the same hash: the hash is what differs */
         run->prefixes[id - from] = key_prefix(key, len);
         run->ids[id - from] = id;
     }

@@ -79,8 +79,9 @@ syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t wh
                      uint64_t *offset, uint64_t *stamp);
 
 /* One fdatasync of everything appended so far; moves durable to `end` as it was before the sync.
- * Call without the write_lock. After a failure the log has failed for good, and kvlog_cut_back must
- * follow under the write_lock. */
+ * Call without the write_lock, but never from two threads at once: `durable` could go back, and the
+ * kernel reports an error to one of them only. After a failure the log has failed for good, and
+ * kvlog_cut_back must follow under the write_lock. */
 syna_rc kvlog_sync(struct kvlog *log);
 static inline bool kvlog_failed(const struct kvlog *log)
 {

@@ -2,8 +2,8 @@
  *
  * An append is a store into the mapped, preallocated tail: no system call, and the death of the
  * process cannot take it back. Where a sync follows every commit it is a write instead: after a sync
- * the mapped page is write-protected, in every processor, and the next store would fault. Room is made before the store, so a full disk is an error return and
- * never a signal (P7, P15). */
+ * the mapped page is write-protected, in every processor, and the next store would fault. Room is
+ * made before the store, so a full disk is an error return and never a signal (P7, P15). */
 #include "base/internal.h"
 
 #include "store/kvlog.h"
@@ -128,11 +128,8 @@ syna_rc kvlog_sync(struct kvlog *log)
     if (rc != SYNA_SUCCESS) {
         /* The kernel may have dropped the dirty pages, and reports it only once. */
         __atomic_store_n(&log->failed, true, __ATOMIC_RELEASE);
-        rc = status_get()->reason == SYNA_WHY_NO_SPACE
-                 ? rc
-                 : syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, log->file.path, -1,
-                                status_get()->system, "cannot make the log durable");
-        return rc;
+        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, log->file.path, -1,
+                            status_get()->system, "cannot make the log durable");
     }
     __atomic_store_n(&log->durable, end, __ATOMIC_RELEASE);
     return SYNA_SUCCESS;

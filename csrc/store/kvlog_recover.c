@@ -17,6 +17,9 @@
 /* How much checksumming a search for durable frames may cost before the bytes count as damage. */
 #define SEARCH_BUDGET (256ull << 20)
 
+/* Not a code for others: kvlog_replay makes it SYNA_ERR_SERIALIZATION. */
+#define FRAME_DAMAGED (-1001)
+
 /* Bytes of the file behind the validated end. */
 struct source {
     const struct kvlog *log;
@@ -35,7 +38,7 @@ static syna_rc source_init(struct source *s, struct kvlog *log)
     s->size = st.size;
     log->allocated = st.size;
     s->mapped = log->writable && !log->map.copy;
-    if (s->mapped && s->size > 0)
+    if (s->mapped)
         SYNA_TRY(map_grow(&log->map, &log->file, s->size));
     return SYNA_SUCCESS;
 }
@@ -180,7 +183,7 @@ static syna_rc judge_rest(struct source *s, uint64_t at, struct kvlog_recovery *
         return SYNA_SUCCESS;
     SYNA_TRY(find_durable_frame(s, at + 1, last, &durable_behind));
     if (durable_behind)
-        return damage(s->log, at);
+        return FRAME_DAMAGED;
     r->cut_offset = at;
     r->cut_bytes = last - at;
     return SYNA_SUCCESS;
@@ -214,6 +217,12 @@ static void view_at(const struct kvlog *log, uint64_t at, uint64_t end, struct f
         frame_view(bytes, at, f);
 }
 
+/* A frame without a key has a kind: frame_parse sees to it. */
+static bool is_close(const struct frame *f)
+{
+    return f->key_len == 0 && f->value[0] == ENGINE_CLOSE;
+}
+
 /* Move the log's end behind a validated commit and hand out its frames: a visitor may follow offsets
  * to any of them. When it fails the caller starts over from a place of its own. */
 static syna_rc accept_commit(struct kvlog *log, uint64_t end,
@@ -231,7 +240,7 @@ static syna_rc accept_commit(struct kvlog *log, uint64_t end,
         log->last_crc = f.crc;
         SYNA_TRY(visit(context, &f));
         r->frames++;
-        r->clean = f.key_len == 0 && f.value_len > 0 && f.value[0] == ENGINE_CLOSE;
+        r->clean = is_close(&f);
     }
     return SYNA_SUCCESS;
 }
@@ -249,6 +258,16 @@ static syna_rc replay_from(struct source *s, struct kvlog *log,
     }
 }
 
+/* Replay, and look at what is left. FRAME_DAMAGED tells damage found there from an error of the
+ * visitor, whose commit must not be passed over by a second try. */
+static syna_rc replay_and_judge(struct source *s, struct kvlog *log,
+                                syna_rc (*visit)(void *context, const struct frame *f), void *context,
+                                struct kvlog_recovery *r)
+{
+    SYNA_TRY(replay_from(s, log, visit, context, r));
+    return log->legacy ? SYNA_SUCCESS : judge_rest(s, log->end, r);
+}
+
 syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
                      void *context, struct kvlog_recovery *r)
 {
@@ -257,19 +276,17 @@ syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const st
     if (log->last_offset) {
         struct frame last;
         view_at(log, log->last_offset, log->end, &last);
-        r->clean = last.key_len == 0 && last.value_len > 0 && last.value[0] == ENGINE_CLOSE;
+        r->clean = is_close(&last);
     }
     SYNA_TRY(source_init(&s, log));
-    syna_rc rc = replay_from(&s, log, visit, context, r);
-    if (rc == SYNA_SUCCESS && !log->legacy)
-        rc = judge_rest(&s, log->end, r);
-    if (rc == SYNA_ERR_SERIALIZATION && !s.mapped) {
+    syna_rc rc = replay_and_judge(&s, log, visit, context, r);
+    if (rc == FRAME_DAMAGED && !s.mapped) {
         /* A reader beside a writer may have looked at a store half done. */
         s.window.len = 0;
-        rc = replay_from(&s, log, visit, context, r);
-        if (rc == SYNA_SUCCESS)
-            rc = judge_rest(&s, log->end, r);
+        rc = replay_and_judge(&s, log, visit, context, r);
     }
+    if (rc == FRAME_DAMAGED)
+        rc = damage(log, log->end);
     if (r->cut_bytes > 0)
         r->clean = false;
     log->floor = log->end;

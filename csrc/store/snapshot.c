@@ -367,7 +367,7 @@ static syna_rc map_file(struct snapshot *s, const char *path, bool *none)
     if (rc != SYNA_SUCCESS)
         return rc == SYNA_ERR_INTERNAL ? rc : SYNA_SUCCESS;
     struct vfs_stat info;
-    if (file_stat(&f, &info) != SYNA_SUCCESS || info.is_dir || info.size > SIZE_MAX ||
+    if (file_stat(&f, &info) != SYNA_SUCCESS ||
         info.size < HEADER_BYTES + FOOTER_FIXED + TRAILER_BYTES)
         goto done;
     s->len = (size_t)info.size;
@@ -522,13 +522,10 @@ void *snapshot_find(struct snapshot *s, const char *name, size_t *len)
 /* The lazy section that page `page` of the file belongs to. Only called for a page that has one. */
 static const struct section *section_of_page(const struct snapshot *s, size_t page)
 {
-    for (uint32_t i = 0; i < s->count; i++) {
-        const struct section *section = &s->sections[i];
-        size_t first = (size_t)(section->offset / SNAPSHOT_PAGE);
-        if (page >= first && page - first < section->pages)
-            return section;
-    }
-    return NULL;
+    const struct section *section = s->sections;
+    while (page - (size_t)(section->offset / SNAPSHOT_PAGE) >= section->pages)
+        section++; /* for a page before the section the difference wraps around */
+    return section;
 }
 
 static __attribute__((noinline)) bool check_page(struct snapshot *s, size_t page)

@@ -249,7 +249,7 @@ SYNA_API int32_t syna_scan_new(syna_db *db, const char *prefix, size_t prefix_le
                                const char *start, size_t start_len, const char *end, size_t end_len,
                                int32_t mode, syna_scan **out);
 /* SYNA_SUCCESS with a record (its pointers live until the next call), SYNA_ERR_KEY_NOT_FOUND at the
- * end. */
+ * end. A record of type SYNA_TYPE_BLOB has data NULL, in both modes: read it with syna_blob_open. */
 SYNA_API int32_t syna_scan_next(syna_scan *scan, syna_record *record);
 SYNA_API void syna_scan_free(syna_scan *scan);
 
@@ -293,8 +293,8 @@ typedef struct syna_db_stats {
     uint64_t file_bytes;    /* up to the end of the log */
     uint64_t allocated_bytes;
     uint64_t live_bytes;    /* frames that compaction would keep */
-    uint64_t index_bytes;   /* heap used by the key index */
-    uint64_t history_bytes; /* heap used by histories */
+    uint64_t index_bytes;   /* heap in use by the key index; what is only reserved is not counted */
+    uint64_t history_bytes; /* heap in use by histories */
     uint64_t commits, syncs; /* since this handle was opened */
     uint64_t durable_bytes;  /* up to where the log is known to be on disk */
     uint64_t generation;
@@ -305,7 +305,8 @@ SYNA_API int32_t syna_db_get_stats(syna_db *db, syna_db_stats *out);
 /* ---- files that are not open (or open elsewhere, for verify) */
 
 /* What a check or a salvage found. `visit` (may be NULL) gets one line of text a finding; return 0 to
- * go on, anything else to stop: the call then fails with reason CANCELLED. */
+ * go on, anything else to stop: the call then fails with reason CANCELLED. `visit` and `progress` of
+ * one call are given the same `context`. */
 typedef struct syna_check {
     uint32_t size;
     uint64_t frames, bytes;  /* read and found good */

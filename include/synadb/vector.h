@@ -4,7 +4,10 @@
  * "vec/<key>"; "vec-store/config" remembers dimensions and metric and is written together with the
  * first row. Everything that works on a log (verify, backup, history, compaction) works on it.
  *
- * Search is exact: every row is scored. Scores are distances, smaller is nearer:
+ * Searches are exact while a store is small; from 10,000 rows on they go through a graph (HNSW) that is
+ * built by itself or by syna_vectors_build_index, and find nearly all of the nearest rows (how many, and
+ * how fast, is what `ef` and `recall` of syna_search choose). Rows that came after the graph was built
+ * are found exactly. Scores are distances, smaller is nearer:
  *   cosine       1 - cos(a, b), in [0, 2]; a zero vector is at distance 1 from everything
  *   euclidean    sqrt(sum (a - b)^2)
  *   dot product  -(sum a * b)
@@ -12,8 +15,10 @@
  * same bits everywhere; what overflows a float saturates at FLT_MAX. Equal scores: the row written
  * earlier comes first.
  *
- * Rows are kept in memory (4 bytes a dimension) while the store is open. Searches run at the same
- * time as each other and as inserts. While a store is open its rows are written through it; what
+ * The vectors stay in the log, which is mapped; in memory are an 8-bit code of each (a byte a dimension),
+ * the graph (4 bytes a link, 2 * m links a row) and some 25 bytes more a row. They are saved beside the
+ * log, in <path>.hnsw, when a store is closed; the file is derived, and may be deleted. Searches run at
+ * the same time as each other and as inserts. While a store is open its rows are written through it; what
  * syna_put_vector writes beside it is seen when the store is opened next.
  *
  * Two faces as in kv.h: path-keyed functions over a counted table, and handles. Durability, threads
@@ -23,6 +28,7 @@
 #define SYNADB_VECTOR_H
 
 #include "base.h"
+#include "kv.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -67,9 +73,30 @@ SYNA_API int32_t syna_vector_store_search(const char *path, const float *query,
                                           uint16_t dimensions, size_t k, char **out_json);
 SYNA_API void syna_free_json(char *json);
 
+/* Build the graph now (over all rows), and tell whether there is one: 1, 0 or a negative code. */
+SYNA_API int32_t syna_vector_store_build_index(const char *path);
+SYNA_API int32_t syna_vector_store_has_index(const char *path);
+
 /* Make everything inserted so far durable. */
 SYNA_API int32_t syna_vector_store_flush(const char *path);
 SYNA_API int32_t syna_vector_store_close(const char *path);
+
+/* ---- the same store under the names of its index (the seeds'). `m` links of a typical row (4..64) and
+ * `ef_construction` candidates (1..4096) take effect when the graph is built next. */
+SYNA_API int32_t syna_hnsw_create(const char *path, uint16_t dimensions, int32_t metric, size_t m,
+                                  size_t ef_construction);
+/* Open a store that exists; dimensions and metric are the file's. */
+SYNA_API int32_t syna_hnsw_load(const char *path);
+SYNA_API int32_t syna_hnsw_insert(const char *path, const char *key, const float *data,
+                                  uint16_t dimensions);
+/* ef_search: candidates kept, 1..4096; 0 = the default. JSON and result as syna_vector_store_search. */
+SYNA_API int32_t syna_hnsw_search(const char *path, const float *query, uint16_t dimensions,
+                                  size_t k, size_t ef_search, char **out_json);
+/* Link every row into the graph and make everything durable. */
+SYNA_API int32_t syna_hnsw_save(const char *path);
+/* {"num_vectors":..,"dimensions":..,"metric":"cosine","indexed":..,"memory_bytes":..}; given. */
+SYNA_API int32_t syna_hnsw_stats(const char *path, char **out_json);
+SYNA_API int32_t syna_hnsw_close(const char *path);
 
 /* ---------------------------------------------------------------- handles */
 
@@ -78,13 +105,23 @@ typedef struct syna_vectors syna_vectors;
 /* Options of syna_vectors_open. Set size = sizeof(syna_vectors_options); zero is the default. */
 typedef struct syna_vectors_options {
     uint32_t size;
-    uint32_t dimensions; /* 1..65535 */
+    uint32_t dimensions; /* 1..65535; 0 = those of the file, metric included */
     int32_t metric;      /* SYNA_METRIC_* */
     uint8_t no_sync;     /* 1: writes are not synced one by one */
-    uint8_t reserved[3];
+    uint8_t index;       /* SYNA_INDEX_* */
+    uint8_t read_only;   /* 1: never write; may be opened beside a writer in another process */
+    uint8_t reserved;
     syna_progress_fn progress; /* called while the rows are read, in rows; NULL = not */
     void *context;
+    uint32_t m;               /* links of a typical row, 4..64; default 16 */
+    uint32_t ef_construction; /* candidates when a row is linked, 1..4096; default 200 */
+    uint32_t ef_search;       /* candidates of a search that names none, 1..4096; default 100 */
+    uint32_t threads;         /* of a build; default: the processors there are */
 } syna_vectors_options;
+
+#define SYNA_INDEX_AUTO 0 /* a graph from 10,000 rows on, or when it is asked for */
+#define SYNA_INDEX_FLAT 1 /* always exact; no graph is made by itself */
+#define SYNA_INDEX_HNSW 2 /* the same as AUTO: small stores need no graph to be as quick */
 
 /* Open (or create) a store; the rules of syna_vector_store_new. *out is given
  * (syna_vectors_close); the same file opened twice gives the same counted handle. */
@@ -129,14 +166,33 @@ typedef struct syna_hit {
 } syna_hit;
 
 #define SYNA_SEARCH_VECTORS 1u /* fill in syna_hit.vector */
-#define SYNA_SEARCH_RADIUS 2u  /* only rows with score <= radius */
+#define SYNA_SEARCH_RADIUS 2u  /* only rows with score <= radius; always exact */
+#define SYNA_SEARCH_EXACT 4u   /* as if every row had been scored */
+
+#define SYNA_PLAN_SCAN 0  /* every row was scored */
+#define SYNA_PLAN_EXACT 1 /* all codes were looked at, and the rows that could matter scored: exact */
+#define SYNA_PLAN_GRAPH 2 /* the graph, and the rows that are not in it yet exactly */
+
+/* How a search was answered. Set size before the call. */
+typedef struct syna_explain {
+    uint32_t size;
+    int32_t plan;   /* SYNA_PLAN_* */
+    uint32_t ef;    /* candidates kept in the graph; 0 = it was not used */
+    float recall;   /* expected share of the true nearest: 1 = exact, 0 = not measured yet */
+    uint64_t codes; /* codes compared, over all queries */
+    uint64_t full;  /* rows scored in full */
+    uint64_t hops;  /* rows of the graph that were walked through */
+} syna_explain;
 
 typedef struct syna_search {
     uint32_t size;
     uint32_t flags; /* SYNA_SEARCH_* */
     uint64_t k;     /* at most this many rows a query; UINT64_MAX = no limit */
     float radius;
+    uint32_t ef;  /* candidates to keep in the graph, 1..4096; more finds more; 0: by recall, or ef_search */
+    float recall; /* share of the true nearest to aim at, as measured on this store; 0 = by ef */
     uint32_t reserved;
+    syna_explain *explain; /* filled in when not NULL */
 } syna_search;
 
 /* The nearest rows of each of `count` queries, which stand one after the other in `queries`. The
@@ -152,7 +208,16 @@ SYNA_API int32_t syna_vectors_rows(syna_vectors *store, uint32_t flags, syna_hit
                                    size_t *count);
 SYNA_API void syna_free_hits(syna_hit *hits);
 
+/* Build the graph over all rows, whatever options.index says. Searches and inserts go on meanwhile. */
+SYNA_API int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress,
+                                          void *context);
+SYNA_API int32_t syna_vectors_has_index(syna_vectors *store); /* 1, 0 or a negative code */
+
 SYNA_API int32_t syna_vectors_flush(syna_vectors *store);
+
+/* In a store opened read only: see what the writer has done since. *changed (may be NULL): 1 when rows
+ * came, went or changed. */
+SYNA_API int32_t syna_vectors_refresh(syna_vectors *store, int32_t *changed);
 
 typedef struct syna_vectors_stats {
     uint32_t size;
@@ -160,11 +225,154 @@ typedef struct syna_vectors_stats {
     int32_t metric;
     uint32_t reserved;
     uint64_t rows;
-    uint64_t memory_bytes; /* heap used by rows, keys and the key table */
+    uint64_t memory_bytes; /* memory of its own: codes, graph, key table; not what is mapped */
     uint64_t file_bytes;   /* of the log, up to its end */
-    char simd[16];         /* the kernels in use: "scalar", "avx2", "avx512", "neon" */
+    char simd[16];         /* the kernels in use: "scalar", "avx2...", "avx512...", "neon..." */
+    uint64_t indexed_rows; /* rows in the graph, dead ones included */
+    uint64_t dead_rows;    /* replaced or deleted, and not packed away yet */
 } syna_vectors_stats;
 SYNA_API int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats *out);
+
+/* ---------------------------------------------------------------- memory-mapped vector stores
+ *
+ * The same searches over a row file: rows are stored into the mapped file at memory speed, never
+ * copied into the process, and become durable together, by checkpoint. What was inserted before a
+ * checkpoint, flush or close that succeeded survives the death of the process and power loss; what
+ * came later may be lost, but only as a whole: the next opening finds the state of that checkpoint or
+ * of a later one.
+ *
+ * One process writes, any number read: a read-only handle shows the last checkpoint, and newer ones
+ * after syna_mmap_refresh. Room is made before it is used, so a full disk is an error return (reason
+ * NO_SPACE) that changes nothing. A block of the file is compared with its checksum before it is used
+ * for the first time; one that does not match is an error (-4, reason CORRUPT) naming its offset, and
+ * the handle then takes no more rows. */
+
+/* ---- path-keyed face (the seeds') */
+
+/* Open or create a store; the rules of syna_vector_store_new. initial_capacity: rows that are expected,
+ * for which room is made at once when the first row comes; any number will do, the file grows. */
+SYNA_API int32_t syna_mmap_vector_store_new(const char *path, uint16_t dimensions, int32_t metric,
+                                            size_t initial_capacity);
+
+/* Insert a row, or replace the one of this key. -6 for wrong dimensions. */
+SYNA_API int32_t syna_mmap_vector_store_insert(const char *path, const char *key,
+                                               const float *vector, uint16_t dimensions);
+
+/* `count` rows, one after the other in `vectors`: all of them or, on an error, none. A key that occurs
+ * twice keeps its last row. Returns the number of keys that were new, or a negative code. */
+SYNA_API int32_t syna_mmap_vector_store_insert_batch(const char *path, const char *const *keys,
+                                                     const float *vectors, uint16_t dimensions,
+                                                     size_t count);
+
+/* The `k` nearest rows as JSON, nearest first: [{"key":"a","score":0.25}, ...]. *out_json is given
+ * (syna_free_json), NULL on an error; *out_len (may be NULL) is its length without the NUL. Returns
+ * the number of rows or a negative code. */
+SYNA_API int32_t syna_mmap_vector_store_search(const char *path, const float *query,
+                                               uint16_t dimensions, size_t k, char **out_json,
+                                               size_t *out_len);
+
+SYNA_API int32_t syna_mmap_vector_store_build_index(const char *path);
+/* Make everything inserted so far durable: a checkpoint. */
+SYNA_API int32_t syna_mmap_vector_store_flush(const char *path);
+SYNA_API int32_t syna_mmap_vector_store_close(const char *path);
+/* Rows in the store, or a negative code. */
+SYNA_API int64_t syna_mmap_vector_store_len(const char *path);
+
+/* ---- handles */
+
+typedef struct syna_mmap syna_mmap;
+
+/* Options of syna_mmap_open. Set size = sizeof(syna_mmap_options); zero is the default. */
+typedef struct syna_mmap_options {
+    uint32_t size;
+    uint32_t dimensions;       /* 1..65535 */
+    int32_t metric;            /* SYNA_METRIC_* */
+    uint8_t read_only;         /* 1: the last checkpoint, without locking out anybody */
+    uint8_t reserved[3];
+    uint64_t initial_capacity; /* rows that are expected; a hint */
+} syna_mmap_options;
+
+/* Open (or create) a store. *out is given (syna_mmap_close); the same file opened twice gives the same
+ * counted handle, reading and writing ones apart. While the store has no rows, the latest opening for
+ * writing decides dimensions and metric; else others are refused (0, reason ARGUMENT). Another process
+ * that writes: -3, reason LOCKED. A file of another kind: -4, reason WRONG_KIND. */
+SYNA_API int32_t syna_mmap_open(const char *path, const syna_mmap_options *options,
+                                syna_mmap **out);
+
+/* Release one opening. The last one waits for calls in progress, makes everything durable and frees
+ * the handle. An error (it could not be made durable) is reported after the release. */
+SYNA_API int32_t syna_mmap_close(syna_mmap *store);
+
+SYNA_API int32_t syna_mmap_insert(syna_mmap *store, const char *key, size_t key_len,
+                                  const float *vector, uint32_t dimensions);
+/* keys[i] has key_lens[i] bytes; key_lens NULL means NUL-terminated keys. All rows or none. *added (may
+ * be NULL) is the number of keys that were new. */
+SYNA_API int32_t syna_mmap_insert_batch(syna_mmap *store, const char *const *keys,
+                                        const size_t *key_lens, const float *vectors,
+                                        uint32_t dimensions, size_t count, size_t *added);
+/* *deleted (may be NULL): 1 when it was there. A missing key is no error. */
+SYNA_API int32_t syna_mmap_delete(syna_mmap *store, const char *key, size_t key_len,
+                                  int32_t *deleted);
+
+/* Copy a row into `out`, which has room for `dimensions` floats. -5 when there is none. */
+SYNA_API int32_t syna_mmap_get(syna_mmap *store, const char *key, size_t key_len, float *out,
+                               uint32_t dimensions);
+
+/* A row where it is mapped, without a copy: the dimensions of the store, not to be written to. It never
+ * changes, and stays valid until syna_mmap_unpin, also when the row is replaced and the store compacted
+ * or closed. *pin is given. */
+typedef struct syna_mmap_pin syna_mmap_pin;
+SYNA_API int32_t syna_mmap_view(syna_mmap *store, const char *key, size_t key_len,
+                                const float **out, syna_mmap_pin **pin);
+SYNA_API void syna_mmap_unpin(syna_mmap_pin *pin);
+
+/* 1, 0 or a negative code. */
+SYNA_API int32_t syna_mmap_contains(syna_mmap *store, const char *key, size_t key_len);
+SYNA_API uint64_t syna_mmap_count(syna_mmap *store);
+
+/* As syna_vectors_search and syna_vectors_rows; the flags VECTORS and RADIUS. */
+SYNA_API int32_t syna_mmap_search(syna_mmap *store, const float *queries, size_t count,
+                                  uint32_t dimensions, const syna_search *how, syna_hit **hits,
+                                  size_t *counts);
+SYNA_API int32_t syna_mmap_rows(syna_mmap *store, uint32_t flags, syna_hit **hits, size_t *count);
+
+/* Prepare searches for speed. Progress is in rows. */
+SYNA_API int32_t syna_mmap_build_index(syna_mmap *store, syna_progress_fn progress, void *context);
+
+/* Make everything inserted so far durable. Inserts and searches go on meanwhile. After a failed sync
+ * the handle takes no more rows (reason SYNC_FAILED). */
+SYNA_API int32_t syna_mmap_checkpoint(syna_mmap *store);
+
+/* Read-only handles: show the newest checkpoint. *changed (may be NULL): 1 when it is another one. */
+SYNA_API int32_t syna_mmap_refresh(syna_mmap *store, int32_t *changed);
+
+/* Write the live rows to a new file, durable when the call returns, and put it in the place of the old
+ * one. Inserts and searches go on meanwhile; a failure leaves the store as it was. The callback must
+ * not checkpoint or compact this store. */
+SYNA_API int32_t syna_mmap_compact(syna_mmap *store, syna_progress_fn progress, void *context);
+
+/* Check every checksum and invariant of the last checkpoint in `path` without writing; the file may be
+ * open. SYNA_SUCCESS also when damage was found: look at out->damaged. out->frames are rows. */
+SYNA_API int32_t syna_mmap_verify(const char *path, syna_finding_fn visit, void *context,
+                                  syna_progress_fn progress, syna_check *out);
+
+typedef struct syna_mmap_stats {
+    uint32_t size;
+    uint32_t dimensions;
+    int32_t metric;
+    uint32_t reserved;
+    uint64_t rows;
+    uint64_t dead_rows;    /* replaced or deleted: what compaction gives back */
+    uint64_t capacity;     /* rows that the file has room for */
+    uint64_t unsaved_rows; /* stored since the last checkpoint */
+    uint64_t checkpoints;  /* since the file was made or compacted */
+    uint64_t generation;   /* 1 for a new file, one more after every compaction */
+    uint64_t memory_bytes; /* heap; the mapped file is not counted */
+    uint64_t file_bytes;   /* room included */
+    uint8_t uuid[16];      /* the store's identity; compaction keeps it */
+    char simd[16];
+} syna_mmap_stats;
+SYNA_API int32_t syna_mmap_get_stats(syna_mmap *store, syna_mmap_stats *out);
 
 #ifdef __cplusplus
 }

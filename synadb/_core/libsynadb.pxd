@@ -207,8 +207,14 @@ cdef extern from "synadb/vector.h" nogil:
         uint32_t dimensions
         int32_t metric
         uint8_t no_sync
+        uint8_t index
+        uint8_t read_only
         syna_progress_fn progress
         void *context
+        uint32_t m
+        uint32_t ef_construction
+        uint32_t ef_search
+        uint32_t threads
 
     int32_t syna_vectors_open(const char *path, const syna_vectors_options *options,
                               syna_vectors **out)
@@ -231,17 +237,35 @@ cdef extern from "synadb/vector.h" nogil:
         uint32_t key_len
         float score
 
+    enum:
+        SYNA_SEARCH_EXACT
+
+    ctypedef struct syna_explain:
+        uint32_t size
+        int32_t plan
+        uint32_t ef
+        float recall
+        uint64_t codes
+        uint64_t full
+        uint64_t hops
+
     ctypedef struct syna_search:
         uint32_t size
         uint32_t flags
         uint64_t k
         float radius
+        uint32_t ef
+        float recall
+        syna_explain *explain
 
     int32_t syna_vectors_search(syna_vectors *store, const float *queries, size_t count,
                                 uint32_t dimensions, const syna_search *how, syna_hit **hits,
                                 size_t *counts)
     int32_t syna_vectors_rows(syna_vectors *store, uint32_t flags, syna_hit **hits, size_t *count)
     void syna_free_hits(syna_hit *hits)
+    int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context)
+    int32_t syna_vectors_has_index(syna_vectors *store)
+    int32_t syna_vectors_refresh(syna_vectors *store, int32_t *changed)
     int32_t syna_vectors_flush(syna_vectors *store)
 
     ctypedef struct syna_vectors_stats:
@@ -252,6 +276,240 @@ cdef extern from "synadb/vector.h" nogil:
         uint64_t memory_bytes
         uint64_t file_bytes
         char simd[16]
+        uint64_t indexed_rows
+        uint64_t dead_rows
 
     int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats *out)
+
+# ------------------------------------------------------------ vector.h: memory-mapped stores
+cdef extern from "synadb/vector.h" nogil:
+    ctypedef struct syna_mmap:
+        pass
+
+    ctypedef struct syna_mmap_pin:
+        pass
+
+    ctypedef struct syna_mmap_options:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint8_t read_only
+        uint64_t initial_capacity
+
+    int32_t syna_mmap_open(const char *path, const syna_mmap_options *options, syna_mmap **out)
+    int32_t syna_mmap_close(syna_mmap *store)
+    int32_t syna_mmap_insert(syna_mmap *store, const char *key, size_t key_len,
+                             const float *vector, uint32_t dimensions)
+    int32_t syna_mmap_insert_batch(syna_mmap *store, const char *const *keys,
+                                   const size_t *key_lens, const float *vectors,
+                                   uint32_t dimensions, size_t count, size_t *added)
+    int32_t syna_mmap_delete(syna_mmap *store, const char *key, size_t key_len, int32_t *deleted)
+    int32_t syna_mmap_get(syna_mmap *store, const char *key, size_t key_len, float *out,
+                          uint32_t dimensions)
+    int32_t syna_mmap_view(syna_mmap *store, const char *key, size_t key_len, const float **out,
+                           syna_mmap_pin **pin)
+    void syna_mmap_unpin(syna_mmap_pin *pin)
+    int32_t syna_mmap_contains(syna_mmap *store, const char *key, size_t key_len)
+    uint64_t syna_mmap_count(syna_mmap *store)
+    int32_t syna_mmap_search(syna_mmap *store, const float *queries, size_t count,
+                             uint32_t dimensions, const syna_search *how, syna_hit **hits,
+                             size_t *counts)
+    int32_t syna_mmap_rows(syna_mmap *store, uint32_t flags, syna_hit **hits, size_t *count)
+    int32_t syna_mmap_build_index(syna_mmap *store, syna_progress_fn progress, void *context)
+    int32_t syna_mmap_checkpoint(syna_mmap *store)
+    int32_t syna_mmap_refresh(syna_mmap *store, int32_t *changed)
+    int32_t syna_mmap_compact(syna_mmap *store, syna_progress_fn progress, void *context)
+    int32_t syna_mmap_verify(const char *path, syna_finding_fn visit, void *context,
+                             syna_progress_fn progress, syna_check *out)
+
+    ctypedef struct syna_mmap_stats:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint64_t rows
+        uint64_t dead_rows
+        uint64_t capacity
+        uint64_t unsaved_rows
+        uint64_t checkpoints
+        uint64_t generation
+        uint64_t memory_bytes
+        uint64_t file_bytes
+        uint8_t uuid[16]
+        char simd[16]
+
+    int32_t syna_mmap_get_stats(syna_mmap *store, syna_mmap_stats *out)
 # ----------------------------------------------------------------------------- end of vector.h
+
+# ------------------------------------------------------------------------------- experiment.h
+cdef extern from "synadb/experiment.h" nogil:
+    void syna_free_text(char *text, size_t len)
+
+    enum:
+        SYNA_RUN_RUNNING
+        SYNA_RUN_COMPLETED
+        SYNA_RUN_FAILED
+        SYNA_RUN_KILLED
+        SYNA_RUN_ID_ROOM
+
+    ctypedef struct syna_run_options:
+        uint32_t size
+        const char *experiment
+        const char *tags_json
+        const char *parent
+        const char *system_json
+
+    int32_t syna_run_start(syna_db *db, const syna_run_options *options, char *id)
+    int32_t syna_run_check(syna_db *db, const char *run_id)
+    int32_t syna_run_log_params(syna_db *db, const char *run_id, const char *const *names,
+                                const char *const *values, size_t count)
+    int32_t syna_run_log_metrics(syna_db *db, const char *run_id, const char *const *names,
+                                 const double *values, size_t count, int64_t step)
+    int32_t syna_run_log_artifact(syna_db *db, const char *run_id, const char *name,
+                                  const void *data, size_t len, const char *kind)
+    int32_t syna_run_set_tags(syna_db *db, const char *run_id, const char *tags_json)
+    int32_t syna_run_end(syna_db *db, const char *run_id, int32_t status)
+    int32_t syna_run_resume(syna_db *db, const char *run_id)
+    int32_t syna_run_delete(syna_db *db, const char *run_id, int64_t *deleted)
+    int32_t syna_run_meta(syna_db *db, const char *run_id, char **out_json)
+
+    ctypedef int32_t (*syna_run_fn)(void *context, const char *run_id, const char *json,
+                                    size_t json_len) noexcept nogil
+    int32_t syna_runs(syna_db *db, const char *experiment, syna_run_fn visit, void *context)
+    int32_t syna_run_metric(syna_db *db, const char *run_id, const char *name, int64_t *steps,
+                            double *values, uint64_t *times_us, size_t cap, size_t *count)
+
+    ctypedef struct syna_metric_stats:
+        uint32_t size
+        uint64_t count
+        int64_t latest_step
+        double latest
+        double min
+        double max
+        double mean
+
+    int32_t syna_run_metric_stats(syna_db *db, const char *run_id, const char *name,
+                                  syna_metric_stats *out)
+
+    ctypedef int32_t (*syna_latest_fn)(void *context, const char *run_id, int64_t step,
+                                       double value) noexcept nogil
+    int32_t syna_runs_latest(syna_db *db, const char *experiment, const char *metric,
+                             syna_latest_fn visit, void *context)
+# ----------------------------------------------------------------------- end of experiment.h
+
+# ----------------------------------------------------------------------------------- tensor.h
+cdef extern from "synadb/tensor.h" nogil:
+    enum:
+        SYNA_TENSOR_DIMS_MAX
+        SYNA_TENSOR_CHUNKED
+        SYNA_SELECT_ELEMENTS
+        SYNA_SELECT_CHUNKS
+        SYNA_SELECT_PLAIN
+        SYNA_SELECT_NAME
+
+    ctypedef struct syna_tensors:
+        pass
+    ctypedef struct syna_tensor_set:
+        pass
+    ctypedef struct syna_tensor_pin:
+        pass
+
+    ctypedef struct syna_tensor_spec:
+        uint32_t size
+        int32_t dtype
+        int32_t codec
+        uint32_t flags
+        uint32_t dims
+        uint64_t per_chunk
+        const uint64_t *shape
+
+    ctypedef struct syna_tensor_part:
+        uint32_t size
+        int32_t dtype
+        int32_t codec
+        uint32_t flags
+        uint32_t plain
+        uint32_t dims
+        uint64_t shape[64]
+        uint64_t first
+        uint64_t count
+        uint64_t elements
+        uint64_t first_key
+        uint64_t keys
+        uint64_t per_chunk
+        uint64_t stored_bytes
+        uint32_t digits
+        uint32_t prefix_len
+        const char *prefix
+
+    int32_t syna_tensors_open(const char *path, const syna_db_options *options, syna_tensors **out)
+    int32_t syna_tensors_close(syna_tensors *tensors)
+    int32_t syna_tensors_flush(syna_tensors *tensors)
+    int32_t syna_tensors_put(syna_tensors *tensors, const char *prefix, size_t prefix_len,
+                             const syna_tensor_spec *spec, const void *data)
+    int32_t syna_tensors_append(syna_tensors *tensors, const char *prefix, size_t prefix_len,
+                                const syna_tensor_spec *spec, const void *data, uint64_t *total)
+    int32_t syna_tensors_delete(syna_tensors *tensors, const char *pattern, size_t pattern_len,
+                                uint32_t select, uint64_t *deleted)
+    int32_t syna_tensors_select(syna_tensors *tensors, const char *pattern, size_t pattern_len,
+                                uint32_t select, syna_tensor_set **out)
+    void syna_tensor_set_free(syna_tensor_set *set)
+    uint64_t syna_tensor_set_count(const syna_tensor_set *set)
+    size_t syna_tensor_set_parts(const syna_tensor_set *set)
+    int32_t syna_tensor_set_dtype(const syna_tensor_set *set)
+    int32_t syna_tensor_set_part(const syna_tensor_set *set, size_t index, syna_tensor_part *out)
+    const char *syna_tensor_set_plain_key(const syna_tensor_set *set, uint64_t index, size_t *len)
+    int32_t syna_tensor_set_read(syna_tensor_set *set, uint64_t first, uint64_t count, void *out)
+    int32_t syna_tensor_set_rows(syna_tensor_set *set, uint64_t row, const int64_t *rows,
+                                 size_t count, void *out)
+    int32_t syna_tensor_set_view(syna_tensor_set *set, const void **data, syna_tensor_pin **pin)
+    void syna_tensor_unpin(syna_tensor_pin *pin)
+# --------------------------------------------------------------------------------- registry.h
+cdef extern from "synadb/registry.h" nogil:
+    enum:
+        SYNA_MODEL_NAME_MAX
+        SYNA_MODEL_ALIAS_MAX
+
+    ctypedef struct syna_model_facts:
+        uint32_t size
+        const char *metadata_json
+        const char *run_id
+        const char *format
+
+    ctypedef struct syna_model_saved:
+        uint32_t size
+        uint32_t version
+        uint64_t size_bytes
+        char checksum[65]
+
+    ctypedef struct syna_model_writer:
+        pass
+    ctypedef struct syna_model_reader:
+        pass
+
+    int32_t syna_models_create(syna_db *db, const char *name, const syna_model_facts *facts,
+                               syna_model_writer **out)
+    int32_t syna_models_write(syna_model_writer *writer, const void *data, size_t len)
+    int32_t syna_models_commit(syna_model_writer *writer, syna_model_saved *out)
+    void syna_models_writer_free(syna_model_writer *writer)
+
+    int32_t syna_models_open(syna_db *db, const char *name, uint32_t version,
+                             syna_model_reader **out)
+    uint64_t syna_models_size(const syna_model_reader *reader)
+    int32_t syna_models_read(syna_model_reader *reader, uint64_t offset, void *buf, size_t len,
+                             size_t *got)
+    const char *syna_models_reader_json(const syna_model_reader *reader, size_t *len)
+    void syna_models_reader_free(syna_model_reader *reader)
+    int32_t syna_models_info(syna_db *db, const char *name, uint32_t version, char **out_json,
+                             size_t *out_len)
+
+    ctypedef int32_t (*syna_model_fn)(void *context, const char *name, uint32_t version,
+                                      const char *json, size_t json_len) noexcept nogil
+    int32_t syna_models_list(syna_db *db, const char *name, syna_model_fn visit, void *context)
+    int32_t syna_models_set_stage(syna_db *db, const char *name, uint32_t version, int32_t stage)
+    int32_t syna_models_production(syna_db *db, const char *name, uint32_t *version)
+    int32_t syna_models_stages(syna_db *db, const char *name, char **out_json, size_t *out_len)
+    int32_t syna_models_set_alias(syna_db *db, const char *name, const char *alias,
+                                  uint32_t version)
+    int32_t syna_models_alias(syna_db *db, const char *name, const char *alias, uint32_t *version)
+    int32_t syna_models_aliases(syna_db *db, const char *name, syna_model_fn visit, void *context)
+    int32_t syna_models_delete(syna_db *db, const char *name, uint32_t version, uint32_t *deleted)

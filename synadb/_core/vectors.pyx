@@ -18,11 +18,13 @@ from synadb._core.kv cimport (
     state_swap)
 from synadb._core.libsynadb cimport (
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METRIC_COSINE, SYNA_METRIC_DOT_PRODUCT,
-    SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, SYNA_SUCCESS, syna_free_hits,
-    syna_hit, syna_search, syna_vectors, syna_vectors_close, syna_vectors_contains,
-    syna_vectors_count, syna_vectors_delete, syna_vectors_flush, syna_vectors_get,
-    syna_vectors_get_stats, syna_vectors_insert, syna_vectors_insert_batch, syna_vectors_open,
-    syna_vectors_options, syna_vectors_rows, syna_vectors_search, syna_vectors_stats)
+    SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS,
+    SYNA_SUCCESS, syna_explain, syna_free_hits, syna_hit, syna_search, syna_vectors,
+    syna_vectors_build_index, syna_vectors_close, syna_vectors_contains, syna_vectors_count,
+    syna_vectors_delete, syna_vectors_flush, syna_vectors_get, syna_vectors_get_stats,
+    syna_vectors_has_index, syna_vectors_insert, syna_vectors_insert_batch, syna_vectors_open,
+    syna_vectors_options, syna_vectors_refresh, syna_vectors_rows, syna_vectors_search,
+    syna_vectors_stats)
 from synadb._core.progress cimport Progress, progress_step
 from synadb._core.status cimport check, fail
 
@@ -100,7 +102,9 @@ cdef class VectorHandle:
 
     # ------------------------------------------------------------------------ opening, closing
 
-    def _open(self, path, uint32_t dimensions, int32_t metric, bint sync_on_write, progress):
+    def _open(self, path, uint32_t dimensions, int32_t metric, bint sync_on_write, progress,
+              int index, bint read_only, uint32_t m, uint32_t ef_construction, uint32_t ef_search,
+              uint32_t threads):
         cdef bytes raw = path_bytes(path)
         cdef const char *c_path = raw
         cdef syna_vectors_options o
@@ -111,6 +115,12 @@ cdef class VectorHandle:
         o.dimensions = dimensions
         o.metric = metric
         o.no_sync = not sync_on_write
+        o.index = <unsigned char>index
+        o.read_only = read_only
+        o.m = m
+        o.ef_construction = ef_construction
+        o.ef_search = ef_search
+        o.threads = threads
         o.progress = progress_step
         o.context = <void *>steps
         with nogil:
@@ -287,9 +297,12 @@ cdef class VectorHandle:
         finally:
             syna_free_hits(hits)
 
-    def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors):
-        """A list of results for each query. k None: no limit; radius None: none."""
+    def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, uint32_t ef,
+                float recall, bint exact):
+        """A list of results for each query, and how they were found: (plan, ef, recall, codes,
+        full, hops). k None: no limit; radius None: none; ef, recall 0: not given."""
         cdef syna_search how
+        cdef syna_explain told
         cdef syna_hit *hits = NULL
         cdef syna_hit *next_hit
         cdef size_t count = queries.shape[0]
@@ -307,6 +320,13 @@ cdef class VectorHandle:
         if radius is not None:
             how.flags |= SYNA_SEARCH_RADIUS
             how.radius = radius
+        if exact:
+            how.flags |= SYNA_SEARCH_EXACT
+        how.ef = ef
+        how.recall = recall
+        memset(&told, 0, sizeof(told))
+        told.size = sizeof(told)
+        how.explain = &told
         self.enter()
         with nogil:
             rc = syna_vectors_search(self.ptr, rows, count, dims, &how, &hits, counts)
@@ -320,10 +340,46 @@ cdef class VectorHandle:
                 next_hit += counts[q]
         finally:
             syna_free_hits(hits)
-        return results
+        return results, (told.plan, told.ef, told.recall, told.codes, told.full, told.hops)
+
+    def _build_index(self, progress):
+        cdef Progress steps = Progress(progress)
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_build_index(self.ptr, progress_step, <void *>steps)
+        self.leave()
+        steps.finish(rc)
+
+    def _has_index(self):
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_has_index(self.ptr)
+        self.leave()
+        if rc < 0:
+            fail(rc)
+        return rc != 0
+
+    def refresh(self):
+        """See what the writer of the file has done since; for a store opened ``read_only``.
+
+        Returns
+        -------
+        bool
+            Whether rows came, went or changed.
+        """
+        cdef int32_t changed = 0
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_refresh(self.ptr, &changed)
+        self.leave()
+        check(rc)
+        return changed != 0
 
     def _stats(self):
-        """(dimensions, metric, rows, memory_bytes, file_bytes, simd)"""
+        """(dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed_rows, dead_rows)"""
         cdef syna_vectors_stats s
         cdef int32_t rc
         memset(&s, 0, sizeof(s))
@@ -333,7 +389,8 @@ cdef class VectorHandle:
             rc = syna_vectors_get_stats(self.ptr, &s)
         self.leave()
         check(rc)
-        return s.dimensions, s.metric, s.rows, s.memory_bytes, s.file_bytes, s.simd.decode("ascii")
+        return (s.dimensions, s.metric, s.rows, s.memory_bytes, s.file_bytes,
+                s.simd.decode("ascii"), s.indexed_rows, s.dead_rows)
 
 
 def close_all():

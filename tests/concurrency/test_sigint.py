@@ -29,6 +29,14 @@ def big(tmp_path_factory):
         yield db
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """What a shell starts in the background has SIGINT ignored, and Python leaves it so."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def interrupt_after(delay):
     """Send ourselves SIGINT; the moment it was sent is put into the list returned."""
     sent = []

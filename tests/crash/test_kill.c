@@ -6,6 +6,7 @@
 
 #include "script.h"
 
+#include <poll.h>
 #include <signal.h>
 
 enum { KILLS = 10, KILLS_PER_FILE = 5, CHILDREN = 2 };
@@ -131,8 +132,9 @@ static void read_after_kill(const struct variant *v, const char *path, struct sc
     script_stop(&run);
 }
 
+/* patient: not before the first child has acknowledged something, however slow the machine is. */
 static uint64_t kill_once(const struct variant *v, const char *path, uint64_t seed,
-                          struct child *children)
+                          struct child *children, bool patient)
 {
     struct script_state got;
     uint32_t from[CHILDREN];
@@ -141,6 +143,9 @@ static uint64_t kill_once(const struct variant *v, const char *path, uint64_t se
         from[i] = children[i].done;
         start(&children[i], v, path, seed, i);
     }
+    struct pollfd first = {.fd = children[0].pipe_end, .events = POLLIN};
+    if (patient)
+        CHECK_EQ(poll(&first, 1, 60000), 1);
     usleep((useconds_t)(check_random() % 40000));
     for (int i = 0; i < v->children; i++) {
         if (i > 0) /* the other writer of a shared log goes on without it */
@@ -171,7 +176,7 @@ static void kill_and_compare(const struct variant *v)
             children[i].model = script_model_new();
         for (int i = 0; i < KILLS_PER_FILE; i++, kills++) {
             check_note("%s, file seed %llu, kill %d", v->name, (unsigned long long)seed, i);
-            acked += kill_once(v, path, seed, children);
+            acked += kill_once(v, path, seed, children, i % 2 == 1);
         }
         for (int i = 0; i < v->children; i++)
             script_model_free(children[i].model);

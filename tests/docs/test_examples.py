@@ -2,6 +2,7 @@
 
 import ctypes
 import doctest
+import importlib.util
 import inspect
 import os
 import pkgutil
@@ -57,8 +58,15 @@ def modules():
 
 def docstrings():
     """(name, text) of every docstring with an example. Compiled functions too, which
-    doctest.DocTestFinder does not see."""
+    doctest.DocTestFinder does not see. A module's ``__doctest_requires__`` names the packages
+    without which its examples cannot run."""
     for module in modules():
+        missing = [
+            package
+            for package in getattr(module, "__doctest_requires__", ())
+            if importlib.util.find_spec(package) is None
+        ]
+        marks = [pytest.mark.skip(reason=f"needs {', '.join(missing)}")] if missing else []
         things = {module.__name__: module}
         for name, thing in vars(module).items():
             if getattr(thing, "__module__", None) != module.__name__:
@@ -70,7 +78,7 @@ def docstrings():
         for name, thing in things.items():
             text = getattr(thing, "__doc__", None)
             if isinstance(text, str) and ">>>" in text:
-                yield pytest.param(name, text, id=name)
+                yield pytest.param(name, text, id=name, marks=marks)
 
 
 @pytest.mark.parametrize("name, text", list(docstrings()))

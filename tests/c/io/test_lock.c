@@ -224,6 +224,54 @@ static int lock_fails(vfs_fd fd)
     return -ENOLCK;
 }
 
+static int interruptions;
+
+static int lock_is_interrupted(vfs_fd fd)
+{
+    return interruptions-- > 0 ? -EINTR : vfs_posix.lock(fd);
+}
+
+TEST(P9_an_interrupted_lock_is_tried_again_at_once)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE, other = WRITER_LOCK_NONE;
+    struct vfs table = vfs_posix;
+    table.lock = lock_is_interrupted;
+    interruptions = 3;
+    syna_test_set_vfs(&table);
+    syna_rc rc = lock_acquire(&lock, path, 0, NULL);
+    syna_test_set_vfs(NULL);
+    CHECK_OK(rc);
+    CHECK_EQ(interruptions, -1);
+    CHECK_FAILS(lock_acquire(&other, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    lock_release(&lock);
+}
+
+static int other_devices;
+
+static int stat_on_another_device(const char *path, struct vfs_stat *out)
+{
+    int rc = vfs_posix.stat_path(path, out);
+    if (other_devices-- > 0)
+        out->device++;
+    return rc;
+}
+
+TEST(P9_a_file_of_the_same_number_on_another_device_is_not_the_one_that_was_locked)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    struct vfs table = vfs_posix;
+    table.stat_path = stat_on_another_device;
+    other_devices = 2;
+    syna_test_set_vfs(&table);
+    syna_rc rc = lock_acquire(&lock, path, 0, NULL);
+    syna_test_set_vfs(NULL);
+    CHECK_OK(rc);
+    CHECK_EQ(other_devices, -1); /* two were let go */
+    lock_release(&lock);
+}
+
 static int stat_fails(const char *path, struct vfs_stat *out)
 {
     (void)path;

@@ -310,3 +310,17 @@ TEST(P11_a_child_reads_on_and_disposing_there_leaves_the_parents_map)
     map_dispose(&m);
     file_close(&f);
 }
+
+TEST(P7_a_length_that_no_address_space_holds_is_refused)
+{
+    struct file f = file_of("a", PAGE);
+    struct map m;
+    map_init(&m, false, false);
+    const uint64_t lengths[] = {SIZE_MAX / 4, SIZE_MAX / 2 + 1, UINT64_MAX};
+    for (size_t i = 0; i < COUNT_OF(lengths); i++)
+        CHECK_FAILS(map_grow(&m, &f, lengths[i]), SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+    CHECK_OK(map_grow(&m, &f, PAGE));
+    check_bytes(map_base(&m), PAGE);
+    map_dispose(&m);
+    file_close(&f);
+}

@@ -10,7 +10,8 @@
 #include <math.h>
 #include <synadb/vector.h>
 
-static const char *const level_names[] = {"scalar", "avx2", "avx512", "neon"};
+static const char *const level_names[] = {"scalar",     "avx2", "avx2vnni", "avx512",
+                                          "avx512vnni", "avx512vpop", "neon", "neondot"}; /* best last */
 
 /* Magnitudes from 2^-40 to 2^40 and both signs: cancellation everywhere. */
 static float wild(void)
@@ -100,6 +101,23 @@ TEST(underflow_and_overflow_give_the_same_bits_too)
     }
 }
 
+/* Rows from odd addresses give what rows of a matrix gave. */
+static void check_many(const struct kernels *level, const float *query, const float *rows,
+                       size_t stride, size_t count, size_t n, const float *dots, const float *l2sqs)
+{
+    char bytes[16 * 113 * sizeof(float)];
+    const void *pointers[16];
+    float out[16];
+    for (size_t r = 0; r < count; r++) {
+        pointers[r] = bytes + 1 + r * (n * sizeof(float) + 1);
+        memcpy(bytes + 1 + r * (n * sizeof(float) + 1), rows + r * stride, n * sizeof(float));
+    }
+    level->dot_many(query, pointers, count, n, out);
+    CHECK_MEM(out, dots, count * sizeof *out);
+    level->l2sq_many(query, pointers, count, n, out);
+    CHECK_MEM(out, l2sqs, count * sizeof *out);
+}
+
 TEST(a_row_scores_the_same_alone_and_among_others)
 {
     enum { ROWS = 11, STRIDE = 112 };
@@ -111,6 +129,7 @@ TEST(a_row_scores_the_same_alone_and_among_others)
             for (size_t count = 1; count <= ROWS; count++) {
                 level->dot_rows(query, rows, STRIDE, count, n, dots);
                 level->l2sq_rows(query, rows, STRIDE, count, n, l2sqs);
+                check_many(level, query, rows, STRIDE, count, n, dots, l2sqs);
                 for (size_t r = 0; r < count; r++) {
                     check_note("%s, n = %zu, row %zu of %zu", level->name, n, r, count);
                     CHECK_SAME(dots[r], kernels_scalar.dot(query, rows + r * STRIDE, n));

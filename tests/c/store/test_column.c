@@ -701,3 +701,30 @@ TEST(P7_without_memory_nothing_is_added)
         }
     }
 }
+
+/* The choice is made when it is first needed, so it takes a process in which there was none. */
+TEST(the_plain_source_can_be_forced)
+{
+    static const char *const settings[] = {"SYNADB_SIMD=scalar", "SYNADB_SIMD=any"};
+    for (size_t i = 0; i < COUNT_OF(settings); i++) {
+        FILE *out = check_run_self(settings[i], "chosen_by_the_environment");
+        while (fgetc(out) != EOF)
+            continue;
+        CHECK_EQ(pclose(out), 0);
+    }
+}
+
+TEST(chosen_by_the_environment)
+{
+    const char *level = getenv("SYNADB_SIMD");
+    uint64_t numbers[64], back[64 + BITS_LANES];
+    uint8_t packed[8 * 64];
+    if (level && strcmp(level, "scalar") == 0)
+        CHECK(!bits_wide());
+    for (size_t i = 0; i < 64; i++)
+        numbers[i] = check_random() >> 51;
+    CHECK(bits_packed_size(64, 13) <= sizeof packed);
+    bits_pack(numbers, 64, 13, packed);
+    bits_unpack(packed, 64, 13, back);
+    CHECK_MEM(back, numbers, sizeof numbers);
+}

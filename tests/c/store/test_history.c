@@ -324,6 +324,71 @@ TEST(a_damaged_record_fails_the_read_of_values_and_leaves_the_rest_readable)
     story_dispose(&s);
 }
 
+/* Change a byte of a block so that its head still makes sense and its values do not. */
+static void break_values(struct buf *block)
+{
+    uint64_t bits[COLUMN_MAX];
+    for (size_t at = block->len; at-- > 0;) {
+        struct column_source from = {block->bytes, block->len, 1, "memory", 0};
+        struct column_info info;
+        block->bytes[at] ^= 0xff;
+        if (column_peek(&from, &info) == SYNA_SUCCESS &&
+            column_decode(&from, bits, NULL, NULL) != SYNA_SUCCESS)
+            return;
+        block->bytes[at] ^= 0xff;
+    }
+    CHECK(false);
+}
+
+TEST(P4_a_block_whose_values_make_no_sense_is_damage_to_whoever_reads_them)
+{
+    struct story s;
+    struct frame f;
+    struct buf block = {0};
+    uint64_t bits[1000];
+    size_t count;
+    story_init(&s);
+    for (size_t i = 0; i < COUNT_OF(bits); i++)
+        bits[i] = (rng_next(&s.rng) % 1000) * (rng_next(&s.rng) % 1000);
+    CHECK(column_encode(SYNA_TYPE_INT, bits, NULL, NULL, COUNT_OF(bits), &block));
+    break_values(&block);
+    put_number(&s, 1);
+    CHECK(memlog_add_raw(&s.m, KEY, KEY_LEN, FRAME_BLOCK, block.bytes, block.len, &f));
+    CHECK_OK(keydir_apply(s.dir, &f)); /* its head says nothing wrong */
+    struct entry e = find(&s);
+    for (size_t cap = 0; cap <= 2000; cap += 500) {
+        history_drop_caches(s.dir);
+        CHECK_FAILS(history_values(s.dir, &e, SYNA_TYPE_INT, bits, MIN(cap, COUNT_OF(bits)), &count),
+                    SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT);
+        CHECK_EQ(status_get()->offset, f.offset);
+    }
+    CHECK(memlog_add_raw(&s.m, "lead", 4, FRAME_BLOCK, block.bytes, block.len, &f));
+    CHECK_OK(keydir_apply(s.dir, &f));
+    CHECK_OK(keydir_find(s.dir, "lead", 4, &e));
+    CHECK_FAILS(history_values(s.dir, &e, SYNA_TYPE_INT, bits, COUNT_OF(bits), &count),
+                SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT);
+    CHECK_FAILS(history_values(s.dir, &e, SYNA_TYPE_INT, bits, 10, &count),
+                SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT);
+    CHECK_OK(history_values(s.dir, &e, SYNA_TYPE_INT, NULL, 0, &count)); /* only counted */
+    CHECK_EQ(count, COUNT_OF(bits));
+    buf_dispose(&block);
+    story_dispose(&s);
+}
+
+TEST(a_single_number_that_was_damaged_is_not_read)
+{
+    struct story s;
+    uint64_t bits;
+    size_t count;
+    story_init(&s);
+    put_number(&s, 1);
+    struct entry e = find(&s);
+    s.m.bytes.bytes[e.offset + FRAME_HEADER_BYTES + KEY_LEN + 5] ^= 1;
+    CHECK_FAILS(history_values(s.dir, &e, SYNA_TYPE_INT, &bits, 1, &count), SYNA_ERR_SERIALIZATION,
+                SYNA_WHY_CORRUPT);
+    story_dispose(&s);
+}
+
 TEST(a_history_that_leads_to_another_key_is_damage)
 {
     struct story s;
@@ -391,6 +456,122 @@ TEST(a_cache_goes_on_when_a_history_moves_out_of_the_checkpoint)
     }
     CHECK(s.dir->cache_bytes >= cached); /* nothing was dropped on the way */
     CHECK(find(&s).history > s.dir->mapped_histories);
+    story_dispose(&s);
+}
+
+static struct keydir *through_checkpoint(struct memlog *m, struct keydir *dir)
+{
+    const char *path = check_path("keys.idx");
+    struct keydir *loaded;
+    CHECK_OK(keydir_save(dir, path, m->log.last_offset, m->log.end, m->log.last_crc));
+    CHECK_OK(keydir_load(&m->log, path, &loaded));
+    CHECK(loaded != NULL);
+    keydir_free(dir);
+    return loaded;
+}
+
+static size_t values_of(struct keydir *dir, uint32_t key, uint64_t *bits, size_t cap)
+{
+    struct entry e;
+    size_t count;
+    CHECK_OK(keydir_find(dir, &key, sizeof key, &e));
+    CHECK_OK(history_values(dir, &e, SYNA_TYPE_INT, bits, cap, &count));
+    for (size_t i = 0; i < MIN(count, cap); i++)
+        CHECK_EQ(bits[i], (uint64_t)key + i);
+    return count;
+}
+
+/* Histories move out of the checkpoint one after the other, with and without a cache, with and
+ * without memory for a longer list of caches. */
+TEST(caches_move_with_their_histories_or_are_read_again)
+{
+    enum { COUNT = 300 };
+    struct memlog m;
+    struct keydir *dir;
+    struct frame f;
+    uint64_t bits[8];
+    CHECK(memlog_init(&m, "memory"));
+    CHECK_OK(keydir_new(&m.log, &dir));
+    for (uint32_t n = 0; n < 2 * COUNT; n++) {
+        uint32_t key = n % COUNT;
+        CHECK(memlog_add_number(&m, &key, sizeof key, SYNA_TYPE_INT, key + n / COUNT, &f));
+        CHECK_OK(keydir_apply(dir, &f));
+    }
+    dir = through_checkpoint(&m, dir);
+    for (uint32_t key = 0; key < COUNT; key += 2) /* the list grows; every second has none */
+        CHECK_EQ(values_of(dir, key, bits, 8), 2);
+    for (uint32_t key = 0; key < COUNT; key++) {
+        struct failing failing;
+        bool without = key % 3 == 0;
+        CHECK(memlog_add_number(&m, &key, sizeof key, SYNA_TYPE_INT, key + 2, &f));
+        CHECK_OK(keydir_reserve(dir, 1));
+        fail_all(&failing);
+        if (!without)
+            fail_off();
+        CHECK_OK(keydir_apply(dir, &f));
+        fail_off();
+        CHECK_EQ(values_of(dir, key, bits, 8), 3);
+    }
+    for (uint32_t key = 0; key < COUNT; key++)
+        CHECK_EQ(values_of(dir, key, bits, 8), 3);
+    keydir_free(dir);
+    memlog_dispose(&m);
+}
+
+/* The list of caches has no room for the new number, and there is no memory to make it longer: the
+ * values are read again. */
+TEST(P7_a_cache_that_cannot_be_kept_is_dropped)
+{
+    enum { COUNT = 64 };
+    struct failing failing = {.fired = true};
+    for (int64_t k = 1; failing.fired; k++) {
+        struct memlog m;
+        struct keydir *dir;
+        struct frame f;
+        uint64_t bits[8];
+        CHECK(memlog_init(&m, "memory"));
+        CHECK_OK(keydir_new(&m.log, &dir));
+        for (uint32_t n = 0; n < 2 * COUNT; n++) {
+            uint32_t key = n % COUNT;
+            CHECK(memlog_add_number(&m, &key, sizeof key, SYNA_TYPE_INT, key + n / COUNT, &f));
+            CHECK_OK(keydir_apply(dir, &f));
+        }
+        dir = through_checkpoint(&m, dir);
+        uint32_t key = 7;
+        CHECK_EQ(values_of(dir, key, bits, 8), 2);
+        CHECK_EQ(dir->cache_cap, COUNT);
+        CHECK(memlog_add_number(&m, &key, sizeof key, SYNA_TYPE_INT, key + 2, &f));
+        CHECK_OK(keydir_reserve(dir, 1));
+        failing = (struct failing){.left = k};
+        fail_on(&failing);
+        CHECK_OK(keydir_apply(dir, &f));
+        fail_off();
+        CHECK_EQ(values_of(dir, key, bits, 8), 3);
+        keydir_free(dir);
+        memlog_dispose(&m);
+    }
+}
+
+TEST(P7_a_lead_that_cannot_be_remembered_is_read_all_the_same)
+{
+    struct failing failing = {.fired = true};
+    struct story s;
+    uint64_t bits[3000];
+    size_t count;
+    story_init(&s);
+    put_block(&s, 0, 1000);
+    put_block(&s, 0, 1000);
+    struct entry e = find(&s);
+    for (int64_t k = 1; failing.fired; k++) {
+        history_drop_caches(s.dir);
+        failing = (struct failing){.left = k};
+        fail_on(&failing);
+        CHECK_OK(history_values(s.dir, &e, SYNA_TYPE_FLOAT, bits, 3000, &count));
+        fail_off();
+        CHECK_EQ(count, 2000);
+        CHECK_MEM(bits, s.numbers[0], 2000 * sizeof *bits);
+        CHECK(k > 1 || failing.fired);
+    }
     story_dispose(&s);
 }
 
@@ -511,4 +692,62 @@ TEST(deltas_of_the_ancestor_add_to_the_last_float_across_everything_else)
     same_everything(&s);
     CHECK_EQ(s.count[0], 6);
     story_dispose(&s);
+}
+
+static void legacy_story(struct story *s)
+{
+    story_init(s);
+    s->m.log.legacy = true;
+    s->m.log.start = s->m.bytes.len = 0;
+}
+
+TEST(a_delta_of_the_ancestor_behind_no_float_at_all_is_taken_as_it_is)
+{
+    struct story s;
+    legacy_story(&s);
+    put_legacy(&s, 0, "\x03\0\0\0\x02\0\0\0\0\0\0\0ab", 14);
+    put_legacy_float(&s, true, 2.5); /* one record before it, and no history yet */
+    same_everything(&s);
+    story_dispose(&s);
+
+    legacy_story(&s);
+    put_legacy(&s, 0, "\x03\0\0\0\x02\0\0\0\0\0\0\0ab", 14);
+    put_legacy(&s, FRAME_TOMBSTONE, "\0\0\0", 4);
+    put_legacy_float(&s, true, 2.5); /* a history without floats */
+    put_legacy_float(&s, true, 0.5);
+    same_everything(&s);
+    story_dispose(&s);
+}
+
+/* The sum is looked up again when the record could not be added for want of memory. */
+TEST(P7_a_delta_of_the_ancestor_that_found_no_memory_can_be_applied_again)
+{
+    for (int64_t k = 1;; k++) {
+        struct failing failing = {.left = k};
+        struct story s;
+        struct frame f;
+        uint8_t atom[12] = {ATOM_FLOAT};
+        legacy_story(&s);
+        put_legacy_float(&s, false, 8.0);
+        for (int n = 0; n < 23; n++) /* fills what needs no allocation */
+            put_legacy(&s, 0, "\x03\0\0\0\x02\0\0\0\0\0\0\0ab", 14);
+        store_f64(atom + 4, 0.5);
+        CHECK(memlog_add_raw(&s.m, KEY, KEY_LEN, FRAME_DELTA, atom, sizeof atom, &f));
+        history_drop_caches(s.dir);
+        fail_on(&failing);
+        syna_rc rc = keydir_apply(s.dir, &f);
+        fail_off();
+        if (rc != SYNA_SUCCESS) {
+            CHECK_FAILS(rc, SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+            CHECK_OK(keydir_apply(s.dir, &f));
+        }
+        struct entry e = find(&s);
+        double sum = load_f64(&e.payload);
+        CHECK(sum == 8.5);
+        CHECK_EQ(history_records(s.dir, &e), 25);
+        story_dispose(&s);
+        if (!failing.fired)
+            break;
+        CHECK(k < 20);
+    }
 }

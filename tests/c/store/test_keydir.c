@@ -3,6 +3,7 @@
 
 #include "io/file.h"
 #include "store/keydir_fixture.h"
+#include "vfs_fault.h"
 
 #define ALL_BITS UINT64_MAX
 
@@ -394,14 +395,39 @@ TEST(a_million_keys_of_20_bytes_take_at_most_40_bytes_each_and_54_when_sorted)
     uint64_t whole = stats.index_bytes + stats.history_bytes;
     CHECK(whole <= 40 * (uint64_t)keys);
     /* The numbers are not invented: what was asked for and is not in them are the smaller tables
-     * that were outgrown, together less than the present one, and the lists of segments. */
+     * that were outgrown, together less than the present one, the lists of segments, and what is
+     * still empty of the last segments. */
     CHECK(asked_for + sizeof *t.dir >= whole);
-    CHECK(asked_for - whole <= (t.dir->table.mask + 1) * sizeof(struct group) + (64 << 10));
+    CHECK(asked_for - whole <= (t.dir->table.mask + 1) * sizeof(struct group) + (64 << 10) +
+                                   SEGMENT_ENTRIES * sizeof(struct packed_entry) +
+                                   HISTORY_SEGMENT * sizeof(struct history));
 
     CHECK_OK(keydir_sort(t.dir));
     keydir_get_stats(t.dir, &stats);
     CHECK_EQ(stats.order_bytes, 12 * (uint64_t)keys);
     CHECK(stats.index_bytes + stats.history_bytes + stats.order_bytes <= 54 * (uint64_t)keys);
+    model_dispose(&t);
+}
+
+TEST(five_keys_take_a_few_hundred_bytes_and_not_the_segments_behind_them)
+{
+    struct model t;
+    struct keydir_stats empty, stats;
+    model_init(&t, ALL_BITS);
+    keydir_get_stats(t.dir, &empty);
+    for (int n = 0; n < 5; n++)
+        put(&t, &"abcde"[n], 1, PUT_INT);
+    keydir_get_stats(t.dir, &stats);
+    CHECK_EQ(stats.history_bytes, empty.history_bytes);
+    CHECK_EQ(stats.index_bytes - empty.index_bytes,
+             5 * sizeof(struct packed_entry) + t.dir->segment_cap * sizeof *t.dir->segments);
+    for (int n = 0; n < 5; n++)
+        put(&t, &"abcde"[n], 1, PUT_INT);
+    keydir_get_stats(t.dir, &stats);
+    CHECK_EQ(stats.history_bytes - empty.history_bytes,
+             5 * sizeof(struct history) +
+                 t.dir->history_segment_cap * sizeof *t.dir->history_segments);
+    CHECK(stats.index_bytes + stats.history_bytes < 2048);
     model_dispose(&t);
 }
 
@@ -806,7 +832,7 @@ TEST(long_histories_survive_a_checkpoint_with_their_restarts)
 TEST(a_history_larger_than_the_chunks_of_a_save_survives_it)
 {
     const char *path = check_path("keys.idx");
-    const uint64_t records = 200000;
+    const uint64_t records = 300000;
     struct model t;
     struct entry e;
     struct history_cursor c;
@@ -816,7 +842,10 @@ TEST(a_history_larger_than_the_chunks_of_a_save_survives_it)
         CHECK(memlog_add_number(&t.m, "key", 3, SYNA_TYPE_INT, n, &f));
         CHECK_OK(keydir_apply(t.dir, &f));
     }
-    CHECK(t.dir->history_heap > 256 << 10);
+    CHECK_OK(keydir_find(t.dir, "key", 3, &e));
+    struct history_view view;
+    CHECK(history_get_view(t.dir, e.history, &view));
+    CHECK(view.end - view.bytes > 256 << 10);
     save(&t, path);
     reopen(&t, path);
     CHECK_OK(keydir_find(t.dir, "key", 3, &e));
@@ -1064,5 +1093,178 @@ TEST(a_loaded_index_keeps_its_promise_when_memory_runs_out)
     save(&t, path);
     reopen(&t, path);
     same_as_model(&t, t.dir);
+    model_dispose(&t);
+}
+
+/* Every write, sync and naming of a save fails once: the checkpoint before stays, whole. */
+TEST(P7_a_save_that_the_disk_refuses_leaves_the_checkpoint_before)
+{
+    const char *path = check_path("keys.idx");
+    struct model t;
+    char key[128];
+    int failures = 0;
+    model_init(&t, ALL_BITS);
+    for (uint64_t n = 0; n < 30000; n++) /* more than one chunk of entries, histories and records */
+        put_new(&t, key, shaped_key(n, 0, key));
+    for (uint64_t n = 0; n < 9000; n++)
+        put(&t, t.keys[n / 9].bytes, t.keys[n / 9].len, PUT_INT);
+    while (!t.dir->old.groups) /* and all sections */
+        put_new(&t, key, shaped_key(t.count, 0, key));
+    save(&t, path);
+    fault_begin(&vfs_posix);
+    syna_test_set_vfs(&vfs_fault);
+    for (int64_t k = 1;; k++) {
+        check_note("call %lld", (long long)k);
+        fault_arm(&(struct fault){.at = k, .system = ENOSPC});
+        syna_rc rc = keydir_save(t.dir, path, t.m.log.last_offset, t.m.log.end, t.m.log.last_crc);
+        bool fired = fault_fired() > 0;
+        fault_arm(NULL);
+        if (!fired) {
+            CHECK_OK(rc);
+            break;
+        }
+        if (rc != SYNA_SUCCESS) /* a removal that fails does no harm */
+            CHECK_RC(rc, SYNA_ERR_IO);
+        failures += rc != SYNA_SUCCESS;
+        struct keydir *dir;
+        uint64_t end = t.m.log.end;
+        CHECK_OK(keydir_load(&t.m.log, path, &dir));
+        CHECK(dir != NULL);
+        CHECK_EQ(t.m.log.end, end);
+        CHECK_EQ(keydir_count(dir), t.count);
+        same_key(dir, &t.keys[5], 5);
+        keydir_free(dir);
+    }
+    syna_test_set_vfs(NULL);
+    CHECK(failures > 8);
+    model_dispose(&t);
+}
+
+/* After a failed sync the log ends earlier than the index knows, when there was no memory to build it
+ * again: what leads behind the end is damage, not a key. */
+TEST(P8_an_index_that_knows_more_than_the_log_has_is_damaged)
+{
+    struct model t;
+    struct order_cursor c;
+    struct entry e;
+    char key[128];
+    uint32_t id;
+    model_init(&t, ALL_BITS);
+    for (uint64_t n = 0; n < 1000; n++)
+        put_new(&t, key, shaped_key(n, 1, key));
+    CHECK_OK(keydir_sort(t.dir));
+    for (uint64_t n = 1000; n < 1100; n++)
+        put_new(&t, key, shaped_key(n, 1, key));
+    CHECK_OK(keydir_sort(t.dir)); /* in the second run */
+    CHECK(t.dir->late.count > 0);
+    for (uint64_t n = 1100; n < 1200; n++)
+        put_new(&t, key, shaped_key(n, 1, key));
+
+    uint64_t end = t.m.log.end;
+    t.m.log.end = t.keys[40].records[0].offset;
+    const struct model_key *lost = &t.keys[600];
+    CHECK_EQ(keydir_find(t.dir, lost->bytes, lost->len, &e), KEYDIR_DAMAGED);
+    CHECK_EQ(keydir_entry(t.dir, 600, &e), KEYDIR_DAMAGED);
+    CHECK_EQ(keydir_order_seek(t.dir, lost->bytes, lost->len, &c), KEYDIR_DAMAGED);
+    CHECK_EQ(keydir_sort(t.dir), KEYDIR_DAMAGED);
+    CHECK_OK(keydir_order_seek(t.dir, "", 0, &c));
+    syna_rc rc = SYNA_SUCCESS;
+    while (rc == SYNA_SUCCESS)
+        rc = keydir_order_next(t.dir, &c, &id);
+    CHECK_EQ(rc, KEYDIR_DAMAGED);
+    for (size_t i = 0; i < 40; i++)
+        CHECK_OK(keydir_find(t.dir, t.keys[i].bytes, t.keys[i].len, &e));
+
+    t.m.log.end = end; /* nothing was changed by all that */
+    same_as_model(&t, t.dir);
+    same_order(&t);
+    model_dispose(&t);
+}
+
+/* Put a key again whose first record is in the order already. */
+static void overwrite(struct model *t, size_t n)
+{
+    put(t, t->keys[n].bytes, t->keys[n].len, PUT_INT);
+}
+
+/* The log is cut back behind what the keys in question were first put with, but before what was put
+ * later: comparing with them fails, and both runs stay as they were. */
+TEST(P8_keys_whose_newest_record_was_cut_off_cannot_be_compared_with)
+{
+    enum { WHERE_MAIN, WHERE_LATE, WHERE_WALK, WHERE_FULL, WHERE_FULL_LATE, CASES };
+    for (int where = 0; where < CASES; where++) {
+        struct model t;
+        struct order_cursor c;
+        char key[128];
+        uint32_t id;
+        uint64_t n = 0;
+        check_note("case %d", where);
+        model_init(&t, ALL_BITS);
+        while (n < 100)
+            put_new(&t, key, shaped_key(n++, 1, key)); /* all begin with the same eight bytes */
+        CHECK_OK(keydir_sort(t.dir));
+        while (n < 120)
+            put_new(&t, key, shaped_key(n++, 1, key));
+        CHECK_OK(keydir_sort(t.dir));
+        for (int more = where >= WHERE_FULL ? 1100 : where == WHERE_WALK ? 0 : 20; more; more--)
+            put_new(&t, key, shaped_key(n++, 1, key));
+        uint64_t cut = t.m.log.end;
+        bool late = where == WHERE_LATE || where == WHERE_FULL_LATE;
+        for (size_t k = late ? 100 : 0; k < (late ? 120 : 100); k++)
+            overwrite(&t, k);
+        uint64_t end = t.m.log.end;
+        t.m.log.end = cut;
+
+        syna_rc rc = keydir_sort(t.dir);
+        CHECK_EQ(rc, where == WHERE_MAIN || where == WHERE_WALK ? SYNA_SUCCESS : KEYDIR_DAMAGED);
+        CHECK_OK(keydir_order_seek(t.dir, "", 0, &c));
+        do
+            rc = keydir_order_next(t.dir, &c, &id);
+        while (rc == SYNA_SUCCESS);
+        CHECK_EQ(rc, KEYDIR_DAMAGED);
+
+        t.m.log.end = end;
+        same_as_model(&t, t.dir);
+        same_order(&t);
+        model_dispose(&t);
+    }
+}
+
+/* The k-th allocation of a save of several chunks fails. */
+TEST(P7_a_large_save_without_memory_leaves_the_checkpoint_before)
+{
+    const char *path = check_path("keys.idx");
+    static const char *const keys[] = {"long", "longer"};
+    static const uint32_t records[] = {130000, 95000};
+    struct failing failing = {.fired = true};
+    struct model t;
+    char key[128];
+    int64_t k = 1;
+    model_init(&t, ALL_BITS);
+    for (uint64_t n = 0; n < 11500; n++)
+        put_new(&t, key, shaped_key(n, 2, key));
+    save(&t, path);
+    uint64_t end = t.m.log.end;
+    for (size_t i = 0; i < COUNT_OF(keys); i++)
+        for (uint32_t n = 0; n < records[i]; n++) {
+            struct frame f;
+            CHECK(memlog_add_number(&t.m, keys[i], strlen(keys[i]), SYNA_TYPE_INT, n, &f));
+            CHECK_OK(keydir_apply(t.dir, &f));
+        }
+    for (; failing.fired; k++) {
+        failing = (struct failing){.left = k};
+        fail_on(&failing);
+        syna_rc rc = keydir_save(t.dir, path, t.m.log.last_offset, t.m.log.end, t.m.log.last_crc);
+        fail_off();
+        check_note("allocation %lld", (long long)k);
+        CHECK_RC(rc, failing.fired ? SYNA_ERR_INTERNAL : SYNA_SUCCESS);
+        struct keydir *dir;
+        struct kvlog log = t.m.log;
+        CHECK_OK(keydir_load(&log, path, &dir));
+        CHECK(dir != NULL);
+        CHECK_EQ(log.end, failing.fired ? end : t.m.log.end);
+        keydir_free(dir);
+    }
+    CHECK(k > 8);
     model_dispose(&t);
 }

@@ -7,6 +7,7 @@
 #include "base/vec.h"
 #include "store/frame.h"
 #include "store/snapshot.h"
+#include "vfs_fault.h"
 #include "vfs_mem.h"
 
 #define PURPOSE SNAPSHOT_FOURCC('T', 'E', 'S', 'T')
@@ -447,6 +448,60 @@ TEST(P14_forged_tables_with_good_checksums_are_none)
     free(bytes);
 }
 
+TEST(P14_forged_trailers_are_none)
+{
+    const char *path = check_path("x.idx"), *copy = check_path("copy.idx");
+    write_small(path);
+    size_t len;
+    uint8_t *bytes = load_file(path, &len), *trailer = bytes + len - 32;
+    uint64_t footer = load_u64(trailer), footer_len = load_u64(trailer + 8);
+    const uint64_t lies[][2] = {
+        {HEADER_BYTES - 1, len - 32 - (HEADER_BYTES - 1)}, /* begins inside the header */
+        {0, len - 32},
+        {len - 32 - 23, 23}, /* is shorter than its fixed part */
+        {len - 32, 0},
+        {len - 31, UINT64_MAX},
+        {footer + 8, footer_len},
+        {UINT64_MAX, footer_len},
+    };
+    for (size_t i = 0; i < COUNT_OF(lies); i++) {
+        check_note("lie %zu", i);
+        store_u64(trailer, lies[i][0]);
+        store_u64(trailer + 8, lies[i][1]);
+        if (lies[i][0] < len && lies[i][1] <= len - 32) /* with the checksum that belongs to it */
+            store_u32(trailer + 24, place_crc(bytes, lies[i][0], (size_t)lies[i][1] + 24));
+        store_file(copy, bytes, len);
+        CHECK(open_it(copy) == NULL);
+    }
+    free(bytes);
+}
+
+TEST(P14_a_footer_with_fewer_page_checksums_than_its_sections_have_is_none)
+{
+    const char *path = check_path("x.idx"), *copy = check_path("copy.idx");
+    write_lazy(path);
+    size_t len;
+    uint8_t *bytes = load_file(path, &len);
+    uint64_t footer = load_u64(bytes + len - 32), footer_len = load_u64(bytes + len - 24);
+    uint32_t pages = load_u32(bytes + footer + 20);
+    CHECK(pages > 10);
+    for (uint32_t fewer = 1; fewer < pages; fewer += 5) {
+        uint8_t *shorter = malloc(len);
+        size_t new_len = len - 4 * fewer;
+        memcpy(shorter, bytes, len);
+        store_u32(shorter + footer + 20, pages - fewer);
+        uint8_t *trailer = shorter + new_len - 32;
+        memmove(trailer, shorter + len - 32, 32);
+        store_u64(trailer + 8, footer_len - 4 * fewer);
+        store_u64(trailer + 16, new_len);
+        reseal(shorter, new_len);
+        store_file(copy, shorter, new_len);
+        CHECK(open_it(copy) == NULL);
+        free(shorter);
+    }
+    free(bytes);
+}
+
 /* ---- failures */
 
 static int64_t allowed;
@@ -576,5 +631,57 @@ TEST(P12_threads_may_touch_the_same_pages_at_once)
             CHECK(work[i].good);
         }
         snapshot_close(s);
+    }
+}
+
+TEST(P7_a_snapshot_of_nothing_needs_memory_for_its_footer_only)
+{
+    const char *path = check_path("x.idx");
+    int refused = 0;
+    for (int64_t k = 0;; k++) {
+        struct snapshot_writer *w;
+        allowed = k;
+        syna_test_set_alloc(ration, NULL);
+        syna_rc rc = snapshot_begin(path, &cover, &w);
+        if (rc == SYNA_SUCCESS)
+            rc = snapshot_commit(w);
+        syna_test_set_alloc(NULL, NULL);
+        CHECK_EQ(access(path, F_OK) == 0, rc == SYNA_SUCCESS);
+        if (rc == SYNA_SUCCESS)
+            break;
+        CHECK_EQ(rc, SYNA_ERR_INTERNAL);
+        refused++;
+    }
+    CHECK(refused >= 4);
+    struct snapshot *s = open_it(path);
+    CHECK(s != NULL);
+    snapshot_close(s);
+}
+
+TEST(P7_a_snapshot_that_cannot_be_looked_at_is_none_and_one_without_address_space_an_error)
+{
+    const struct {
+        enum fault_call call;
+        int system;
+        syna_rc rc;
+    } cases[] = {
+        {FAULT_OPEN, EACCES, SYNA_SUCCESS},          {FAULT_STAT, EIO, SYNA_SUCCESS},
+        {FAULT_MAP, EIO, SYNA_SUCCESS},              {FAULT_MAP, ENOMEM, SYNA_ERR_INTERNAL},
+        {FAULT_RESERVE, ENOMEM, SYNA_ERR_INTERNAL},
+    };
+    const char *path = check_path("x.idx");
+    write_small(path);
+    fault_begin(&vfs_posix);
+    for (size_t i = 0; i < COUNT_OF(cases); i++) {
+        struct snapshot *s;
+        check_note("case %zu", i);
+        syna_test_set_vfs(&vfs_fault);
+        fault_arm(&(struct fault){.at = 1, .system = cases[i].system, .only = 1u << cases[i].call});
+        syna_rc rc = snapshot_open(path, &cover, &s);
+        bool fired = fault_fired() == 1;
+        syna_test_set_vfs(NULL);
+        CHECK(fired);
+        CHECK_RC(rc, cases[i].rc);
+        CHECK(s == NULL);
     }
 }

@@ -1,0 +1,222 @@
+/* vectors_file.c - the snapshot beside the log, <path>.hnsw, and what came to the log after it.
+ *
+ *   "store"    struct store_head
+ *   "codes"    count code rows      "errors"  count float32
+ *   "norms"    count float32        "places"  count uint64, as in vectors_core.h
+ *   "live"     one bit a row
+ *   "keyrows", "keytags" (row_keys.c), and the graph's sections (hnsw_file.c)
+ *
+ * It is derived from the log and names what it covers; whatever does not fit is as if it were not there.
+ * Places are offsets of one generation of the log, so a compaction makes the file stale. */
+#include "base/internal.h"
+
+#include "engine/vectors_core.h"
+
+#define SNAPSHOT_VECTORS SNAPSHOT_FOURCC('V', 'E', 'C', 'S')
+#define STORE_VERSION 1u
+
+struct store_head {
+    uint32_t version;
+    uint32_t dims;
+    int32_t metric;
+    uint32_t count;
+    float step, low; /* of the codes */
+    uint32_t dead_linked;
+    uint32_t trained_of;
+    uint64_t last; /* where the last record covered starts */
+};
+
+/* ---------------------------------------------------------------- writing */
+
+static syna_rc save_array(struct snapshot_writer *w, const char *name, const struct array *a,
+                          size_t count)
+{
+    SYNA_TRY(snapshot_section(w, name));
+    return array_save(a, count, w);
+}
+
+static syna_rc save_sections(const syna_vectors *store, uint64_t last, struct snapshot_writer *w)
+{
+    const struct row_set *set = &store->set;
+    struct store_head head = {
+        .version = STORE_VERSION,
+        .dims = set->codes.dims,
+        .metric = set->codes.metric,
+        .count = set->count,
+        .step = set->codes.step,
+        .low = set->codes.low,
+        .dead_linked = store->dead_linked,
+        .trained_of = store->trained_of,
+        .last = last,
+    };
+    SYNA_TRY(snapshot_section(w, "store"));
+    SYNA_TRY(snapshot_append(w, &head, sizeof head));
+    SYNA_TRY(save_array(w, "codes", &set->code_rows, set->count));
+    SYNA_TRY(save_array(w, "errors", &set->errors, set->count));
+    SYNA_TRY(save_array(w, "norms", &set->norms, set->count));
+    SYNA_TRY(save_array(w, "places", &store->places, set->count));
+    SYNA_TRY(save_array(w, "live", &store->live, set->count / 64 + 1));
+    SYNA_TRY(row_keys_save(&store->keys, w));
+    return hnsw_save(&store->graph, w);
+}
+
+syna_rc vectors_save_snapshot(syna_vectors *store)
+{
+    struct snapshot_writer *writer;
+    struct snapshot_cover cover;
+    uint64_t last;
+    db_view_cover(store->view, SNAPSHOT_VECTORS, &cover, &last);
+    if (last == 0 || cover.end != store->followed)
+        return SYNA_SUCCESS; /* somebody wrote meanwhile: another time */
+    SYNA_TRY(snapshot_begin(store->index_path, &cover, &writer));
+    syna_rc rc = save_sections(store, last, writer);
+    if (rc != SYNA_SUCCESS) {
+        struct status_record why = *status_get();
+        snapshot_abort(writer);
+        return status_set(&why);
+    }
+    SYNA_TRY(snapshot_commit(writer));
+    store->changes = 0;
+    return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- reading */
+
+static bool read_head(struct snapshot *s, struct store_head *head)
+{
+    size_t len;
+    const void *bytes = snapshot_find(s, "store", &len);
+    if (!bytes || len != sizeof *head || !snapshot_touch(s, bytes, len))
+        return false;
+    memcpy(head, bytes, sizeof *head);
+    return head->version == STORE_VERSION && head->count <= VECTORS_ROWS_MAX && head->step > 0;
+}
+
+/* `count` items of a section as the beginning of an array that is empty so far. */
+static syna_rc take_array(struct snapshot *s, const char *name, struct array *a, size_t count,
+                          size_t max, bool *found)
+{
+    size_t len, item = a->item;
+    void *bytes = snapshot_find(s, name, &len);
+    *found = bytes && len == count * item && snapshot_touch(s, bytes, len);
+    if (!*found)
+        return SYNA_SUCCESS;
+    array_dispose(a);
+    return array_init_head(a, item, max, bytes, count);
+}
+
+static bool places_sound(const struct array *places, uint32_t count, uint64_t end)
+{
+    for (uint32_t row = 0; row < count; row++) {
+        uint64_t frame = *(const uint64_t *)array_at(places, row) >> 16;
+        if (frame + FRAME_HEADER_BYTES > end)
+            return false;
+    }
+    return true;
+}
+
+/* Live bits are changed all the time and are few: they are copied. */
+static syna_rc take_live(syna_vectors *store, struct snapshot *s, uint32_t count, bool *found)
+{
+    size_t len, words = count / 64 + 1;
+    const uint64_t *bits = snapshot_find(s, "live", &len);
+    *found = bits && len == words * sizeof *bits && snapshot_touch(s, bits, len) &&
+             (count % 64 == 0 ? bits[words - 1] == 0 : bits[words - 1] >> count % 64 == 0);
+    if (!*found)
+        return SYNA_SUCCESS;
+    SYNA_TRY(array_reserve(&store->live, words));
+    SYNA_TRY(array_reserve(&store->checked, words));
+    memcpy(store->live.tail, bits, len);
+    store->live_count = 0;
+    for (size_t i = 0; i < words; i++)
+        store->live_count += (uint32_t)__builtin_popcountll(bits[i]);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc take_rows(syna_vectors *store, struct snapshot *s, const struct store_head *head,
+                         uint64_t end, bool *found)
+{
+    struct row_set *set = &store->set;
+    struct {
+        const char *name;
+        struct array *array;
+    } parts[] = {{"codes", &set->code_rows}, {"errors", &set->errors}, {"norms", &set->norms},
+                 {"places", &store->places}};
+    *found = true;
+    for (size_t i = 0; *found && i < COUNT_OF(parts); i++)
+        SYNA_TRY(take_array(s, parts[i].name, parts[i].array, head->count, VECTORS_ROWS_MAX, found));
+    if (*found && !places_sound(&store->places, head->count, end))
+        *found = false;
+    if (*found)
+        SYNA_TRY(take_live(store, s, head->count, found));
+    if (!*found)
+        return SYNA_SUCCESS;
+    set->count = head->count;
+    set->codes.step = head->step;
+    set->codes.low = head->low;
+    store->dead_linked = head->dead_linked;
+    store->trained_of = head->trained_of;
+    row_keys_load(&store->keys, s, head->count, found);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc take_snapshot(syna_vectors *store, struct snapshot *s, bool *loaded)
+{
+    struct store_head head;
+    bool has_graph;
+    const struct snapshot_cover *cover = snapshot_cover_of(s);
+    *loaded = false;
+    if (!read_head(s, &head) || head.dims != vectors_dims(store) ||
+        head.metric != vectors_metric(store) || !db_view_covers(store->view, cover, head.last))
+        return SYNA_SUCCESS;
+    SYNA_TRY(take_rows(store, s, &head, cover->end, loaded));
+    if (!*loaded)
+        return SYNA_SUCCESS;
+    store->followed = cover->end;
+    store->changes = 0;
+    return hnsw_load(&store->graph, &store->set, s, &has_graph);
+}
+
+syna_rc vectors_load_snapshot(syna_vectors *store, bool *loaded)
+{
+    struct snapshot_cover cover;
+    struct snapshot *s;
+    uint64_t last;
+    *loaded = false;
+    db_view_cover(store->view, SNAPSHOT_VECTORS, &cover, &last);
+    SYNA_TRY(snapshot_open(store->index_path, &cover, &s));
+    if (!s)
+        return SYNA_SUCCESS;
+    uint32_t dims = vectors_dims(store);
+    int32_t metric = vectors_metric(store);
+    syna_rc rc = take_snapshot(store, s, loaded);
+    if (rc == SYNA_SUCCESS && *loaded) {
+        store->snapshot = s;
+        return SYNA_SUCCESS;
+    }
+    vectors_rows_dispose(store);
+    snapshot_close(s);
+    return rc == SYNA_SUCCESS ? vectors_rows_init(store, dims, metric) : rc;
+}
+
+/* ---------------------------------------------------------------- following the log */
+
+static syna_rc follow_row(void *context, const char *name, size_t len)
+{
+    syna_vectors *store = context;
+    bool added;
+    if (len == ROW_PREFIX_LEN)
+        return SYNA_SUCCESS; /* an empty key: no row of ours */
+    SYNA_TRY(vectors_rows_reserve(store, store->promised + 1));
+    return vectors_apply(store, name, len, &added);
+}
+
+syna_rc vectors_follow(syna_vectors *store)
+{
+    if (!db_view_current(store->view))
+        SYNA_TRY(vectors_rebase(store));
+    if (db_view_end(store->view) == store->followed)
+        return SYNA_SUCCESS;
+    return db_view_walk(store->view, store->followed, ROW_PREFIX, ROW_PREFIX_LEN, follow_row, store,
+                        &store->followed);
+}

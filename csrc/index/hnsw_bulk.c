@@ -1,0 +1,353 @@
+/* hnsw_bulk.c - the whole graph at once (Rubel et al. 2026, PiPNN, arXiv:2602.21247).
+ *
+ *   1  carve: overlapping leaves of at most 512 near rows (hnsw_carve.c)
+ *   2  per leaf one matrix product gives all distances; each row's LEAF_NEAR nearest become candidates of
+ *      it, and it of them
+ *   3  of the candidates that lie in the same direction from a row only the nearest is kept (HashPrune of
+ *      the same paper), of those the NEAR_MAX nearest; among them the row chooses its links
+ *   4  rows that no walk comes to are joined (hnsw_join.c)
+ *
+ * Which candidates a row ends with does not depend on the order in which they come: a direction's nearest
+ * is its nearest, and what was pushed out by NEAR_MAX nearer ones stays out. So the number of threads
+ * leaves no trace in the result. */
+#include "base/internal.h"
+
+#include "base/rng.h"
+#include "index/hnsw_build.h"
+#include "index/workers.h"
+
+#define LEAF_NEAR 8u
+#define NEAR_MAX 64u
+#define SKETCH_BITS 12u
+#define PRUNE_BLOCK 256u
+
+/* ---------------------------------------------------------------- the smallest of many */
+
+#define SCAN 16u
+
+static bool any_below(const int32_t *keys, int32_t limit)
+{
+    int any = 0;
+    for (uint32_t j = 0; j < SCAN; j++) /* the compiler takes them at once */
+        any |= keys[j] < limit;
+    return any;
+}
+
+static void keep_few(struct candidate *out, uint32_t *count, uint32_t want, int32_t key, uint32_t row)
+{
+    uint32_t at = *count < want ? (*count)++ : want - 1;
+    for (; at > 0 && out[at - 1].key > key; at--)
+        out[at] = out[at - 1];
+    out[at] = (struct candidate){key, row};
+}
+
+uint32_t nearest_few(const int32_t *keys, uint32_t count, uint32_t want, struct candidate *out)
+{
+    uint32_t got = 0, i = 0;
+    for (; i < MIN(want, count); i++)
+        keep_few(out, &got, want, keys[i], i);
+    while (i < count) {
+        if (i + SCAN <= count && !any_below(keys + i, out[want - 1].key)) {
+            i += SCAN;
+            continue;
+        }
+        for (uint32_t end = MIN(i + SCAN, count); i < end; i++)
+            if (keys[i] < out[want - 1].key)
+                keep_few(out, &got, want, keys[i], i);
+    }
+    return got;
+}
+
+/* ---------------------------------------------------------------- candidates of all rows */
+
+/* The candidates of one row, nearest first. */
+struct near_rows {
+    uint32_t lock; /* atomic */
+    uint32_t count;
+    uint16_t directions[NEAR_MAX];
+    struct candidate rows[NEAR_MAX];
+};
+
+static void near_lock(struct near_rows *near)
+{
+    while (__atomic_exchange_n(&near->lock, 1, __ATOMIC_ACQUIRE))
+        while (__atomic_load_n(&near->lock, __ATOMIC_RELAXED))
+            sched_yield();
+}
+
+static void near_unlock(struct near_rows *near)
+{
+    __atomic_store_n(&near->lock, 0, __ATOMIC_RELEASE);
+}
+
+static void near_take_out(struct near_rows *near, uint32_t at)
+{
+    uint32_t behind = --near->count - at;
+    memmove(near->rows + at, near->rows + at + 1, behind * sizeof near->rows[0]);
+    memmove(near->directions + at, near->directions + at + 1, behind * sizeof near->directions[0]);
+}
+
+static void near_put(struct near_rows *near, struct candidate c, uint16_t direction)
+{
+    if (near->count == NEAR_MAX && !candidate_before(c, near->rows[NEAR_MAX - 1]))
+        return;
+    uint32_t same = 0;
+    while (same < near->count && near->directions[same] != direction)
+        same++;
+    if (same < near->count) {
+        if (!candidate_before(c, near->rows[same]))
+            return;
+        near_take_out(near, same);
+    }
+    uint32_t at = MIN(near->count, NEAR_MAX - 1), last = at;
+    while (at > 0 && candidate_before(c, near->rows[at - 1]))
+        at--;
+    memmove(near->rows + at + 1, near->rows + at, (last - at) * sizeof c);
+    memmove(near->directions + at + 1, near->directions + at, (last - at) * sizeof direction);
+    near->rows[at] = c;
+    near->directions[at] = direction;
+    near->count = last + 1;
+}
+
+/* ---------------------------------------------------------------- directions */
+
+/* Products of a row's code with SKETCH_BITS vectors of +1 and -1: which of two rows lies further along each
+ * of them tells in which direction one lies from the other. */
+struct sketch {
+    int32_t along[SKETCH_BITS];
+};
+
+static uint16_t direction_of(const struct sketch *from, const struct sketch *to)
+{
+    uint32_t bits = 0;
+    for (uint32_t b = 0; b < SKETCH_BITS; b++)
+        bits |= (uint32_t)(to->along[b] > from->along[b]) << b;
+    return (uint16_t)bits;
+}
+
+static void sketch_row(const uint8_t *code, const int16_t *signs, size_t stride, struct sketch *out)
+{
+    for (uint32_t b = 0; b < SKETCH_BITS; b++) {
+        int32_t sum = 0;
+        for (size_t i = 0; i < stride; i++)
+            sum += code[i] * signs[b * stride + i];
+        out->along[b] = sum;
+    }
+}
+
+/* ---------------------------------------------------------------- the build */
+
+struct room {
+    const uint8_t *codes[CARVE_LEAF];
+    int32_t *pairs; /* CARVE_LEAF x CARVE_LEAF */
+    void *tile;
+    struct prune_room *prune;
+};
+
+struct build {
+    const struct row_set *set;
+    uint32_t count;
+    uint32_t degree;
+    struct near_rows *near;
+    uint8_t *chosen; /* links of a row that it chose itself */
+    int16_t *signs; /* SKETCH_BITS x stride */
+    struct sketch *sketches;
+    struct array links;
+    struct room *rooms;
+    unsigned threads;
+    const struct hnsw_progress *progress;
+    uint64_t part; /* of the work: 0 carving and leaves, 1 links */
+};
+
+static syna_rc rooms_make(struct build *b)
+{
+    size_t tile = codes_tile_scratch(&b->set->codes, CARVE_LEAF, CARVE_LEAF);
+    b->rooms = mem_zalloc(b->threads * sizeof *b->rooms);
+    for (unsigned t = 0; b->rooms && t < b->threads; t++) {
+        struct room *room = &b->rooms[t];
+        room->pairs = mem_alloc_aligned(CARVE_LEAF * CARVE_LEAF * sizeof(int32_t), 64);
+        room->tile = mem_alloc_aligned(tile, 64);
+        room->prune = prune_room_new(b->set);
+        if (!room->pairs || !room->tile || !room->prune)
+            return syna_no_memory(CARVE_LEAF * CARVE_LEAF * sizeof(int32_t));
+    }
+    return b->rooms ? SYNA_SUCCESS : syna_no_memory(b->threads * sizeof *b->rooms);
+}
+
+static void rooms_free(struct build *b)
+{
+    for (unsigned t = 0; b->rooms && t < b->threads; t++) {
+        mem_free_aligned(b->rooms[t].pairs);
+        mem_free_aligned(b->rooms[t].tile);
+        prune_room_free(b->rooms[t].prune);
+    }
+    mem_free(b->rooms);
+}
+
+/* `other` becomes a candidate of `row`. */
+static void meet(struct build *b, uint32_t row, uint32_t other, int32_t key)
+{
+    struct near_rows *near = &b->near[row];
+    uint16_t direction = direction_of(&b->sketches[row], &b->sketches[other]);
+    near_lock(near);
+    near_put(near, (struct candidate){key, other}, direction);
+    near_unlock(near);
+}
+
+/* A leaf's rows are candidates of each other, as far as they are among each other's nearest. */
+static syna_rc compare_leaf(void *context, unsigned thread, const uint32_t *rows, uint32_t count)
+{
+    struct build *b = context;
+    struct room *room = &b->rooms[thread];
+    struct candidate few[LEAF_NEAR];
+    for (uint32_t i = 0; i < count; i++)
+        room->codes[i] = array_at(&b->set->code_rows, rows[i]);
+    codes_tile(&b->set->codes, b->set->kernels, room->codes, count, room->codes, count, room->pairs,
+               CARVE_LEAF, room->tile);
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t *keys = room->pairs + (size_t)i * CARVE_LEAF;
+        keys[i] = INT32_MAX; /* not its own neighbour */
+        uint32_t got = nearest_few(keys, count, LEAF_NEAR, few);
+        for (uint32_t f = 0; f < got; f++)
+            if (few[f].row != i)
+                meet(b, rows[i], rows[few[f].row], few[f].key);
+        for (uint32_t f = 0; f < got; f++)
+            if (few[f].row != i)
+                meet(b, rows[few[f].row], rows[i], few[f].key);
+    }
+    return SYNA_SUCCESS;
+}
+
+static syna_rc link_round(void *context, unsigned thread, uint64_t i)
+{
+    struct build *b = context;
+    uint32_t end = (uint32_t)MIN((i + 1) * PRUNE_BLOCK, (uint64_t)b->count);
+    for (uint32_t row = (uint32_t)i * PRUNE_BLOCK; row < end; row++) {
+        const struct near_rows *near = &b->near[row];
+        uint32_t *links = array_at(&b->links, row);
+        uint32_t used = prune_diverse(b->set, b->rooms[thread].prune, near->rows, near->count,
+                                      b->degree, links);
+        b->chosen[row] = (uint8_t)used;
+        for (; used < b->degree; used++)
+            links[used] = HNSW_NONE;
+    }
+    return SYNA_SUCCESS;
+}
+
+/* Put `row` among the links of `of`, if it is not there and there is a place. */
+static void link_to(struct build *b, uint32_t of, uint32_t row)
+{
+    uint32_t *links = array_at(&b->links, of), i = 0;
+    while (i < b->degree && links[i] != HNSW_NONE && links[i] != row)
+        i++;
+    if (i < b->degree)
+        links[i] = row;
+}
+
+/* A row that others chose no link to would hardly be found: every choice is answered by a link back while
+ * there is room, first choices first. */
+static void link_back(struct build *b)
+{
+    for (uint32_t rank = 0; rank < b->degree; rank++)
+        for (uint32_t row = 0; row < b->count; row++)
+            if (rank < b->chosen[row])
+                link_to(b, ((uint32_t *)array_at(&b->links, row))[rank], row);
+}
+
+/* What places remain go to the nearest candidates: a walk reads the whole cache line anyway. */
+static syna_rc fill_round(void *context, unsigned thread, uint64_t i)
+{
+    struct build *b = context;
+    uint32_t end = (uint32_t)MIN((i + 1) * PRUNE_BLOCK, (uint64_t)b->count);
+    (void)thread;
+    for (uint32_t row = (uint32_t)i * PRUNE_BLOCK; row < end; row++)
+        for (uint32_t c = 0; c < b->near[row].count; c++)
+            link_to(b, row, b->near[row].rows[c].row);
+    return SYNA_SUCCESS;
+}
+
+/* Both parts count the same, near enough. */
+static bool step_part(void *context, uint64_t done, uint64_t total)
+{
+    const struct build *b = context;
+    if (!b->progress || !b->progress->step)
+        return true;
+    uint64_t half = b->count / 2;
+    return b->progress->step(b->progress->context,
+                             b->part * half + (uint64_t)((double)half * (double)done / (double)total),
+                             b->count);
+}
+
+static syna_rc sketch_round(void *context, unsigned thread, uint64_t i)
+{
+    struct build *b = context;
+    uint32_t end = (uint32_t)MIN((i + 1) * PRUNE_BLOCK, (uint64_t)b->count);
+    (void)thread;
+    for (uint32_t row = (uint32_t)i * PRUNE_BLOCK; row < end; row++)
+        sketch_row(array_at(&b->set->code_rows, row), b->signs, b->set->codes.stride,
+                   &b->sketches[row]);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc sketch_rows(struct build *b)
+{
+    size_t signs = (size_t)SKETCH_BITS * b->set->codes.stride;
+    uint64_t seed = 1;
+    b->signs = mem_alloc(signs * sizeof *b->signs);
+    b->sketches = mem_alloc(b->count * sizeof *b->sketches);
+    if (!b->signs || !b->sketches)
+        return syna_no_memory(b->count * sizeof *b->sketches);
+    for (size_t i = 0; i < signs; i++)
+        b->signs[i] = rng_next(&seed) >> 63 ? 1 : -1;
+    return workers_run(b->threads, (b->count + PRUNE_BLOCK - 1) / PRUNE_BLOCK, sketch_round, b, NULL,
+                       NULL);
+}
+
+static syna_rc build_links(struct build *b)
+{
+    struct hnsw_progress step = {step_part, b};
+    SYNA_TRY(array_init(&b->links, b->degree * sizeof(uint32_t), HNSW_ROWS_MAX));
+    SYNA_TRY(array_reserve(&b->links, b->count));
+    SYNA_TRY(rooms_make(b));
+    b->near = mem_zalloc(b->count * sizeof *b->near);
+    b->chosen = mem_alloc(b->count);
+    if (!b->near || !b->chosen)
+        return syna_no_memory(b->count * sizeof *b->near);
+    SYNA_TRY(sketch_rows(b));
+    SYNA_TRY(carve(b->set, b->count, b->threads, compare_leaf, b, &step));
+    b->part = 1;
+    SYNA_TRY(workers_run(b->threads, (b->count + PRUNE_BLOCK - 1) / PRUNE_BLOCK, link_round, b,
+                         step_part, b));
+    link_back(b);
+    return workers_run(b->threads, (b->count + PRUNE_BLOCK - 1) / PRUNE_BLOCK, fill_round, b, NULL,
+                       NULL);
+}
+
+syna_rc hnsw_build(struct hnsw *graph, const struct row_set *set, uint32_t count, unsigned threads,
+                   const struct hnsw_progress *progress)
+{
+    struct build b = {.set = set, .count = count, .degree = graph->degree,
+                      .threads = MAX(threads, 1u), .progress = progress};
+    struct hnsw fresh;
+    SYNA_TRY(hnsw_init(&fresh, graph->degree / 2, graph->ef_construction));
+    syna_rc rc = build_links(&b);
+    rooms_free(&b);
+    mem_free(b.near);
+    mem_free(b.chosen);
+    mem_free(b.signs);
+    mem_free(b.sketches);
+    array_dispose(&fresh.links);
+    fresh.links = b.links;
+    if (rc == SYNA_SUCCESS)
+        rc = hnsw_choose_entries(&fresh, set, count);
+    if (rc == SYNA_SUCCESS) {
+        fresh.linked = count;
+        rc = hnsw_join(&fresh, set);
+    }
+    if (rc != SYNA_SUCCESS) {
+        hnsw_dispose(&fresh);
+        return rc;
+    }
+    hnsw_replace(graph, &fresh);
+    return SYNA_SUCCESS;
+}

@@ -1,0 +1,80 @@
+/* The inside of the graph; for the hnsw*.c files only. */
+#ifndef SYNA_INDEX_HNSW_CORE_H
+#define SYNA_INDEX_HNSW_CORE_H
+
+#include "base/mem.h"
+#include "base/vec.h"
+#include "index/hnsw.h"
+
+#define HNSW_ENTRIES 256u /* rows sampled as places to begin */
+#define HNSW_BEGINNINGS 4 /* of them, so many nearest are begun from */
+#define LINKS_MAX (2 * HNSW_M_MAX)
+
+/* A row on the way, nearest first in every list of them: by key, then by row. */
+struct candidate {
+    int32_t key; /* codes_many: smaller is nearer */
+    uint32_t row;
+};
+static inline bool candidate_before(struct candidate a, struct candidate b)
+{
+    return a.key < b.key || (a.key == b.key && a.row < b.row);
+}
+
+/* ---- a walk, and the memory that it needs; kept for the next one */
+#define WALK_TOUCHED 8192
+#define FOLLOWED 0x80000000u /* in candidate.row of the pool: its links were followed */
+
+struct hnsw_walk {
+    struct hnsw_walk *next;
+    uint64_t *seen; /* one bit a row; all zero between walks */
+    size_t seen_cap;
+    uint32_t touched[WALK_TOUCHED]; /* words of `seen` to zero; beyond, all of them */
+    uint32_t touched_count;
+    struct candidate *pool; /* what the walk may still follow, and did: ef + 1 places */
+    size_t pool_cap;
+    uint32_t pool_count;
+    struct candidate *found; /* what may be returned, when not every row may */
+    size_t found_cap;
+    uint32_t found_count;
+    uint8_t *query_room;
+    size_t room_cap;
+    struct code_query query;
+    struct hnsw_visits visits;
+};
+
+syna_rc walk_take(struct hnsw *graph, const struct row_set *set, uint32_t ef,
+                  struct hnsw_walk **out);
+void walk_give(struct hnsw *graph, struct hnsw_walk *walk);
+void walk_free(struct hnsw_walk *walk);
+/* Walk from the entries with walk->query until the `ef` nearest rows seen have all been followed.
+ * They stand in the pool afterwards (rows without FOLLOWED), those that `chosen` names in `found`. */
+void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+              uint32_t ef, const uint64_t *chosen);
+
+/* ---- hnsw.c */
+syna_rc hnsw_choose_entries(struct hnsw *graph, const struct row_set *set, uint32_t rows);
+syna_rc hnsw_take_entries(struct hnsw *graph, const struct row_set *set, const uint32_t *entries,
+                          uint32_t count, uint32_t of);
+syna_rc hnsw_add_entry(struct hnsw *graph, const struct row_set *set, uint32_t row);
+void hnsw_forget_entries(struct hnsw *graph);
+
+/* ---- hnsw_prune.c: which candidates become links */
+#define PRUNE_MAX 128u /* candidates looked at */
+struct prune_room;
+struct prune_room *prune_room_new(const struct row_set *set);
+void prune_room_free(struct prune_room *room);
+/* Choose at most `degree` of `count` candidates for a row: sorted, no row twice, not the row itself.
+ * `links` gets HNSW_NONE behind the last. */
+/* The same without filling places with candidates that were left out: returns how many are chosen. */
+uint32_t prune_diverse(const struct row_set *set, struct prune_room *room,
+                       const struct candidate *candidates, uint32_t count, uint32_t degree,
+                       uint32_t *links);
+void prune_links(const struct row_set *set, struct prune_room *room,
+                 const struct candidate *candidates, uint32_t count, uint32_t degree,
+                 uint32_t *links);
+
+/* ---- hnsw_join.c: no row may be out of reach */
+/* Rows of the graph that no walk can come to are linked from the nearest that one can. Exclusive. */
+syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set);
+
+#endif

@@ -1,0 +1,226 @@
+/* The loops over 8-bit codes, written once over steps of 64 bytes. Included by a .c file for each of
+ * its levels, which first defines
+ *
+ *   KERNEL, INLINE              how functions of this level are declared
+ *   NAME(x)                     the name of function x in this level
+ *   TABLE                       the table to define
+ *   UNSIGNED_ROWS               products leave the 128 of the rows to `base`
+ *   STEP                        struct of 64 query bytes in registers
+ *   STEP_LOAD(p), SUM, SUM_ZERO()
+ *   SUM_PRODUCT(sum, row, step), SUM_DIFFERENCE(sum, row, step)
+ *   SUM_OF(sum)                 int32_t
+ *
+ * for the matrix product
+ *
+ *   TILE_ROWS, TILE_PANELS      rows and panels whose sums fit the registers
+ *   ACC                         the sums of one row with the 16 columns of a panel
+ *   TILE_BLOCK(acc, rows, panels, n, used, difference)
+ *                               acc[r][p] for TILE_ROWS rows and `used` panels; the last two are
+ *                               constants in each call
+ *   WITHIN_16(values, limits)   a bit for each of 16 values[i] <= limits[i]
+ *   ACC_FINISH(acc, shift, row_base, bases, out, columns)
+ *                               out[c] = (sum << shift) + row_base + bases[c], 16 columns at most
+ */
+
+#define GROUP 4 /* rows that share the query's registers */
+#define EACH_OF_GROUP(r) _Pragma("GCC unroll 4") for (size_t r = 0; r < GROUP; r++)
+#define FETCH_BYTES 1024 /* of a row ahead; the processor follows a longer one by itself */
+
+INLINE void NAME(fetch)(const uint8_t *row, size_t n)
+{
+    for (size_t i = 0; i < MIN(n, (size_t)FETCH_BYTES); i += 64)
+        __builtin_prefetch(row + i);
+}
+
+INLINE void NAME(product_group)(const int8_t *query, int32_t base, const uint8_t *const *rows,
+                                size_t n, int32_t *out)
+{
+    SUM sum[GROUP];
+    EACH_OF_GROUP(r)
+        sum[r] = SUM_ZERO();
+    for (size_t i = 0; i < n; i += INT8_STEP) {
+        STEP q = STEP_LOAD(query + i);
+        EACH_OF_GROUP(r)
+            sum[r] = SUM_PRODUCT(sum[r], rows[r] + i, q);
+    }
+    EACH_OF_GROUP(r)
+        out[r] = SUM_OF(sum[r]) + base;
+}
+
+INLINE int32_t NAME(product_one)(const int8_t *query, int32_t base, const uint8_t *row, size_t n)
+{
+    SUM sum = SUM_ZERO();
+    for (size_t i = 0; i < n; i += INT8_STEP)
+        sum = SUM_PRODUCT(sum, row + i, STEP_LOAD(query + i));
+    return SUM_OF(sum) + base;
+}
+
+INLINE void NAME(difference_group)(const uint8_t *query, const uint8_t *const *rows, size_t n,
+                                   int32_t *out)
+{
+    SUM sum[GROUP];
+    EACH_OF_GROUP(r)
+        sum[r] = SUM_ZERO();
+    for (size_t i = 0; i < n; i += INT8_STEP) {
+        STEP q = STEP_LOAD(query + i);
+        EACH_OF_GROUP(r)
+            sum[r] = SUM_DIFFERENCE(sum[r], rows[r] + i, q);
+    }
+    EACH_OF_GROUP(r)
+        out[r] = SUM_OF(sum[r]);
+}
+
+INLINE int32_t NAME(difference_one)(const uint8_t *query, const uint8_t *row, size_t n)
+{
+    SUM sum = SUM_ZERO();
+    for (size_t i = 0; i < n; i += INT8_STEP)
+        sum = SUM_DIFFERENCE(sum, row + i, STEP_LOAD(query + i));
+    return SUM_OF(sum);
+}
+
+KERNEL void NAME(product_many)(const int8_t *query, int32_t base, const uint8_t *const *rows,
+                               size_t count, size_t n, int32_t *out)
+{
+    if (!UNSIGNED_ROWS)
+        base = 0;
+    size_t r = 0;
+    for (; r + GROUP <= count; r += GROUP) {
+        for (size_t next = r + GROUP; next < MIN(r + 2 * GROUP, count); next++)
+            NAME(fetch)(rows[next], n);
+        NAME(product_group)(query, base, rows + r, n, out + r);
+    }
+    for (; r < count; r++)
+        out[r] = NAME(product_one)(query, base, rows[r], n);
+}
+
+KERNEL void NAME(difference_many)(const uint8_t *query, const uint8_t *const *rows, size_t count,
+                                  size_t n, int32_t *out)
+{
+    size_t r = 0;
+    for (; r + GROUP <= count; r += GROUP) {
+        for (size_t next = r + GROUP; next < MIN(r + 2 * GROUP, count); next++)
+            NAME(fetch)(rows[next], n);
+        NAME(difference_group)(query, rows + r, n, out + r);
+    }
+    for (; r < count; r++)
+        out[r] = NAME(difference_one)(query, rows[r], n);
+}
+
+KERNEL void NAME(product_scan)(const int8_t *query, int32_t base, const uint8_t *rows, size_t count,
+                               size_t n, int32_t *out)
+{
+    if (!UNSIGNED_ROWS)
+        base = 0;
+    size_t r = 0;
+    for (; r + GROUP <= count; r += GROUP, rows += GROUP * n) {
+        const uint8_t *const group[GROUP] = {rows, rows + n, rows + 2 * n, rows + 3 * n};
+        NAME(product_group)(query, base, group, n, out + r);
+    }
+    for (; r < count; r++, rows += n)
+        out[r] = NAME(product_one)(query, base, rows, n);
+}
+
+KERNEL void NAME(difference_scan)(const uint8_t *query, const uint8_t *rows, size_t count, size_t n,
+                                  int32_t *out)
+{
+    size_t r = 0;
+    for (; r + GROUP <= count; r += GROUP, rows += GROUP * n) {
+        const uint8_t *const group[GROUP] = {rows, rows + n, rows + 2 * n, rows + 3 * n};
+        NAME(difference_group)(query, group, n, out + r);
+    }
+    for (; r < count; r++, rows += n)
+        out[r] = NAME(difference_one)(query, rows, n);
+}
+
+/* ---------------------------------------------------------------- matrix product */
+
+/* Squares of a row: its differences from nothing. */
+INLINE int32_t NAME(squares)(const uint8_t *row, size_t n)
+{
+    static const uint8_t nothing[INT8_STEP];
+    SUM sum = SUM_ZERO();
+    for (size_t i = 0; i < n; i += INT8_STEP)
+        sum = SUM_DIFFERENCE(sum, row + i, STEP_LOAD(nothing));
+    return SUM_OF(sum);
+}
+
+#define EACH_TILE_ROW(r) _Pragma("GCC unroll 8") for (size_t r = 0; r < TILE_ROWS; r++)
+#define EACH_TILE_PANEL(p, used) _Pragma("GCC unroll 4") for (size_t p = 0; p < (used); p++)
+
+/* TILE_ROWS rows with `used` panels from column `first` on; `row_count` rows are written. A difference
+ * is |row|^2 + |column|^2 - 2 * product. */
+INLINE void NAME(tile_group)(const struct int8_panels *panels, size_t first, size_t used,
+                             const uint8_t *const *rows, size_t row_count, bool difference,
+                             int32_t *out, size_t out_stride)
+{
+    ACC acc[TILE_ROWS][TILE_PANELS];
+    TILE_BLOCK(acc, rows, panels->bytes + first * panels->n, panels->n, used, difference);
+    EACH_TILE_ROW(r) {
+        if (r >= row_count)
+            break;
+        int32_t row_base = difference ? NAME(squares)(rows[r], panels->n) : 0;
+        EACH_TILE_PANEL(p, used) {
+            size_t column = first + p * INT8_PANEL;
+            ACC_FINISH(acc[r][p], difference ? 1 : 0, row_base, panels->bases + column,
+                       out + r * out_stride + p * INT8_PANEL, panels->columns - column);
+        }
+    }
+}
+
+/* `used` panels with all rows: the panels stay in the cache while the rows pass. */
+INLINE void NAME(tile_columns)(const struct int8_panels *panels, size_t first, size_t used,
+                               const uint8_t *const *rows, size_t row_count, bool difference,
+                               int32_t *out, size_t out_stride)
+{
+    for (size_t r = 0; r < row_count; r += TILE_ROWS) {
+        const uint8_t *some[TILE_ROWS]; /* the last one repeated */
+        for (size_t i = 0; i < TILE_ROWS; i++)
+            some[i] = rows[MIN(r + i, row_count - 1)];
+        NAME(tile_group)(panels, first, used, some, row_count - r, difference,
+                         out + r * out_stride, out_stride);
+    }
+}
+
+INLINE void NAME(tile_all)(const struct int8_panels *panels, size_t first,
+                           const uint8_t *const *rows, size_t row_count, bool difference,
+                           int32_t *out, size_t out_stride)
+{
+    size_t c = first, wide = TILE_PANELS * INT8_PANEL;
+    for (; c + wide - INT8_PANEL < panels->columns; c += wide)
+        NAME(tile_columns)(panels, c, TILE_PANELS, rows, row_count, difference, out + (c - first),
+                           out_stride);
+    for (; c < panels->columns; c += INT8_PANEL)
+        NAME(tile_columns)(panels, c, 1, rows, row_count, difference, out + (c - first),
+                           out_stride);
+}
+
+KERNEL void NAME(tile)(const struct int8_panels *panels, size_t first, const uint8_t *const *rows,
+                       size_t row_count, int32_t *out, size_t out_stride)
+{
+    if (panels->difference)
+        NAME(tile_all)(panels, first, rows, row_count, true, out, out_stride);
+    else
+        NAME(tile_all)(panels, first, rows, row_count, false, out, out_stride);
+}
+
+KERNEL size_t NAME(within)(const int32_t *values, const int32_t *limits, size_t count, uint32_t *out)
+{
+    size_t found = 0, i = 0;
+    for (; i + 16 <= count; i += 16)
+        for (uint32_t bits = WITHIN_16(values + i, limits + i); UNLIKELY(bits); bits &= bits - 1)
+            out[found++] = (uint32_t)i + (uint32_t)__builtin_ctz(bits);
+    for (; i < count; i++)
+        if (values[i] <= limits[i])
+            out[found++] = (uint32_t)i;
+    return found;
+}
+
+const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NAME(difference_many),
+                                   NAME(product_scan), NAME(difference_scan), NAME(tile),
+                                   NAME(within)};
+
+#undef GROUP
+#undef EACH_OF_GROUP
+#undef FETCH_BYTES
+#undef EACH_TILE_ROW
+#undef EACH_TILE_PANEL

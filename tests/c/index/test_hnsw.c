@@ -1,0 +1,357 @@
+/* The graph against scoring every row: recall, reach, determinism, later rows, dead rows, snapshots. */
+#include "rows_fixture.h"
+
+#include "index/hnsw.h"
+
+enum { DIMS = 24, ROWS = 6000, K = 10, ASKED = 60 };
+
+static const int32_t metrics[] = {SYNA_METRIC_COSINE, SYNA_METRIC_EUCLIDEAN, SYNA_METRIC_DOT_PRODUCT};
+
+/* Points on a curved sheet of few dimensions in a space of many, as embeddings are. */
+static float *make_sheet(size_t rows)
+{
+    float *data = malloc(rows * DIMS * sizeof *data);
+    for (size_t r = 0; r < rows; r++) {
+        float at[4] = {even(), even(), even(), even()};
+        for (size_t i = 0; i < DIMS; i++)
+            data[r * DIMS + i] = sinf(3 * at[i % 4] + (float)i) + at[(i * 7 + 1) % 4] + 0.05f * even();
+    }
+    return data;
+}
+
+static double recall_of(struct hnsw *graph, const struct row_set *set, uint32_t rows, uint32_t ef,
+                        const uint64_t *chosen, uint32_t k)
+{
+    size_t right = 0, wanted = 0;
+    float *queries = make_sheet(ASKED);
+    for (size_t q = 0; q < ASKED; q++) {
+        const float *query = queries + q * DIMS;
+        struct topk found, truth;
+        struct hnsw_query ask = {query, vector_norm(set->kernels, query, DIMS), ef, chosen};
+        topk_init(&found, k, FLT_MAX);
+        topk_init(&truth, k, FLT_MAX);
+        CHECK_OK(hnsw_search(graph, set, &ask, &found, NULL));
+        for (uint32_t row = 0; row < rows; row++)
+            if (!chosen || chosen[row / 64] >> row % 64 & 1)
+                CHECK(topk_offer(&truth, row_set_rank(set, query, ask.norm, row), row));
+        topk_sort(&found);
+        topk_sort(&truth);
+        for (size_t i = 0; i < found.count; i++) {
+            uint32_t row = found.items[i].row;
+            float rank = row_set_rank(set, query, ask.norm, row);
+            CHECK(row < rows && (!chosen || chosen[row / 64] >> row % 64 & 1));
+            CHECK_MEM(&found.items[i].rank, &rank, sizeof rank); /* exact, always */
+            CHECK(i == 0 || found.items[i - 1].row != row);
+            right += rank <= truth.items[truth.count - 1].rank;
+        }
+        wanted += truth.count;
+        topk_dispose(&found);
+        topk_dispose(&truth);
+    }
+    free(queries);
+    return (double)right / (double)wanted;
+}
+
+/* Every row can be come to from the entries, links name rows of the graph, none twice, none itself. */
+static uint32_t check_structure(const struct hnsw *graph, const uint64_t *live)
+{
+    uint8_t *seen = calloc(graph->linked, 1);
+    uint32_t *stack = malloc(graph->linked * sizeof *stack), depth = 0, reached = 0, missing = 0;
+    for (uint32_t e = 0; e < graph->entry_count; e++) {
+        CHECK(graph->entries[e] < graph->linked);
+        if (!seen[graph->entries[e]])
+            stack[depth++] = graph->entries[e];
+        seen[graph->entries[e]] = 1;
+    }
+    while (depth > 0) {
+        uint32_t row = stack[--depth], count = hnsw_link_count(graph, row);
+        const uint32_t *links = hnsw_links(graph, row);
+        reached++;
+        for (uint32_t i = 0; i < count; i++) {
+            CHECK(links[i] < graph->linked && links[i] != row);
+            for (uint32_t j = 0; j < i; j++)
+                CHECK(links[i] != links[j]);
+            if (!seen[links[i]])
+                stack[depth++] = links[i];
+            seen[links[i]] = 1;
+        }
+    }
+    for (uint32_t row = 0; row < graph->linked; row++)
+        missing += !seen[row] && (!live || (live[row / 64] >> row % 64 & 1));
+    free(seen);
+    free(stack);
+    return missing;
+}
+
+TEST(a_built_graph_finds_nearly_all_and_misses_no_row)
+{
+    float *data = make_sheet(ROWS);
+    for (size_t m = 0; m < COUNT_OF(metrics); m++) {
+        struct fixture f;
+        struct hnsw graph;
+        fixture_init(&f, kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
+        CHECK_OK(hnsw_init(&graph, 16, 200));
+        CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+        CHECK_EQ(graph.linked, ROWS);
+        CHECK_EQ(check_structure(&graph, NULL), 0);
+        check_note("metric %d", metrics[m]);
+        CHECK(recall_of(&graph, &f.set, ROWS, 100, NULL, K) >= (m == 2 ? 0.85 : 0.99));
+        CHECK(recall_of(&graph, &f.set, ROWS, 100, NULL, 1) >= (m == 2 ? 0.85 : 0.99));
+        hnsw_dispose(&graph);
+        fixture_dispose(&f);
+    }
+    free(data);
+}
+
+TEST(the_number_of_threads_leaves_no_trace)
+{
+    float *data = make_sheet(ROWS);
+    struct fixture f;
+    struct hnsw one, four;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_COSINE, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&one, 16, 200));
+    CHECK_OK(hnsw_init(&four, 16, 200));
+    CHECK_OK(hnsw_build(&one, &f.set, ROWS, 1, NULL));
+    CHECK_OK(hnsw_build(&four, &f.set, ROWS, 4, NULL));
+    for (uint32_t row = 0; row < ROWS; row++)
+        CHECK_MEM(hnsw_links(&one, row), hnsw_links(&four, row), one.degree * sizeof(uint32_t));
+    hnsw_dispose(&one);
+    hnsw_dispose(&four);
+    fixture_dispose(&f);
+    free(data);
+}
+
+/* Groups that lie apart, rows that are all the same: still every row is reached. */
+TEST(data_of_every_unpleasant_kind_is_linked_up)
+{
+    enum { SOME = 1500 };
+    float *data = malloc(SOME * DIMS * sizeof *data);
+    for (int kind = 0; kind < KINDS; kind++) {
+        struct fixture f;
+        struct hnsw graph;
+        check_note("kind %d", kind);
+        fixture_fill((enum kind)kind, data, SOME, DIMS);
+        fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, SOME, DIMS, SOME, 0);
+        CHECK_OK(hnsw_init(&graph, 8, 50));
+        CHECK_OK(hnsw_build(&graph, &f.set, SOME, 2, NULL));
+        CHECK_EQ(check_structure(&graph, NULL), 0);
+        hnsw_dispose(&graph);
+        fixture_dispose(&f);
+    }
+    free(data);
+}
+
+static void insert_rows(struct hnsw *graph, const struct row_set *set, uint32_t count)
+{
+    struct hnsw_plan plan;
+    CHECK_OK(hnsw_plan_insert(graph, set, count, &plan));
+    CHECK_OK(hnsw_apply(graph, set, &plan));
+    hnsw_plan_dispose(&plan);
+}
+
+TEST(rows_that_come_later_are_found_as_well)
+{
+    float *data = make_sheet(ROWS);
+    struct fixture f;
+    struct hnsw graph;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&graph, 16, 100));
+    CHECK_OK(hnsw_build(&graph, &f.set, 1000, 1, NULL));
+    static const uint32_t steps[] = {1, 2, 700, 1, 2000, 2296};
+    for (size_t i = 0; i < COUNT_OF(steps); i++)
+        insert_rows(&graph, &f.set, steps[i]);
+    CHECK_EQ(graph.linked, ROWS);
+    CHECK_EQ(check_structure(&graph, NULL), 0);
+    CHECK(recall_of(&graph, &f.set, ROWS, 100, NULL, K) >= 0.98);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}
+
+TEST(dead_rows_are_passed_over_and_led_past)
+{
+    float *data = make_sheet(ROWS);
+    uint64_t live[ROWS / 64 + 1] = {0};
+    struct fixture f;
+    struct hnsw graph;
+    struct hnsw_plan plan;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_COSINE, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&graph, 16, 100));
+    CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+    for (uint32_t row = 0; row < ROWS; row++)
+        if (check_random() % 5 != 0 && row % 1000 > 30) /* at random, and some whole stretches */
+            live[row / 64] |= 1ull << row % 64;
+    CHECK(recall_of(&graph, &f.set, ROWS, 100, live, K) >= 0.98);
+    CHECK_OK(hnsw_plan_repair(&graph, &f.set, live, &plan));
+    CHECK_OK(hnsw_apply(&graph, &f.set, &plan));
+    hnsw_plan_dispose(&plan);
+    CHECK_EQ(check_structure(&graph, live), 0);
+    for (uint32_t row = 0; row < ROWS; row++)
+        for (uint32_t i = 0; i < hnsw_link_count(&graph, row); i++)
+            CHECK(live[hnsw_links(&graph, row)[i] / 64] >> hnsw_links(&graph, row)[i] % 64 & 1);
+    CHECK(recall_of(&graph, &f.set, ROWS, 100, live, K) >= 0.98);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}
+
+TEST(calibration_tells_what_recall_to_expect)
+{
+    float *data = make_sheet(ROWS);
+    struct fixture f;
+    struct hnsw graph;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&graph, 8, 100));
+    CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+    CHECK_EQ(hnsw_ef_for(&graph, 10, 0.95f), HNSW_EF_DEFAULT); /* not measured yet */
+    CHECK(hnsw_recall_at(&graph, 10, 50) <= 0);
+    CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+    uint32_t ef = hnsw_ef_for(&graph, 10, 0.95f);
+    CHECK(ef >= 10 && ef < 100);
+    CHECK(hnsw_ef_for(&graph, 10, 0.99f) >= ef);
+    CHECK(hnsw_recall_at(&graph, 10, ef) >= 0.94f);
+    CHECK(recall_of(&graph, &f.set, ROWS, ef, NULL, 10) >= 0.92);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}
+
+static bool stop_soon(void *context, uint64_t done, uint64_t total)
+{
+    (void)done;
+    (void)total;
+    return --*(int *)context > 0;
+}
+
+TEST(a_build_can_be_stopped_and_changes_nothing_then)
+{
+    enum { MANY = 30000 };
+    float *data = make_sheet(MANY);
+    struct fixture f;
+    struct hnsw graph;
+    int steps = 1;
+    struct hnsw_progress progress = {stop_soon, &steps};
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, MANY, DIMS, MANY, 0);
+    CHECK_OK(hnsw_init(&graph, 16, 100));
+    CHECK_FAILS(hnsw_build(&graph, &f.set, MANY, 1, &progress), SYNA_ERR_GENERIC, SYNA_WHY_CANCELLED);
+    CHECK_EQ(graph.linked, 0);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}
+
+TEST(few_rows_and_none)
+{
+    float *data = make_sheet(40);
+    for (uint32_t rows = 0; rows < 40; rows += rows < 4 ? 1 : 9) {
+        struct fixture f;
+        struct hnsw graph;
+        check_note("%u rows", rows);
+        fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, 40, DIMS, 40, 0);
+        CHECK_OK(hnsw_init(&graph, 16, 100));
+        CHECK_OK(hnsw_build(&graph, &f.set, rows, 1, NULL));
+        CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+        if (rows > 0)
+            CHECK(recall_of(&graph, &f.set, rows, 50, NULL, K) >= 1.0);
+        if (rows > 0)
+            insert_rows(&graph, &f.set, 40 - rows);
+        CHECK_EQ(check_structure(&graph, NULL), 0);
+        hnsw_dispose(&graph);
+        fixture_dispose(&f);
+    }
+    free(data);
+}
+
+TEST(a_snapshot_brings_the_same_graph_back)
+{
+    float *data = make_sheet(ROWS);
+    struct fixture f;
+    struct hnsw graph, loaded;
+    struct snapshot_cover cover = {.generation = 1, .end = 10, .purpose = 7};
+    struct snapshot_writer *writer;
+    struct snapshot *snapshot;
+    const char *path = "g.hnsw";
+    bool found;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_COSINE, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&graph, 12, 90));
+    CHECK_OK(hnsw_build(&graph, &f.set, 5000, 2, NULL));
+    CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+    CHECK_OK(snapshot_begin(path, &cover, &writer));
+    CHECK_OK(hnsw_save(&graph, writer));
+    CHECK_OK(snapshot_commit(writer));
+
+    CHECK_OK(snapshot_open(path, &cover, &snapshot));
+    CHECK(snapshot != NULL);
+    CHECK_OK(hnsw_init(&loaded, 16, 200));
+    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, &found));
+    CHECK(found);
+    CHECK_EQ(loaded.linked, 5000);
+    CHECK_EQ(loaded.degree, 24);
+    CHECK_EQ(hnsw_ef_for(&loaded, 10, 0.95f), hnsw_ef_for(&graph, 10, 0.95f));
+    for (uint32_t row = 0; row < 5000; row++)
+        CHECK_MEM(hnsw_links(&graph, row), hnsw_links(&loaded, row), 24 * sizeof(uint32_t));
+    insert_rows(&loaded, &f.set, 1000); /* on top of the mapped part */
+    CHECK_EQ(check_structure(&loaded, NULL), 0);
+    CHECK(recall_of(&loaded, &f.set, ROWS, 100, NULL, K) >= 0.97);
+    hnsw_dispose(&loaded);
+
+    f.set.count = 4000; /* a set with fewer rows than the graph speaks of */
+    CHECK_OK(hnsw_init(&loaded, 16, 200));
+    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, &found));
+    CHECK(!found);
+    CHECK_EQ(loaded.linked, 0);
+    hnsw_dispose(&loaded);
+    snapshot_close(snapshot);
+    hnsw_dispose(&graph);
+    f.set.count = ROWS;
+    fixture_dispose(&f);
+    free(data);
+}
+
+static bool fail_at(void *context, size_t bytes)
+{
+    (void)bytes;
+    return --*(int *)context != 0;
+}
+
+TEST(without_memory_at_any_call_nothing_changes_and_nothing_leaks)
+{
+    enum { SOME = 900 };
+    float *data = make_sheet(SOME);
+    struct fixture f;
+    struct hnsw graph;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, SOME, DIMS, SOME, 0);
+    int refused = 0;
+    for (int k = 1, left = 0; left <= 0; k++) {
+        left = k;
+        check_note("build, k = %d", k);
+        CHECK_OK(hnsw_init(&graph, 8, 40));
+        syna_test_set_alloc(fail_at, &left);
+        syna_rc rc = hnsw_build(&graph, &f.set, 700, 1, NULL);
+        syna_test_set_alloc(NULL, NULL);
+        if (rc != SYNA_SUCCESS) { /* otherwise it did with less: a smaller reservation */
+            CHECK_FAILS(rc, SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+            CHECK_EQ(graph.linked, 0);
+            refused++;
+        }
+        if (left <= 0)
+            hnsw_dispose(&graph);
+    }
+    CHECK(refused > 10);
+    for (int k = 1, left = 0; left <= 0; k++) {
+        struct hnsw_plan plan;
+        left = k;
+        check_note("insert, k = %d", k);
+        syna_test_set_alloc(fail_at, &left);
+        syna_rc rc = hnsw_plan_insert(&graph, &f.set, 200, &plan);
+        syna_test_set_alloc(NULL, NULL);
+        if (rc == SYNA_SUCCESS)
+            hnsw_plan_dispose(&plan);
+        else
+            CHECK_FAILS(rc, SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+    }
+    CHECK_EQ(check_structure(&graph, NULL), 0);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}

@@ -1,0 +1,104 @@
+/* Bit strings: every level counts what counting one bit after the other gives, at any length and
+ * address, and reads nothing behind the end. */
+#include "check.h"
+
+#include "math/bits.h"
+#include "math/distance.h"
+
+#include <math.h>
+
+static const char *const level_names[] = {"scalar",     "avx2",       "avx2vnni", "avx512",
+                                          "avx512vnni", "avx512vpop", "neon",     "neondot"};
+
+static uint64_t count(const uint8_t *a, const uint8_t *b, size_t bytes, uint8_t (*join)(uint8_t, uint8_t))
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < bytes; i++)
+        for (int bit = 0; bit < 8; bit++)
+            bits += join(a[i], b[i]) >> bit & 1;
+    return bits;
+}
+
+static uint8_t differ(uint8_t a, uint8_t b)
+{
+    return a ^ b;
+}
+
+static uint8_t both(uint8_t a, uint8_t b)
+{
+    return a & b;
+}
+
+static uint8_t either(uint8_t a, uint8_t b)
+{
+    return a | b;
+}
+
+static void check_pair(const struct bits_kernels *k, const uint8_t *a, const uint8_t *b, size_t bytes)
+{
+    uint64_t any;
+    CHECK_EQ(k->hamming(a, b, bytes), count(a, b, bytes, differ));
+    CHECK_EQ(k->overlap(a, b, bytes, &any), count(a, b, bytes, both));
+    CHECK_EQ(any, count(a, b, bytes, either));
+}
+
+TEST(bits_are_counted_one_and_all)
+{
+    uint8_t *bytes = malloc(2 * 8192 + 2);
+    for (size_t i = 0; i < 2 * 8192 + 2; i++)
+        bytes[i] = i % 5 ? (uint8_t)check_random() : 0xff;
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        for (size_t n = 0; level && n <= 8192; n += n < 200 ? 1 : 999) {
+            check_note("%s, %zu bytes", level->name, n);
+            check_pair(level->bits, bytes + 1, bytes + 2 + n, n);
+        }
+    }
+    free(bytes);
+}
+
+TEST(rows_are_counted_each)
+{
+    uint8_t query[41], rows[7 * 48];
+    uint32_t out[7];
+    for (size_t i = 0; i < sizeof rows; i++)
+        rows[i] = (uint8_t)check_random();
+    for (size_t i = 0; i < sizeof query; i++)
+        query[i] = (uint8_t)check_random();
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        if (!level)
+            continue;
+        level->bits->hamming_rows(query, rows, 48, 7, 41, out);
+        for (size_t r = 0; r < 7; r++)
+            CHECK_EQ(out[r], count(query, rows + r * 48, 41, differ));
+    }
+}
+
+TEST(the_jaccard_distance_is_one_less_the_common_share)
+{
+    const struct bits_kernels *k = kernels_get()->bits;
+    uint8_t a[3] = {0xf0, 0, 1}, b[3] = {0x30, 0, 3}, none[3] = {0};
+    CHECK(bits_jaccard(k, a, b, 3) == 0.5f); /* 3 common of 6 */
+    CHECK(bits_jaccard(k, a, a, 3) == 0);
+    CHECK(bits_jaccard(k, a, none, 3) == 1);
+    CHECK(bits_jaccard(k, none, none, 3) == 0);
+    CHECK(bits_jaccard(k, a, b, 0) == 0);
+}
+
+TEST(nothing_is_read_behind_the_last_byte)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *map = mmap(NULL, 2 * page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(map != MAP_FAILED);
+    CHECK_EQ(mprotect(map + page, page, PROT_NONE), 0);
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        for (size_t n = 0; level && n <= 130; n++) {
+            uint64_t any;
+            CHECK_EQ(level->bits->hamming(map + page - n, map + page - n, n), 0);
+            CHECK_EQ(level->bits->overlap(map + page - n, map + page - n, n, &any), 0);
+        }
+    }
+    munmap(map, 2 * page);
+}
