@@ -1,4 +1,5 @@
-/* The one file that calls the heap, and the system's calls for memory that is no file's. A size of 0 is asked for as 1, so that NULL always means failure.
+/* The one file that calls the heap, and the system's calls for memory that is no file's. A size of 0 is
+ * asked for as 1, so that NULL always means failure.
  *
  * With SYNA_TESTING every allocation first asks the test's hook, and blocks are counted, so that tests
  * can make any allocation fail and see every block come back. */

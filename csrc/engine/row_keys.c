@@ -1,4 +1,4 @@
-/* row_keys.c - see row_keys.h. */
+/* row_keys.c - the table of row_keys.h: linear probing over row numbers, a byte of the hash beside each. */
 #include "base/internal.h"
 
 #include "base/hash.h"

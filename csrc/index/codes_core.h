@@ -1,4 +1,5 @@
-/* What the codes*.c files share. */
+/* What codes.c and codes_train.c share: the least step, and reading an element of a row that may stand at any
+ * address. */
 #ifndef SYNA_INDEX_CODES_CORE_H
 #define SYNA_INDEX_CODES_CORE_H
 

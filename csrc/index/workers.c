@@ -3,7 +3,6 @@
 #include "base/internal.h"
 
 #include "index/workers.h"
-#include "io/vfs.h"
 
 #define THREADS_MAX 64u
 #define STEP_US 50000u
@@ -27,6 +26,13 @@ struct worker {
     pthread_t thread;
 };
 
+static uint64_t ticks_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
+}
+
 static void fail(struct loop *loop, syna_rc rc)
 {
     pthread_mutex_lock(&loop->lock);
@@ -41,7 +47,7 @@ static void fail(struct loop *loop, syna_rc rc)
 /* Only worker 0, the calling thread, has a step to make. */
 static bool report(struct loop *loop, uint64_t done, uint64_t *asked_us)
 {
-    uint64_t now = syna_vfs->ticks_us();
+    uint64_t now = ticks_us();
     if (now - *asked_us < STEP_US)
         return true;
     *asked_us = now;
@@ -54,7 +60,7 @@ static bool report(struct loop *loop, uint64_t done, uint64_t *asked_us)
 static void run(struct worker *w)
 {
     struct loop *loop = w->loop;
-    uint64_t asked_us = syna_vfs->ticks_us();
+    uint64_t asked_us = ticks_us();
     while (!__atomic_load_n(&loop->stop, __ATOMIC_RELAXED)) {
         uint64_t i = __atomic_fetch_add(&loop->next, 1, __ATOMIC_RELAXED);
         if (i >= loop->rounds)
