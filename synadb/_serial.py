@@ -10,18 +10,19 @@ npy              one numpy array (the npy format of numpy)
 safetensors      a dict of numpy arrays by name, or a torch state dict, tensor or module (as its
                  state dict), in the safetensors format; comes back as what it was
 npz              a dict of numpy arrays with dtypes that safetensors does not have
-packed           any other combination of plain Python and numpy values, as ``db[key] = value`` keeps
+packed           any other combination of plain Python and numpy values, as in ``db[key] = value``
 keras            a Keras model, as a .keras archive; read with Keras' safe mode
 onnx             an ONNX model
 pickle, joblib   anything, only when asked for by name, and read only when allowed by name
 ===============  ==================================================================================
 
-Two more kinds are read and not written, in files of the ancestor: ``pytorch`` (a torch archive, read
-with torch's weights-only loader) and ``tensorflow`` (a .keras archive).
+Two more kinds are read and not written, in files of the ancestor: ``pytorch`` (a torch archive,
+read with torch's weights-only loader) and ``tensorflow`` (a .keras archive).
 """
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import math
@@ -134,17 +135,16 @@ def _by_serializer(obj: object, serializer: str) -> bytes:
         return pickle.dumps(obj, protocol=5)
     if serializer == "joblib":
         file = io.BytesIO()
-        _joblib().dump(obj, file)
+        _framework("joblib").dump(obj, file)
         return file.getvalue()
     raise ValueError(f"serializer is {serializer!r}, expected None, 'pickle' or 'joblib'")
 
 
-def _joblib() -> Any:
+def _framework(name: str) -> Any:
     try:
-        import joblib
+        return importlib.import_module(name)
     except ImportError as error:
-        raise ImportError("the kind 'joblib' needs the package joblib") from error
-    return joblib
+        raise ImportError(f"this value needs the package {name}") from error
 
 
 def _plain_parts(obj: object) -> tuple[str, list[Buffer]]:
@@ -205,7 +205,8 @@ def _framework_parts(obj: object) -> tuple[str, list[Buffer]] | None:
 
 def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     """The bytes of a C-contiguous array, without a copy."""
-    return memoryview(array.reshape(-1).view(np.uint8)) if array.size else memoryview(b"")
+    flat: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(flat)
 
 
 def _npy_parts(array: npt.NDArray[Any]) -> list[Buffer]:
@@ -214,7 +215,7 @@ def _npy_parts(array: npt.NDArray[Any]) -> list[Buffer]:
     plain = np.asarray(array)
     try:
         fields = np.lib.format.header_data_from_array_1_0(plain)
-        np.lib.format.write_array_header_1_0(head, fields)  # type: ignore[no-untyped-call]
+        np.lib.format.write_array_header_1_0(head, fields)
         data = plain.T if fields["fortran_order"] else np.ascontiguousarray(plain)
         return [head.getvalue(), _bytes_of(data)]
     except (ValueError, TypeError):  # a header or a dtype beyond version 1: numpy copies
@@ -359,14 +360,11 @@ def _read_pickle(file: BinaryIO) -> Any:
 
 
 def _read_joblib(file: BinaryIO) -> Any:
-    return _joblib().load(io.BytesIO(file.read()))
+    return _framework("joblib").load(io.BytesIO(file.read()))
 
 
 def _read_keras(file: BinaryIO) -> Any:
-    try:
-        import keras
-    except ImportError as error:
-        raise ImportError("this model needs the package keras") from error
+    keras = _framework("keras")
     with tempfile.NamedTemporaryFile(suffix=".keras") as copy:
         copy.write(file.read())
         copy.flush()
@@ -374,29 +372,17 @@ def _read_keras(file: BinaryIO) -> Any:
 
 
 def _read_onnx(file: BinaryIO) -> Any:
-    try:
-        import onnx
-    except ImportError as error:
-        raise ImportError("this model needs the package onnx") from error
-    return onnx.load_model_from_string(file.read())
-
-
-def _torch() -> Any:
-    try:
-        import torch
-    except ImportError as error:
-        raise ImportError("these tensors need the package torch") from error
-    return torch
+    return _framework("onnx").load_model_from_string(file.read())
 
 
 def _read_pytorch(file: BinaryIO) -> Any:
-    return _torch().load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
+    return _framework("torch").load(io.BytesIO(file.read()), map_location="cpu", weights_only=True)
 
 
 def _read_safetensors(file: BinaryIO) -> Any:
     header = _safetensors_header(file)
     metadata = header.pop("__metadata__", {})
-    torch = _torch() if metadata.get("format") == "pt" else None
+    torch = _framework("torch") if metadata.get("format") == "pt" else None
     found: dict[str, Any] = {}
     at = 0
     entries = sorted(header.items(), key=lambda item: _offsets(*item))
@@ -430,7 +416,7 @@ def _offsets(name: str, entry: Any) -> tuple[int, int]:
             return start, end
     except (KeyError, TypeError, ValueError):
         pass
-    raise ValueError(f"safetensors: tensor {name!r} is described as {str(entry):.100}")
+    raise ValueError(f"safetensors: tensor {name!r} is described as {entry!s:.100}")
 
 
 def _read_tensor(file: BinaryIO, torch: Any, name: str, entry: Any, size: int) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import datetime as _dt
 import enum
 import io
@@ -11,7 +12,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, BinaryIO, List, Union, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
 
 from synadb import _serial
 from synadb._core import models as _core
@@ -155,9 +156,11 @@ class ModelReader(io.RawIOBase):
         """Up to `size` bytes, by default the rest."""
         self._check()
         rest = max(self._source.size - self._at, 0)
-        room = bytearray(rest if size is None or size < 0 else min(size, rest))
-        self.readinto(room)
-        return bytes(room)
+        data = self._source.read(
+            min(self._at, self._source.size), rest if size is None or size < 0 else min(size, rest)
+        )
+        self._at += len(data)
+        return data
 
     def readall(self) -> bytes:
         return self.read()
@@ -481,18 +484,18 @@ class ModelRegistry:
         except ModelNotFoundError:
             return None
 
-    def list(self, name: str | None = None) -> List[ModelVersion]:
+    def list(self, name: str | None = None) -> builtins.list[ModelVersion]:
         """The versions of `name`, ascending; without a name the newest of each, by name."""
         if name is not None:
             return self._versions(name)
         newest = {found.name: found for found in self._versions(None)}
         return [*newest.values()]
 
-    def list_versions(self, name: str) -> List[ModelVersion]:
+    def list_versions(self, name: str) -> builtins.list[ModelVersion]:
         """The versions of `name`, ascending; empty when there are none."""
         return self._versions(name)
 
-    def names(self) -> List[str]:
+    def names(self) -> builtins.list[str]:
         """The models that have versions, sorted by the bytes of their names."""
         return [*dict.fromkeys(found.name for found in self._versions(None))]
 
@@ -513,7 +516,7 @@ class ModelRegistry:
         stage: str | None = None,
         run_id: str | None = None,
         name: str | None = None,
-    ) -> List[ModelVersion]:
+    ) -> builtins.list[ModelVersion]:
         """Versions that match everything given, by name and version.
 
         Parameters
@@ -592,7 +595,7 @@ class ModelRegistry:
         found = self.get_production(name)
         return None if found is None else self.load(name, found.version, allow_pickle=allow_pickle)
 
-    def stage_history(self, name: str) -> List[StageChange]:
+    def stage_history(self, name: str) -> builtins.list[StageChange]:
         """Every change of a stage, oldest first; deleted versions are in it, too.
 
         Examples
@@ -711,7 +714,7 @@ class ModelRegistry:
             raise ModelNotFoundError(-5, f"{self.path}: there is {what}", path=self.path)
         return ModelVersion.from_dict(json.loads(text))
 
-    def _versions(self, name: str | None) -> List[ModelVersion]:
+    def _versions(self, name: str | None) -> builtins.list[ModelVersion]:
         found = _core.versions(self._fresh(), name)
         return [ModelVersion.from_dict(json.loads(text)) for _, text in found]
 

@@ -11,9 +11,10 @@ from context import Context
 from measure import BENCH_DIR, Run, Sample, contest, figure, figures, progress, run_process
 from report import US, Floor, Row, Section, at_most
 
+# Not from the folder this is run in: the package lies there too, without what is compiled.
 _IMPORT = """
 import json, sys, time
-before = set(sys.modules)
+sys.path[:] = filter(None, sys.path)
 wall, cpu = time.perf_counter(), time.process_time()
 import {module}
 cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
@@ -22,6 +23,7 @@ print(json.dumps({{"ops": 1, "wall": wall, "cpu": cpu}}))
 
 _FOREIGN = """
 import json, sys
+sys.path[:] = filter(None, sys.path)
 import synadb
 own = {"synadb", "numpy", "__main__"} | set(sys.stdlib_module_names)
 found = {name.split(".")[0] for name in sys.modules} - own

@@ -91,6 +91,9 @@ syna_rc db_blob_write(syna_blob *blob, const void *data, size_t len);
 syna_rc db_blob_finish(syna_blob *blob);
 syna_rc db_blob_open(syna_db *db, const char *key, size_t key_len, syna_blob **out);
 uint64_t db_blob_size(const syna_blob *blob);
+/* Read it with system calls from now on, through one buffer: what is mapped does not grow with the blob.
+ * One thread at a time. */
+void db_blob_stream(syna_blob *blob);
 syna_rc db_blob_read(syna_blob *blob, uint64_t offset, void *buf, size_t len, size_t *got);
 void db_blob_free(syna_blob *blob);
 

@@ -32,6 +32,7 @@ struct syna_blob {
     char *key;
     size_t key_len;
     bool ended;               /* finished, or an earlier write failed */
+    bool refused;             /* by what goes with the manifest */
     struct buf piece;         /* the chunk frame being filled, CRC room not yet added */
     size_t piece_at;
     struct buf chunks;        /* struct blob_chunk[] */
@@ -43,6 +44,7 @@ struct syna_blob {
     struct blob_manifest manifest;
     uint64_t *starts;     /* position of each chunk in the content, and the size behind the last */
     uint8_t *checked;     /* bit per chunk (atomic) */
+    bool streamed;        /* `piece` holds the frame of chunk `piece_at`; no bytes: of none */
     const uint8_t *plain; /* content of a value that is not a blob; then no chunks */
 };
 
@@ -324,6 +326,7 @@ static syna_rc build_frames(struct syna_blob *b, db_update_fn build, void *conte
         return SYNA_SUCCESS;
     SYNA_TRY(db_batch_new(b->db, &batch));
     syna_rc rc = build(context, batch);
+    b->refused = rc != SYNA_SUCCESS;
     struct buf *built = db_batch_frames(batch);
     if (rc == SYNA_SUCCESS && !buf_append(frames, built->bytes, built->len))
         rc = syna_no_memory(built->len);
@@ -371,7 +374,7 @@ syna_rc db_blob_finish_with(syna_blob *blob, db_update_fn build, void *context)
     SYNA_TRY(check_writing(blob));
     syna_rc rc = finish(blob, build, context);
     blob->ended = true;
-    return db_note_damage(blob->db, rc);
+    return blob->refused ? rc : db_note_damage(blob->db, rc);
 }
 
 syna_rc db_blob_finish(syna_blob *blob)
@@ -471,12 +474,45 @@ static uint32_t chunk_holding(const struct syna_blob *b, uint64_t at)
     return low;
 }
 
+void db_blob_stream(syna_blob *blob)
+{
+    blob->streamed = true;
+}
+
+/* The chunk as the file has it now. What does not check out is looked at again in the mapping, for the
+ * words of the error. */
+static syna_rc stream_chunk(struct syna_blob *b, uint32_t i, const uint8_t **bytes)
+{
+    const struct kvlog *log = &b->gen->log;
+    struct blob_chunk c = blob_entry(&b->manifest, i);
+    size_t len = FRAME_HEADER_BYTES + 1 + (size_t)c.len + FRAME_CRC_BYTES;
+    struct frame f;
+    if (b->piece.len == 0 || b->piece_at != i) {
+        b->piece.len = 0;
+        if (!buf_reserve(&b->piece, len))
+            return syna_no_memory(len);
+        SYNA_TRY(file_read_exactly(&log->file, c.offset, b->piece.bytes, len));
+        if (frame_parse(b->piece.bytes, len, c.offset, log->seed, &f) != FRAME_GOOD ||
+            !blob_is_chunk(&f, c.len)) {
+            SYNA_TRY(blob_chunk_at(log, &c, &f));
+            *bytes = f.value + 1;
+            return SYNA_SUCCESS;
+        }
+        b->piece.len = len;
+        b->piece_at = i;
+    }
+    *bytes = b->piece.bytes + FRAME_HEADER_BYTES + 1;
+    return SYNA_SUCCESS;
+}
+
 /* After a failed sync the file may have been cut back, so nothing checked earlier counts. */
 static syna_rc chunk_bytes(struct syna_blob *b, uint32_t i, const uint8_t **bytes)
 {
     struct blob_chunk c = blob_entry(&b->manifest, i);
     uint8_t bit = (uint8_t)(1u << (i & 7));
     struct frame f;
+    if (b->streamed)
+        return stream_chunk(b, i, bytes);
     if ((__atomic_load_n(&b->checked[i / 8], __ATOMIC_RELAXED) & bit) && !b->gen->log.failed) {
         *bytes = map_base(&b->gen->log.map) + c.offset + FRAME_HEADER_BYTES + 1;
         return SYNA_SUCCESS;
@@ -492,7 +528,7 @@ static syna_rc read_chunks(struct syna_blob *b, uint64_t at, uint8_t *to, size_t
     if (len == 0)
         return SYNA_SUCCESS;
     for (uint32_t i = chunk_holding(b, at); len > 0; i++) {
-        const uint8_t *bytes;
+        const uint8_t *bytes = NULL;
         size_t skip = (size_t)(at - b->starts[i]);
         size_t n = MIN(len, (size_t)(b->starts[i + 1] - at));
         SYNA_TRY(chunk_bytes(b, i, &bytes));

@@ -1,5 +1,6 @@
 /* db_update.c - a commit that is made of what is read under the same lock. The sync happens with
- * write_lock held: an update is rare, and whoever updates next must see this one. */
+ * write_lock held: an update is rare, and whoever updates next must see this one. What `build` refuses
+ * is no damage of the log, even when it calls it so: reads have noted that themselves. */
 #include "base/internal.h"
 
 #include "engine/db_core.h"
@@ -48,6 +49,12 @@ syna_rc db_write_publish(syna_db *db)
     return rc;
 }
 
+static syna_rc write_batch(syna_db *db, syna_batch *batch, size_t count)
+{
+    SYNA_TRY(db_write_append(db, db_batch_frames(batch), count));
+    return db_write_publish(db);
+}
+
 static syna_rc update_once(syna_db *db, db_update_fn build, void *context)
 {
     syna_batch *batch;
@@ -57,9 +64,7 @@ static syna_rc update_once(syna_db *db, db_update_fn build, void *context)
         rc = build(context, batch);
         size_t count = db_batch_count(batch);
         if (rc == SYNA_SUCCESS && count > 0)
-            rc = db_write_append(db, db_batch_frames(batch), count);
-        if (rc == SYNA_SUCCESS && count > 0)
-            rc = db_write_publish(db);
+            rc = db_note_damage(db, write_batch(db, batch, count));
         db_write_leave(db);
     }
     db_batch_free(batch);
@@ -73,5 +78,5 @@ syna_rc db_update(syna_db *db, db_update_fn build, void *context)
         SYNA_TRY(db_rebuild_index(db));
         rc = db_index_rc(update_once(db, build, context));
     }
-    return db_note_damage(db, rc);
+    return rc;
 }

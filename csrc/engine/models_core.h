@@ -1,4 +1,5 @@
-/* What the models*.c files share. */
+/* The inside of the model registry, for the models*.c files only: a version as it was read, the record of
+ * a name, and what every change puts into its batch. */
 #ifndef SYNA_ENGINE_MODELS_CORE_H
 #define SYNA_ENGINE_MODELS_CORE_H
 

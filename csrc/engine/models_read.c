@@ -38,6 +38,8 @@ static syna_rc open_blob(struct syna_model_reader *r)
     syna_rc rc = models_version_key(&key, r->name, r->version, "data");
     if (rc == SYNA_SUCCESS)
         rc = db_blob_open(r->db, (const char *)key.bytes, key.len, &r->blob);
+    if (rc == SYNA_SUCCESS)
+        db_blob_stream(r->blob);
     buf_dispose(&key);
     if (rc == SYNA_ERR_KEY_NOT_FOUND)
         return syna_fail_at(rc, SYNA_WHY_NONE, db_path(r->db), -1, 0,

@@ -164,6 +164,7 @@ static syna_rc put_format(struct syna_model_writer *w, syna_batch *batch, struct
                         strlen(format), NULL);
 }
 
+/* Append a text as JSON; span->len becomes its length there. */
 static bool add_json(struct buf *to, const char *text, struct json_span *span)
 {
     size_t start = to->len;
@@ -175,6 +176,7 @@ static bool add_json(struct buf *to, const char *text, struct json_span *span)
     return true;
 }
 
+/* Where the texts are in the buffer is known once it moves no more. */
 static syna_rc put_record(struct syna_model_writer *w, syna_batch *batch, uint64_t now_us)
 {
     struct buf json = {0};
@@ -182,17 +184,16 @@ static syna_rc put_record(struct syna_model_writer *w, syna_batch *batch, uint64
     memcpy(r.checksum, w->checksum, sizeof r.checksum);
     bool enough = add_json(&json, w->run_id, &r.run_id) && add_json(&json, w->format, &r.format);
     size_t created = json.len;
-    enough = enough && json_add_time(&json, now_us);
-    /* Where the texts are is known once the buffer moves no more. */
-    if (w->run_id)
-        r.run_id.at = (const char *)json.bytes;
-    if (w->format)
-        r.format.at = (const char *)json.bytes + r.run_id.len;
-    r.created_at = (struct json_span){(const char *)json.bytes + created, json.len - created};
-    if (w->metadata)
-        r.metadata = (struct json_span){w->metadata, strlen(w->metadata)};
-    syna_rc rc = enough ? models_record_put(batch, w->name, w->version, &r)
-                        : syna_no_memory(json.len);
+    syna_rc rc = enough && json_add_time(&json, now_us) ? SYNA_SUCCESS : syna_no_memory(json.len);
+    if (rc == SYNA_SUCCESS) {
+        const char *texts = (const char *)json.bytes;
+        r.run_id.at = w->run_id ? texts : NULL;
+        r.format.at = w->format ? texts + r.run_id.len : NULL;
+        r.created_at = (struct json_span){texts + created, json.len - created};
+        if (w->metadata)
+            r.metadata = (struct json_span){w->metadata, strlen(w->metadata)};
+        rc = models_record_put(batch, w->name, w->version, &r);
+    }
     buf_dispose(&json);
     return rc;
 }

@@ -202,18 +202,47 @@ syna_rc tensor_set_read_as(syna_tensor_set *set, uint64_t first, uint64_t count,
 
 /* ---------------------------------------------------------------- rows */
 
-/* Have the processor fetch the beginning of bytes that will be copied soon. */
-static void look_ahead(const struct tensor_run *run, uint64_t at, size_t bytes)
+/* The `bytes` bytes at `at` of a tensor where they are in the log, NULL when they are packed or lie in
+ * two chunks. */
+static syna_rc find_row(struct tensor_version *v, uint64_t at, size_t bytes, const uint8_t **row)
 {
-    const struct tensor_version *v = run->v;
-    const struct tensor_chunk *c = &v->chunks[tensor_version_holding(v, at)];
-    if (c->stored != c->plain)
-        return;
-    const uint8_t *p = map_base(&v->gen->log.map) + c->offset + FRAME_HEADER_BYTES + 1 +
-                       (at - c->start);
-    size_t left = MIN(bytes, (size_t)(c->plain - (at - c->start)));
-    for (size_t line = 0; line < LINES_AHEAD && line * LINE_BYTES < left; line++)
-        __builtin_prefetch(p + line * LINE_BYTES);
+    const uint8_t *data;
+    size_t i = tensor_version_holding(v, at);
+    const struct tensor_chunk *c = &v->chunks[i];
+    uint64_t skip = at - c->start;
+    *row = NULL;
+    if (UNLIKELY(c->stored != c->plain || skip + bytes > c->plain))
+        return SYNA_SUCCESS;
+    SYNA_TRY(tensor_version_chunk(v, i, &data));
+    *row = data + skip;
+    return SYNA_SUCCESS;
+}
+
+/* Rows of one tensor. The beginning of each is fetched while those before it are copied; the processor
+ * finds the rest by itself. */
+static syna_rc copy_rows_of_one(const syna_tensor_set *set, uint64_t row, const int64_t *rows,
+                                size_t count, struct tensor_reader *reader, uint8_t *out)
+{
+    const struct tensor_run *run = set->runs;
+    size_t item = tensor_item_bytes(set->dtype), bytes = (size_t)row * item;
+    const uint8_t *ahead[ROWS_AHEAD];
+    for (size_t i = 0; i < count + ROWS_AHEAD; i++) {
+        const uint8_t **slot = &ahead[i % ROWS_AHEAD];
+        if (i >= ROWS_AHEAD) {
+            size_t done = i - ROWS_AHEAD;
+            if (LIKELY(*slot != NULL))
+                memcpy(out + done * bytes, *slot, bytes);
+            else
+                SYNA_TRY(copy_range(set, (uint64_t)rows[done] * row, row, reader,
+                                    out + done * bytes));
+        }
+        if (i < count) {
+            SYNA_TRY(find_row(run->v, (run->first + (uint64_t)rows[i] * row) * item, bytes, slot));
+            for (size_t line = 0; *slot && line < LINES_AHEAD && line * LINE_BYTES < bytes; line++)
+                __builtin_prefetch(*slot + line * LINE_BYTES);
+        }
+    }
+    return SYNA_SUCCESS;
 }
 
 static syna_rc check_rows(const syna_tensor_set *set, uint64_t row, const int64_t *rows, size_t count)
@@ -233,13 +262,11 @@ static syna_rc check_rows(const syna_tensor_set *set, uint64_t row, const int64_
 static syna_rc copy_rows(const syna_tensor_set *set, uint64_t row, const int64_t *rows, size_t count,
                          struct tensor_reader *reader, uint8_t *out)
 {
-    size_t item = tensor_item_bytes(set->dtype), bytes = (size_t)row * item;
-    const struct tensor_run *only = set->run_count == 1 && set->runs[0].v ? set->runs : NULL;
-    for (size_t i = 0; i < count; i++, out += bytes) {
-        if (only && i + ROWS_AHEAD < count)
-            look_ahead(only, (only->first + (uint64_t)rows[i + ROWS_AHEAD] * row) * item, bytes);
+    size_t bytes = (size_t)row * tensor_item_bytes(set->dtype);
+    if (set->run_count == 1 && set->runs[0].v)
+        return copy_rows_of_one(set, row, rows, count, reader, out);
+    for (size_t i = 0; i < count; i++, out += bytes)
         SYNA_TRY(copy_range(set, (uint64_t)rows[i] * row, row, reader, out));
-    }
     return SYNA_SUCCESS;
 }
 

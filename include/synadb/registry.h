@@ -67,7 +67,7 @@ SYNA_API int32_t syna_model_load(const char *path, const char *name, uint32_t ve
                                  size_t *out_meta_len);
 
 /* The versions of `name`, ascending, as a JSON list; of a name that is not there an empty one. *out_json
- * is given (syna_free_json). Returns their number or a negative code. */
+ * is given (syna_free_json of vector.h). Returns their number or a negative code. */
 SYNA_API int32_t syna_model_list(const char *path, const char *name, char **out_json,
                                  size_t *out_len);
 

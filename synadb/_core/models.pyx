@@ -12,6 +12,7 @@ from libc.string cimport memcpy, memset, strlen
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport Database, Dependent, db_enter, db_leave
@@ -198,6 +199,19 @@ cdef class ModelSource(Dependent):
         finally:
             PyBuffer_Release(&view)
         return got
+
+    def read(self, uint64_t offset, Py_ssize_t size):
+        """`size` bytes from `offset` on, all of which are there."""
+        cdef bytes room = PyBytes_FromStringAndSize(NULL, size)
+        cdef char *buf = PyBytes_AS_STRING(room)
+        cdef size_t got = 0
+        cdef int32_t rc
+        self.begin()
+        with nogil:
+            rc = syna_models_read(self.ptr, offset, buf, size, &got)
+        self.end()
+        check(rc)
+        return room
 
     def close(self):
         self.free()

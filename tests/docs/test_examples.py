@@ -83,10 +83,13 @@ def docstrings():
 
 @pytest.mark.parametrize("name, text", list(docstrings()))
 def test_the_docstrings(name, text, tmp_path):
-    """`tmp` is an empty folder, `db` and `store` an open database and vector store."""
+    """`tmp` is an empty folder; `db`, `store` and `registry` are an open database, vector store and
+    model registry."""
     vectors = synadb.VectorStore(tmp_path / "vectors.db", dimensions=64, sync_on_write=False)
-    with SynaDB(tmp_path / "doc.db", sync_on_write=False) as db, vectors as store:
-        names = {"tmp": tmp_path, "db": db, "store": store, "np": np, "synadb": synadb}
+    models = synadb.ModelRegistry(tmp_path / "registry.db", sync_on_write=False)
+    with SynaDB(tmp_path / "doc.db", sync_on_write=False) as db, vectors as store, models as registry:
+        names = {"tmp": tmp_path, "db": db, "store": store, "registry": registry, "np": np}
+        names["synadb"] = synadb
         names.update({export: getattr(synadb, export) for export in synadb.__all__})
         names.update(vars(import_module(module_of(name))))
         example = doctest.DocTestParser().get_doctest(text, names, name, name, 0)
