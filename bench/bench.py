@@ -27,7 +27,7 @@ import peers
 import report
 from context import Context
 from measure import BENCH_DIR, BenchError
-from suites import footprint, history, kv, memory, opening, recovery, tensors, ycsb
+from suites import footprint, history, kv, memory, models, opening, recovery, tensors, ycsb
 from workloads import SIZES
 
 SECTIONS: dict[str, Callable[[Context], report.Section]] = {
@@ -37,6 +37,7 @@ SECTIONS: dict[str, Callable[[Context], report.Section]] = {
     "open": opening.run,
     "memory": memory.run,
     "tensors": tensors.run,
+    "models": models.run,
     "recovery": recovery.run,
     "footprint": footprint.run,
 }

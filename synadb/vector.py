@@ -448,10 +448,10 @@ class VectorStore(_vectors.VectorHandle):
         'scan'
         """
         row = self._row(query, "query")[None]
-        plan, *numbers = self._search(
+        plan, kept, expected, codes, scored, hops = self._search(
             row, _limit(k), _radius(radius), False, _ef(ef), _recall(recall), exact
         )[1]
-        return SearchPlan(_PLANS[plan], *numbers)
+        return SearchPlan(_PLANS[plan], kept, expected, codes, scored, hops)
 
     def search_batch(
         self,

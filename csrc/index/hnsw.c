@@ -98,17 +98,6 @@ syna_rc hnsw_take_entries(struct hnsw *graph, const struct row_set *set, const u
     return SYNA_SUCCESS;
 }
 
-syna_rc hnsw_add_entry(struct hnsw *graph, const struct row_set *set, uint32_t row)
-{
-    uint32_t count = graph->entry_count;
-    uint32_t *entries = mem_alloc((count + 1) * sizeof *entries);
-    if (entries) {
-        memcpy(entries, graph->entries, count * sizeof *entries);
-        entries[count] = row;
-    }
-    return set_entries(graph, set, entries, count + 1);
-}
-
 /* ---------------------------------------------------------------- scratch */
 
 void walk_free(struct hnsw_walk *walk)

@@ -55,7 +55,6 @@ void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_w
 syna_rc hnsw_choose_entries(struct hnsw *graph, const struct row_set *set, uint32_t rows);
 syna_rc hnsw_take_entries(struct hnsw *graph, const struct row_set *set, const uint32_t *entries,
                           uint32_t count, uint32_t of);
-syna_rc hnsw_add_entry(struct hnsw *graph, const struct row_set *set, uint32_t row);
 void hnsw_forget_entries(struct hnsw *graph);
 
 /* ---- hnsw_prune.c: which candidates become links */

@@ -37,58 +37,57 @@ static void spread(struct joining *j, uint32_t row)
     }
 }
 
-/* Can one of the links of `from` be given up? The last is the least; it can when others lead there,
- * which is certain only for rows that link to each other through a third. */
-static uint32_t spare_link(const struct hnsw *graph, uint32_t from)
+static bool has_link(const struct hnsw *graph, uint32_t from, uint32_t to)
 {
     const uint32_t *links = hnsw_links(graph, from);
-    for (uint32_t i = graph->degree; i-- > 1;) {
-        for (uint32_t other = 0; other < i; other++) {
-            const uint32_t *through = hnsw_links(graph, links[other]);
-            for (uint32_t t = 0; t < graph->degree && through[t] != HNSW_NONE; t++)
-                if (through[t] == links[i])
-                    return i;
-        }
-    }
-    return HNSW_NONE;
-}
-
-/* Give `from` a link to `to`. false: it has no place to spare. */
-static bool add_link(struct hnsw *graph, uint32_t from, uint32_t to)
-{
-    uint32_t count = hnsw_link_count(graph, from);
-    uint32_t at = count < graph->degree ? count : spare_link(graph, from);
-    if (at == HNSW_NONE)
-        return false;
-    hnsw_links(graph, from)[at] = to;
-    return true;
-}
-
-/* Link `row` from the nearest row that is reached and has a place. */
-static bool bridge(struct joining *j, uint32_t row)
-{
-    struct hnsw_walk *walk = j->walk;
-    codes_query_row(&j->set->codes, array_at(&j->set->code_rows, row), walk->query_room,
-                    &walk->query);
-    walk_run(j->graph, j->set, walk, ISLAND_EF, NULL);
-    for (uint32_t i = 0; i < walk->pool_count; i++)
-        if (is_reached(j, walk->pool[i].row) && add_link(j->graph, walk->pool[i].row, row))
+    for (uint32_t i = 0; i < graph->degree && links[i] != HNSW_NONE; i++)
+        if (links[i] == to)
             return true;
     return false;
 }
 
-static syna_rc join(struct joining *j)
+/* A link where there is a place, else in the last one's; the row that was linked there, HNSW_NONE if none. */
+static uint32_t put_link(struct hnsw *graph, uint32_t from, uint32_t to)
+{
+    uint32_t at = MIN(hnsw_link_count(graph, from), graph->degree - 1);
+    uint32_t old = hnsw_links(graph, from)[at];
+    hnsw_links(graph, from)[at] = to;
+    return old;
+}
+
+/* Put `row`, which nothing led to, between `from` and the last row that it links to: that one is still
+ * come to, through `row`. What `row` linked to last was no better off for it. */
+static void put_between(struct hnsw *graph, uint32_t from, uint32_t row)
+{
+    uint32_t behind = put_link(graph, from, row);
+    if (behind != HNSW_NONE && behind != row && !has_link(graph, row, behind))
+        put_link(graph, row, behind);
+}
+
+/* The nearest row that is reached: one that `row` itself links to, or what a walk comes to. */
+static uint32_t find_reached(struct joining *j, uint32_t row)
+{
+    struct hnsw_walk *walk = j->walk;
+    const uint32_t *links = hnsw_links(j->graph, row);
+    for (uint32_t i = 0; i < j->graph->degree && links[i] != HNSW_NONE; i++)
+        if (is_reached(j, links[i]))
+            return links[i];
+    codes_query_row(&j->set->codes, array_at(&j->set->code_rows, row), walk->query_room,
+                    &walk->query);
+    walk_run(j->graph, j->set, walk, ISLAND_EF, NULL);
+    return walk->pool[0].row; /* walks begin at reached rows and stay among them */
+}
+
+static void join(struct joining *j)
 {
     struct hnsw *graph = j->graph;
     for (uint32_t e = 0; e < graph->entry_count; e++)
         spread(j, graph->entries[e]);
     for (uint32_t row = 0; row < graph->linked; row++)
         if (!is_reached(j, row)) {
-            if (!bridge(j, row))
-                SYNA_TRY(hnsw_add_entry(graph, j->set, row));
+            put_between(graph, find_reached(j, row), row);
             spread(j, row);
         }
-    return SYNA_SUCCESS;
 }
 
 syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set)
@@ -99,7 +98,11 @@ syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set)
     SYNA_TRY(walk_take(graph, set, ISLAND_EF, &j.walk));
     j.reached = mem_zalloc((graph->linked / 64 + 1) * sizeof *j.reached);
     j.stack = mem_alloc(graph->linked * sizeof *j.stack);
-    syna_rc rc = j.reached && j.stack ? join(&j) : syna_no_memory(graph->linked * sizeof *j.stack);
+    syna_rc rc = SYNA_SUCCESS;
+    if (j.reached && j.stack)
+        join(&j);
+    else
+        rc = syna_no_memory(graph->linked * sizeof *j.stack);
     mem_free(j.reached);
     mem_free(j.stack);
     walk_give(graph, j.walk);

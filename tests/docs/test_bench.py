@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
-SECTIONS = ["kv", "ycsb", "history", "open", "memory", "tensors", "recovery", "footprint"]
+SECTIONS = ["kv", "ycsb", "history", "open", "memory", "tensors", "models", "recovery", "footprint"]
 MARKER = re.compile(r"<!-- (/?)bench:(\w+) -->")
 
 

@@ -4,11 +4,9 @@ import pytest
 
 import synadb
 
-SEEDS = ["SynaDB", "SynaError", "VectorStore", "MmapVectorStore", "Experiment", "Run",
-         "ExperienceCollector"]  # fmt: skip
-TO_COME = ["GravityWellIndex", "CascadeIndex", "HybridVectorStore",
-    "SparseVectorStore",
-           "TensorEngine"]  # fmt: skip
+SEEDS = ["SynaDB", "SynaError", "VectorStore", "MmapVectorStore", "TensorEngine", "ModelRegistry",
+         "Experiment", "Run", "ExperienceCollector"]  # fmt: skip
+TO_COME = ["GravityWellIndex", "CascadeIndex", "HybridVectorStore", "SparseVectorStore", "TextIndex"]
 
 
 @pytest.mark.parametrize("name", SEEDS)

@@ -91,7 +91,7 @@ def test_the_installed_package_has_nothing_of_the_testing_copy():
     if (PACKAGE / "_core").parent.parent.name == "package":
         pytest.fail("the tests must run on an installed synadb, not on the testing copy")
     assert list(PACKAGE.rglob("_testing*")) == []
-    assert [name for name in exported() if "test" in name] == []
+    assert [name for name in exported() if "_test" in name] == []
     assert b"syna_test_" not in LIBRARY.read_bytes()
 
 
