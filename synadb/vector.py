@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import atexit
-import math
 import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Callable
 
 import numpy as np
 import numpy.typing as npt
 
+from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import vectors as _vectors
-from synadb.errors import ArgumentError, ClosedError, Reason
+from synadb.errors import ClosedError
 from synadb.types import SearchResult
 
 _METRICS = {
@@ -135,8 +135,9 @@ class VectorStore(_vectors.VectorHandle):
     Notes
     -----
     The vectors stay in the mapped file; in memory are a code of a byte a dimension, the graph and
-    some 25 bytes more a row. They are saved beside the file, as ``<path>.hnsw``, on `close`, so that
-    opening again is quick; that file may be deleted at any time. Any method may be called from any thread; the GIL is released while the core works, and
+    some 25 bytes more a row. They are saved beside the file, as ``<path>.hnsw``, on `close`, so
+    that opening again is quick; that file may be deleted at any time. Any method may be called
+    from any thread; the GIL is released while the core works, and
     searches run beside inserts. After `os.fork` a child may search; its writes raise
     `ForkedError`.
 
@@ -172,11 +173,11 @@ class VectorStore(_vectors.VectorHandle):
     ) -> None:
         dims = operator.index(dimensions)
         if not 1 <= dims <= _vectors.MAX_DIMENSIONS:
-            raise _refused(f"{dims} dimensions; expected 1 to {_vectors.MAX_DIMENSIONS}")
+            raise refused(f"{dims} dimensions; expected 1 to {_vectors.MAX_DIMENSIONS}")
         if metric not in _METRICS:
-            raise _refused(f"metric {metric!r}; expected one of {', '.join(_METRICS)}")
+            raise refused(f"metric {metric!r}; expected one of {', '.join(_METRICS)}")
         if backend not in _BACKENDS:
-            raise _refused(f"backend {backend!r}; expected one of {', '.join(_BACKENDS)}")
+            raise refused(f"backend {backend!r}; expected one of {', '.join(_BACKENDS)}")
         self._dimensions = dims
         self._metric = metric
         self._backend = backend
@@ -282,7 +283,7 @@ class VectorStore(_vectors.VectorHandle):
         >>> "doc1" in store
         True
         """
-        self._insert(key, self._row(vector, "vector"))
+        self._insert(key, one_row(vector, self._dimensions, "vector", self.path))
 
     def insert_batch(self, keys: Iterable[str], vectors: npt.ArrayLike) -> int:
         """Store many vectors in one commit: all of them or, on an error, none.
@@ -309,9 +310,9 @@ class VectorStore(_vectors.VectorHandle):
         if isinstance(keys, (str, bytes)):
             raise TypeError(f"keys is a sequence of str, not one {type(keys).__name__}")
         texts = list(keys)
-        rows = self._rows(vectors, "vectors")
+        rows = many_rows(vectors, self._dimensions, "vectors", self.path)
         if len(texts) != len(rows):
-            raise _refused(f"{len(texts)} keys for {len(rows)} vectors")
+            raise refused(f"{len(texts)} keys for {len(rows)} vectors")
         return self._insert_batch(texts, rows)
 
     def insert_batch_fast(self, keys: Iterable[str], vectors: npt.ArrayLike) -> int:
@@ -330,9 +331,7 @@ class VectorStore(_vectors.VectorHandle):
         """
         self._delete(key)
 
-    def build_index(
-        self, *, progress: bool | Callable[[int, int], object] | None = None
-    ) -> None:
+    def build_index(self, *, progress: bool | Callable[[int, int], object] | None = None) -> None:
         """Build the graph over all rows now, whatever their number and the backend.
 
         A store builds and extends its graph by itself; this does it at a time of your choosing.
@@ -414,9 +413,9 @@ class VectorStore(_vectors.VectorHandle):
 
         Notes
         -----
-        Exact while there is no graph, with `radius`, and with ``exact=True``; otherwise see `ef` and
-        `recall`. Scores are those of the full vectors always, and sums are taken in one fixed order,
-        so scores are the same bits on every machine.
+        Exact while there is no graph, with `radius`, and with ``exact=True``; otherwise see `ef`
+        and `recall`. Scores are those of the full vectors always, and sums are taken in one fixed
+        order, so scores are the same bits on every machine.
 
         Examples
         --------
@@ -424,9 +423,9 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.search(np.ones(64), k=1)[0].key
         'doc1'
         """
-        row = self._row(query, "query")[None]
+        row = one_row(query, self._dimensions, "query", self.path)[None]
         return self._search(
-            row, _limit(k), _radius(radius), vectors, _ef(ef), _recall(recall), exact
+            row, search_limit(k), search_radius(radius), vectors, _ef(ef), _recall(recall), exact
         )[0][0]
 
     def explain(
@@ -447,9 +446,9 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.explain(np.ones(64), k=1).plan
         'scan'
         """
-        row = self._row(query, "query")[None]
+        row = one_row(query, self._dimensions, "query", self.path)[None]
         plan, kept, expected, codes, scored, hops = self._search(
-            row, _limit(k), _radius(radius), False, _ef(ef), _recall(recall), exact
+            row, search_limit(k), search_radius(radius), False, _ef(ef), _recall(recall), exact
         )[1]
         return SearchPlan(_PLANS[plan], kept, expected, codes, scored, hops)
 
@@ -466,8 +465,8 @@ class VectorStore(_vectors.VectorHandle):
     ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
-        All of them see the same rows. Exact searches are several times faster this way, because the
-        rows pass through the processor once for all queries.
+        All of them see the same rows. Exact searches are several times faster this way, because
+        the rows pass through the processor once for all queries.
 
         Parameters
         ----------
@@ -481,60 +480,16 @@ class VectorStore(_vectors.VectorHandle):
         >>> [hits[0].key for hits in store.search_batch(np.eye(2, 64), k=1)]
         ['x', 'y']
         """
-        rows = self._rows(queries, "queries")
+        rows = many_rows(queries, self._dimensions, "queries", self.path)
         return self._search(
-            rows, _limit(k), _radius(radius), vectors, _ef(ef), _recall(recall), exact
+            rows, search_limit(k), search_radius(radius), vectors, _ef(ef), _recall(recall), exact
         )[0]
-
-    # ----------------------------------------------------------------------------- arguments
-
-    def _row(self, given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
-        row = _float32(given, what).reshape(-1)
-        if row.size != self._dimensions:
-            raise _refused(
-                f"{what} has {row.size} dimensions, this store has {self._dimensions}", self.path
-            )
-        return row
-
-    def _rows(self, given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
-        rows = _float32(given, what)
-        if rows.size == 0 and rows.ndim < 2:
-            rows = rows.reshape(0, self._dimensions)
-        if rows.ndim != 2 or rows.shape[1] != self._dimensions:
-            raise _refused(
-                f"{what} has shape {rows.shape}, this store takes (any, {self._dimensions})",
-                self.path,
-            )
-        return rows
-
-
-def _refused(message: str, path: str | None = None) -> ArgumentError:
-    return ArgumentError(0, message, reason=Reason.ARGUMENT, path=path)
-
-
-def _float32(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
-    array: npt.NDArray[Any] = np.asarray(given)
-    if array.dtype == np.float32 and array.flags.c_contiguous:
-        return array
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"{what}: expected real numbers, not dtype {array.dtype}")
-    with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
-        return np.ascontiguousarray(array, dtype=np.float32)
-
-
-def _limit(k: int | None) -> int | None:
-    if k is None:
-        return None
-    limit = operator.index(k)
-    if limit < 1:
-        raise _refused(f"k is {limit}; expected at least 1, or None for no limit")
-    return min(limit, 2**63)
 
 
 def _option(name: str, value: int, low: int, high: int) -> int:
     number = operator.index(value)
     if not low <= number <= high:
-        raise _refused(f"{name} is {number}; expected {low} to {high}")
+        raise refused(f"{name} is {number}; expected {low} to {high}")
     return number
 
 
@@ -546,14 +501,8 @@ def _recall(recall: float | None) -> float:
     if recall is None:
         return 0.0
     if not 0.0 < recall <= 1.0:
-        raise _refused(f"recall is {recall}; expected more than 0 and at most 1")
+        raise refused(f"recall is {recall}; expected more than 0 and at most 1")
     return float(recall)
-
-
-def _radius(radius: float | None) -> float | None:
-    if radius is not None and math.isnan(radius):
-        raise _refused("the radius is NaN")
-    return radius
 
 
 __all__ = ["SearchPlan", "SearchResult", "VectorStats", "VectorStore"]
