@@ -109,7 +109,8 @@ static void remember(struct handle *h, const char *path)
 static struct handle *find_for_open(const char *canonical, const struct vfs_stat *st, bool read_only)
 {
     for (struct handle *h = table; h; h = h->next) {
-        if (h->read_only != read_only)
+        /* After fork() this process may open a file again that it holds a copy of. */
+        if (h->read_only != read_only || (h->state == OPEN && db_is_inherited(h->db)))
             continue;
         if (strcmp(h->path, canonical) == 0)
             return h;
@@ -238,9 +239,15 @@ syna_rc handles_close(syna_db *db)
 
 /* ---------------------------------------------------------------- one call */
 
+static bool writes(const struct handle *h)
+{
+    return !h->read_only && !db_is_inherited(h->db);
+}
+
+/* Newer handles come first in the list: of two that are alike the newer one. */
 static struct handle *prefer_writer(struct handle *a, struct handle *b)
 {
-    return a && !a->read_only ? a : b ? b : a;
+    return !a || (!writes(a) && writes(b)) ? b : a;
 }
 
 static struct handle *find_for_call(const char *path)

@@ -22,6 +22,8 @@ bool db_is_writer(const syna_db *db);
 syna_rc db_canonical_path(const char *path, char **out);
 /* From now on every commit is synced (somebody opened the same database with sync). */
 void db_require_sync(syna_db *db);
+/* Did fork() leave this handle in a child? It reads only. */
+bool db_is_inherited(const syna_db *db);
 /* Has this handle the file (device, inode) open? */
 bool db_is_file(const syna_db *db, uint64_t device, uint64_t inode);
 

@@ -468,7 +468,7 @@ static syna_rc follow_again(syna_db *db, syna_rc why, struct kvlog_recovery *rec
     SYNA_TRY(rebuild_locked(db));
     if (why != KEYDIR_DAMAGED)
         return status_set(&record);
-    return db_index_rc(kvlog_replay(&gen->log, apply_foreign, gen, recovery));
+    return db_index_rc(kvlog_follow(&gen->log, apply_foreign, gen, recovery));
 }
 
 /* Scan what other processes have appended. write_lock and the process lock held. */
@@ -477,7 +477,7 @@ static syna_rc follow_log(syna_db *db)
     struct generation *gen = db->gen;
     struct kvlog_recovery recovery;
     pthread_rwlock_wrlock(&db->state_lock);
-    syna_rc rc = kvlog_replay(&gen->log, apply_foreign, gen, &recovery);
+    syna_rc rc = kvlog_follow(&gen->log, apply_foreign, gen, &recovery);
     if (rc != SYNA_SUCCESS)
         rc = follow_again(db, rc, &recovery);
     gen->published = gen->log.end;
@@ -519,7 +519,7 @@ syna_rc db_enter_shared(syna_db *db)
 void db_leave_shared(syna_db *db)
 {
     if (db->shared)
-        lock_release(&db->lock);
+        lock_leave(&db->lock);
 }
 
 /* One turn with the process lock: append the whole queue, one sync, publish. */

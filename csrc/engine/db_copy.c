@@ -6,7 +6,7 @@
  *
  * Frames behind the snapshot were appended while the compaction ran and all go over, deletions too: a
  * key may have been copied before it was deleted. Chunks of blobs go over with the manifest that
- * names them, which is rewritten; other engine frames do not. Stamps and extension fields stay. */
+ * names them, which is rewritten, and stay aligned as they were; other engine frames do not. Stamps and extension fields stay. */
 #include "base/internal.h"
 
 #include "engine/db_blob.h"
@@ -70,7 +70,7 @@ static syna_rc copy_chunks(struct compaction *c, const struct blob_manifest *m, 
         struct blob_chunk chunk = blob_entry(m, i);
         struct frame f;
         SYNA_TRY(blob_chunk_at(&c->old->log, &chunk, &f));
-        SYNA_TRY(out_frame(&c->out, map_base(&c->old->log.map) + f.offset, f.stamp, &chunk.offset));
+        SYNA_TRY(out_chunk(&c->out, &f, &chunk.offset));
         if (!buf_append(chunks, &chunk, sizeof chunk))
             return syna_no_memory(sizeof chunk);
         SYNA_TRY(progress_tick(&c->progress, f.len));

@@ -394,6 +394,11 @@ bool db_is_writer(const syna_db *db)
     return db->writer;
 }
 
+bool db_is_inherited(const syna_db *db)
+{
+    return db->inherited;
+}
+
 bool db_is_file(const syna_db *db, uint64_t device, uint64_t inode)
 {
     return __atomic_load_n(&db->device, __ATOMIC_RELAXED) == device &&

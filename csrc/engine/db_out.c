@@ -7,6 +7,9 @@
  * while one frame of a gigabyte goes out. */
 #define OUT_PIECE (4u << 20)
 
+/* What chunks of tensors are aligned to (tensor_core.h). */
+enum { ALIGNED_LINE = 64, ALIGNED_PAGE = 4096 };
+
 static syna_rc write_header(struct out_log *o, const struct header *header)
 {
     uint8_t *block = buf_extend(&o->buffer, HEADER_BYTES);
@@ -86,6 +89,24 @@ syna_rc out_engine(struct out_log *o, enum engine_frame kind)
     syna_rc rc = out_frame(o, frame.bytes, o->last_stamp, NULL);
     buf_dispose(&frame);
     return rc;
+}
+
+/* What a chunk's data is aligned to: a page, a line of the cache, or nothing that anyone asked for. */
+static uint32_t chunk_alignment(uint64_t offset)
+{
+    uint64_t data = offset + FRAME_HEADER_BYTES + 1;
+    return data % ALIGNED_PAGE == 0 ? ALIGNED_PAGE : data % ALIGNED_LINE == 0 ? ALIGNED_LINE : 1;
+}
+
+syna_rc out_chunk(struct out_log *o, const struct frame *f, uint64_t *offset)
+{
+    uint8_t pad[FRAME_PAD_MAX(ALIGNED_PAGE)];
+    size_t len = frame_pad_length(out_end(o), chunk_alignment(f->offset));
+    if (len > 0) {
+        frame_pad(pad, len);
+        SYNA_TRY(out_frame(o, pad, o->last_stamp, NULL));
+    }
+    return out_frame(o, frame_start(f), f->stamp, offset);
 }
 
 syna_rc out_publish_new(struct file *temp, const char *to, bool *exists)

@@ -25,6 +25,8 @@ syna_rc out_begin(struct out_log *o, const char *path, const struct header *head
 
 /* Append one encoded frame; its stamp, flags of place and checksum are made new. offset may be NULL. */
 syna_rc out_frame(struct out_log *o, const uint8_t *frame, uint64_t stamp, uint64_t *offset);
+/* The same for the chunk frame `f` of another log; its data stay aligned as they are there. */
+syna_rc out_chunk(struct out_log *o, const struct frame *f, uint64_t *offset);
 /* Append a CLOSE or MARK frame. */
 syna_rc out_engine(struct out_log *o, enum engine_frame kind);
 

@@ -25,11 +25,6 @@ struct salvage {
     uint64_t commit_at, commit_out, commit_saved;
 };
 
-static const uint8_t *frame_bytes(const struct frame *f)
-{
-    return f->key - FRAME_HEADER_BYTES;
-}
-
 static syna_rc write_value(struct salvage *s, const struct frame *f, struct value *v)
 {
     size_t start;
@@ -68,7 +63,7 @@ static syna_rc copy_chunks(struct salvage *s, const struct blob_manifest *m, str
             *missing = chunk.offset;
             return SYNA_SUCCESS;
         }
-        SYNA_TRY(out_frame(&s->out, frame_bytes(&f), f.stamp, &chunk.offset));
+        SYNA_TRY(out_chunk(&s->out, &f, &chunk.offset));
         if (!buf_append(chunks, &chunk, sizeof chunk))
             return syna_no_memory(sizeof chunk);
     }
@@ -129,7 +124,7 @@ static syna_rc save_ours(struct salvage *s, const struct frame *f, bool *saved)
         return save_blob(s, f, saved);
     if (f->stamp < s->out.last_stamp && !(f->flags & FRAME_BLOCK))
         return write_value(s, f, &v);
-    return out_frame(&s->out, frame_bytes(f), f->stamp, NULL);
+    return out_frame(&s->out, frame_start(f), f->stamp, NULL);
 }
 
 static syna_rc save_record(struct salvage *s, const struct frame *f)

@@ -24,9 +24,8 @@
 #define PATIENCE 3
 /* More than this still to be synced is synced before the commit, without the lock. */
 #define SYNC_AHEAD_BYTES (16u << 20)
-/* Room for a PAD frame in front of a chunk's: less than a page and the least such frame. */
-#define PAD_LEAST (FRAME_HEADER_BYTES + 1 + FRAME_CRC_BYTES)
-#define PAD_ROOM (TENSOR_PAGE + PAD_LEAST)
+/* Room for a PAD frame in front of a chunk's. */
+#define PAD_ROOM FRAME_PAD_MAX(TENSOR_PAGE)
 
 /* The bytes to be written: some of the old version, then the caller's. */
 struct source {
@@ -141,32 +140,13 @@ static syna_rc build_chunk(struct writer *w, uint64_t at, struct tensor_chunk *c
     return frame_finish(&w->frame, start, 0) ? SYNA_SUCCESS : syna_no_memory(FRAME_CRC_BYTES);
 }
 
-/* How long a PAD frame at `end` must be for the data of the chunk behind it to be aligned. */
-static size_t pad_length(uint64_t end, uint32_t align)
-{
-    uint64_t data = end + FRAME_HEADER_BYTES + 1;
-    size_t pad = (size_t)(-data & (align - 1));
-    while (pad != 0 && pad < PAD_LEAST)
-        pad += align;
-    return pad;
-}
-
-static void write_pad(uint8_t *p, size_t len)
-{
-    if (len == 0)
-        return;
-    memset(p, 0, len);
-    store_u32(p + FRAME_AT_VAL_LEN, (uint32_t)(len - FRAME_HEADER_BYTES));
-    p[FRAME_HEADER_BYTES] = ENGINE_PAD;
-}
-
 static syna_rc append_chunk(struct writer *w, struct tensor_chunk *chunk)
 {
     SYNA_TRY(begin_append(w));
     struct kvlog *log = &w->gen->log;
-    size_t pad = pad_length(log->end, w->align);
+    size_t pad = frame_pad_length(log->end, w->align);
     uint8_t *p = w->frame.bytes + PAD_ROOM - pad;
-    write_pad(p, pad);
+    frame_pad(p, pad);
     syna_rc rc = kvlog_append(log, p, pad + w->frame.len - PAD_ROOM, 0, &chunk->offset, NULL);
     chunk->offset += pad;
     end_append(w);

@@ -12,46 +12,66 @@
 
 enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 5000 };
 
-/* One try. *again: somebody else has it, or it was not the right file any more. */
-static syna_rc try_lock(struct writer_lock *lock, const char *path, struct vfs_stat *locked,
-                        int *refusal)
+static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
 {
     struct file f;
+    struct vfs_stat st;
+    if (lock->fd >= 0)
+        return SYNA_SUCCESS;
     SYNA_TRY(file_open(&f, path, VFS_WRITE));
-    struct vfs_stat named = {0};
-    *refusal = syna_vfs->lock(f.fd);
-    syna_rc rc = SYNA_SUCCESS;
-    if (*refusal == 0) {
-        rc = file_stat(&f, locked);
-        int found = rc == SYNA_SUCCESS ? syna_vfs->stat_path(path, &named) : 0;
-        if (found < 0 && found != -ENOENT)
-            rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -found, "cannot be examined");
-        if (found == -ENOENT || locked->inode != named.inode || locked->device != named.device)
-            *refusal = -ESTALE;
-    } else if (*refusal != -EAGAIN && *refusal != -EINTR) {
-        rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -*refusal, "cannot be locked");
-    }
-    if (rc == SYNA_SUCCESS && *refusal == 0) {
-        lock->fd = f.fd;
+    syna_rc rc = file_stat(&f, &st);
+    if (rc == SYNA_SUCCESS) {
+        *lock = (struct writer_lock){.fd = f.fd, .device = st.device, .inode = st.inode};
         f.fd = -1; /* kept open: closing it would release the lock */
     }
     file_close(&f);
     return rc;
 }
 
+/* Does the path lead to the file that is locked? */
+static syna_rc compare(const struct writer_lock *lock, const char *path, struct vfs_stat *named,
+                       int *refusal)
+{
+    int found = syna_vfs->stat_path(path, named);
+    if (found < 0 && found != -ENOENT)
+        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -found, "cannot be examined");
+    if (found < 0 || lock->inode != named->inode || lock->device != named->device)
+        *refusal = -ESTALE;
+    return SYNA_SUCCESS;
+}
+
+/* One try. *refusal: 0 = locked; -EAGAIN: somebody else has it; else it was not the right file any
+ * more, or a signal came. The descriptor stays open only with the lock. */
+static syna_rc try_lock(struct writer_lock *lock, const char *path, struct vfs_stat *named,
+                        int *refusal)
+{
+    SYNA_TRY(open_descriptor(lock, path));
+    *refusal = syna_vfs->lock(lock->fd);
+    syna_rc rc = SYNA_SUCCESS;
+    if (*refusal == 0) {
+        rc = compare(lock, path, named, refusal);
+        if (rc != SYNA_SUCCESS || *refusal != 0)
+            lock_release(lock);
+        return rc;
+    }
+    if (*refusal != -EAGAIN && *refusal != -EINTR)
+        rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -*refusal, "cannot be locked");
+    lock_forget(lock);
+    return rc;
+}
+
 syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeout_ms,
                      struct vfs_stat *same_as)
 {
-    lock->fd = -1;
     uint64_t waited = 0, limit = (uint64_t)timeout_ms * 1000;
     uint32_t pause = FIRST_PAUSE_US;
     for (;;) {
-        struct vfs_stat locked = {0};
+        struct vfs_stat named = {0};
         int refusal;
-        SYNA_TRY(try_lock(lock, path, &locked, &refusal));
+        SYNA_TRY(try_lock(lock, path, &named, &refusal));
         if (refusal == 0) {
             if (same_as)
-                *same_as = locked;
+                *same_as = named;
             return SYNA_SUCCESS;
         }
         if (refusal != -EAGAIN)
@@ -66,12 +86,16 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
     }
 }
 
+void lock_leave(struct writer_lock *lock)
+{
+    /* A forked child may hold the same open file: unlocking, unlike closing, is final for it too. */
+    if (lock->fd >= 0)
+        syna_vfs->unlock(lock->fd);
+}
+
 void lock_release(struct writer_lock *lock)
 {
-    if (lock->fd < 0)
-        return;
-    /* A forked child may hold the same open file: unlocking, unlike closing, is final for it too. */
-    syna_vfs->unlock(lock->fd);
+    lock_leave(lock);
     lock_forget(lock);
 }
 

@@ -6,10 +6,11 @@
 #include "io/file.h"
 
 struct writer_lock {
-    vfs_fd fd; /* -1 = not held */
+    vfs_fd fd;              /* -1 = none; after lock_leave open, but not held */
+    uint64_t device, inode; /* of the file that fd is open on */
 };
 
-#define WRITER_LOCK_NONE {-1}
+#define WRITER_LOCK_NONE {.fd = -1}
 
 /* Take the lock of the file that `path` names now: lock, then compare fstat with stat of the path
  * and start over when a compaction swapped it. Waits up to timeout_ms (0 = not at all); then
@@ -17,6 +18,9 @@ struct writer_lock {
 syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeout_ms,
                      struct vfs_stat *same_as);
 void lock_release(struct writer_lock *lock);
+/* Give it back and keep the descriptor: for who takes it again and again. The next lock_acquire opens
+ * nothing when the path still leads to the same file. lock_release, held or not, is the end of it. */
+void lock_leave(struct writer_lock *lock);
 /* In a forked child: close without unlocking; the parent keeps the lock. */
 void lock_forget(struct writer_lock *lock);
 

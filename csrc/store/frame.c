@@ -150,6 +150,24 @@ static bool plausible(uint32_t key_len, uint32_t val_len, uint8_t flags)
            !(flags & (FRAME_DELTA | FRAME_RESERVED));
 }
 
+size_t frame_pad_length(uint64_t end, uint32_t align)
+{
+    uint64_t data = end + FRAME_HEADER_BYTES + 1;
+    size_t pad = (size_t)(-data & (align - 1));
+    while (pad != 0 && pad < FRAME_PAD_LEAST)
+        pad += align;
+    return pad;
+}
+
+void frame_pad(uint8_t *p, size_t len)
+{
+    if (len == 0)
+        return;
+    memset(p, 0, len);
+    store_u32(p + FRAME_AT_VAL_LEN, (uint32_t)(len - FRAME_HEADER_BYTES));
+    p[FRAME_HEADER_BYTES] = ENGINE_PAD;
+}
+
 enum frame_state frame_parse(const uint8_t *bytes, uint64_t avail, uint64_t offset, uint32_t seed,
                              struct frame *out)
 {

@@ -36,6 +36,20 @@ struct frame {
     uint64_t len; /* of the whole frame; the next one starts at offset + len */
 };
 
+/* PAD frames: the data of the CHUNK frame that follows one at `end` is aligned to `align`, a power of
+ * two. frame_pad_length says how long it must be, 0 = none is needed, never over FRAME_PAD_MAX(align);
+ * frame_pad makes it at `p`, unsealed. */
+#define FRAME_PAD_LEAST (FRAME_HEADER_BYTES + 1 + FRAME_CRC_BYTES)
+#define FRAME_PAD_MAX(align) ((align) + FRAME_PAD_LEAST)
+size_t frame_pad_length(uint64_t end, uint32_t align);
+void frame_pad(uint8_t *p, size_t len);
+
+/* The encoded frame that `f` was parsed from. */
+static inline const uint8_t *frame_start(const struct frame *f)
+{
+    return f->key - FRAME_HEADER_BYTES;
+}
+
 enum frame_state {
     FRAME_GOOD,
     FRAME_SHORT, /* plausible so far, but the bytes end inside it */

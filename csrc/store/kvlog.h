@@ -64,12 +64,22 @@ bool kvlog_trust(struct kvlog *log, uint64_t last_offset, uint64_t end, uint32_t
 syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
                      void *context, struct kvlog_recovery *r);
 
+/* The same for a handle that has been open since an earlier replay: whatever came since was written by
+ * processes of the running system, and those store the first bytes of a commit before its others. So
+ * where the next frame would start, a header of zeros is the end, and what is behind is not looked at. */
+syna_rc kvlog_follow(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
+                     void *context, struct kvlog_recovery *r);
+
 /* Where a torn tail is saved: the log's path with this behind it. */
 #define KVLOG_CUT_SUFFIX ".cut"
 
 /* Writer, after replay: save the torn tail to <path>.cut when it holds a complete-looking frame, zero
  * the whole tail, sync. Only then may anything be appended. */
 syna_rc kvlog_cut(struct kvlog *log, struct kvlog_recovery *r);
+
+/* Zero [at, at + len) in the file, where a commit stands or was to stand; its first bytes last: as long
+ * as they are there, whoever follows the log looks at the rest, too. */
+syna_rc kvlog_zero(struct kvlog *log, uint64_t at, uint64_t len);
 
 /* Append one commit: `frames` holds `count` frames made by frame_append; they are sealed here with
  * one stamp = max(when_us or clock, last stamp), COMMIT on the last, PRIOR_DURABLE on the first when

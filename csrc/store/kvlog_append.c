@@ -44,12 +44,19 @@ static syna_rc make_room(struct kvlog *log, size_t len)
     return SYNA_SUCCESS;
 }
 
+syna_rc kvlog_zero(struct kvlog *log, uint64_t at, uint64_t len)
+{
+    uint64_t first = MIN(len, (uint64_t)FRAME_HEADER_BYTES);
+    SYNA_TRY(file_zero(&log->file, at + first, len - first));
+    return file_zero(&log->file, at, first);
+}
+
 static syna_rc write_out(struct kvlog *log, const uint8_t *bytes, size_t len)
 {
     syna_rc rc = file_write_all(&log->file, log->end, bytes, len);
     if (rc != SYNA_SUCCESS) {
         struct status_record why = *status_get();
-        file_zero(&log->file, log->end, len);
+        kvlog_zero(log, log->end, len);
         return status_set(&why);
     }
     if (log->map.copy)
@@ -62,7 +69,10 @@ static syna_rc store(struct kvlog *log, const uint8_t *bytes, size_t len)
     if (log->by_write || log->map.copy)
         return write_out(log, bytes, len);
     uint8_t *at = (uint8_t *)(uintptr_t)map_base(&log->map) + log->end;
-    memcpy(at, bytes, len);
+    /* The header first, for kvlog_follow: this process may die at any instruction. */
+    memcpy(at, bytes, FRAME_HEADER_BYTES);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    memcpy(at + FRAME_HEADER_BYTES, bytes + FRAME_HEADER_BYTES, len - FRAME_HEADER_BYTES);
     syna_vfs->note_store(log->file.fd, log->end, bytes, len);
     return SYNA_SUCCESS;
 }
@@ -141,7 +151,7 @@ void kvlog_cut_back(struct kvlog *log)
     uint64_t keep = MAX(__atomic_load_n(&log->durable, __ATOMIC_ACQUIRE), log->floor);
     if (log->end > keep) {
         /* The disk is failing: what cannot be zeroed is caught by its missing PRIOR_DURABLE. */
-        file_zero(&log->file, keep, log->end - keep);
+        kvlog_zero(log, keep, log->end - keep);
         if (log->map.copy)
             map_fill(&log->map, keep, NULL, (size_t)(log->end - keep));
         __atomic_store_n(&log->end, keep, __ATOMIC_RELEASE);

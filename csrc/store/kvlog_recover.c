@@ -1,6 +1,7 @@
 /* kvlog_recover.c - find the end of a log: replay whole commits, and tell a torn tail from damage.
  *
- *   zeros to the end of the file   the log ends here
+ *   zeros to the end of the file   the log ends here; in a log that is followed, not opened, a header
+ *                                  of zeros is enough
  *   anything else                  look further: a valid frame with PRIOR_DURABLE behind it proves
  *                                  that these bytes had been synced, so they are damaged (P5);
  *                                  without one they are a tail that was never acknowledged as durable
@@ -14,6 +15,8 @@
 #include "store/kvlog.h"
 
 #define WINDOW_BYTES (1u << 20)
+/* A follower mostly finds nothing new. */
+#define FIRST_WINDOW_BYTES 4096u
 /* How much checksumming a search for durable frames may cost before the bytes count as damage. */
 #define SEARCH_BUDGET (256ull << 20)
 
@@ -25,15 +28,18 @@ struct source {
     const struct kvlog *log;
     uint64_t size; /* the file's */
     bool mapped;
+    bool followed; /* a header of zeros is the end */
     struct buf window;
-    uint64_t window_at;
+    uint64_t window_at, window_bytes;
 };
 
-static syna_rc source_init(struct source *s, struct kvlog *log)
+static syna_rc source_init(struct source *s, struct kvlog *log, bool followed)
 {
     struct vfs_stat st;
     memset(s, 0, sizeof *s);
     s->log = log;
+    s->followed = followed;
+    s->window_bytes = followed ? FIRST_WINDOW_BYTES : WINDOW_BYTES;
     SYNA_TRY(file_stat(&log->file, &st));
     s->size = st.size;
     log->allocated = st.size;
@@ -46,7 +52,8 @@ static syna_rc source_init(struct source *s, struct kvlog *log)
 static syna_rc source_fill(struct source *s, uint64_t at, uint64_t want)
 {
     size_t got = 0;
-    size_t len = (size_t)MIN(MAX(want, (uint64_t)WINDOW_BYTES), s->size - at);
+    size_t len = (size_t)MIN(MAX(want, s->window_bytes), s->size - at);
+    s->window_bytes = WINDOW_BYTES;
     s->window.len = 0;
     if (!buf_extend(&s->window, len))
         return syna_no_memory(len);
@@ -89,12 +96,21 @@ static uint64_t length_at(const uint8_t *bytes, uint64_t avail)
     return avail < FRAME_HEADER_BYTES ? FRAME_HEADER_BYTES : frame_length(bytes);
 }
 
+static bool is_followed_end(const struct source *s, const uint8_t *bytes, uint64_t avail)
+{
+    return s->followed && avail >= FRAME_HEADER_BYTES && nonzero_end(bytes, FRAME_HEADER_BYTES) == 0;
+}
+
 static syna_rc parse_at(struct source *s, uint64_t at, enum frame_state *state, struct frame *f)
 {
     const uint8_t *bytes;
     uint64_t avail;
     SYNA_TRY(source_at(s, at, FRAME_HEADER_BYTES, &bytes, &avail));
     if (avail == 0) {
+        *state = FRAME_ZERO;
+        return SYNA_SUCCESS;
+    }
+    if (is_followed_end(s, bytes, avail)) {
         *state = FRAME_ZERO;
         return SYNA_SUCCESS;
     }
@@ -176,8 +192,12 @@ static syna_rc damage(const struct kvlog *log, uint64_t at)
 /* What stands behind the last whole commit? */
 static syna_rc judge_rest(struct source *s, uint64_t at, struct kvlog_recovery *r)
 {
-    uint64_t last;
+    const uint8_t *bytes;
+    uint64_t avail, last;
     bool durable_behind;
+    SYNA_TRY(source_at(s, at, FRAME_HEADER_BYTES, &bytes, &avail));
+    if (is_followed_end(s, bytes, avail))
+        return SYNA_SUCCESS;
     SYNA_TRY(find_nonzero_end(s, at, &last));
     if (last == at)
         return SYNA_SUCCESS;
@@ -268,8 +288,9 @@ static syna_rc replay_and_judge(struct source *s, struct kvlog *log,
     return log->legacy ? SYNA_SUCCESS : judge_rest(s, log->end, r);
 }
 
-syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
-                     void *context, struct kvlog_recovery *r)
+static syna_rc replay(struct kvlog *log, bool followed,
+                      syna_rc (*visit)(void *context, const struct frame *f), void *context,
+                      struct kvlog_recovery *r)
 {
     struct source s;
     memset(r, 0, sizeof *r);
@@ -278,7 +299,7 @@ syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const st
         view_at(log, log->last_offset, log->end, &last);
         r->clean = is_close(&last);
     }
-    SYNA_TRY(source_init(&s, log));
+    SYNA_TRY(source_init(&s, log, followed));
     syna_rc rc = replay_and_judge(&s, log, visit, context, r);
     if (rc == FRAME_DAMAGED && !s.mapped) {
         /* A reader beside a writer may have looked at a store half done. */
@@ -292,6 +313,18 @@ syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const st
     log->floor = log->end;
     buf_dispose(&s.window);
     return rc;
+}
+
+syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
+                     void *context, struct kvlog_recovery *r)
+{
+    return replay(log, false, visit, context, r);
+}
+
+syna_rc kvlog_follow(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
+                     void *context, struct kvlog_recovery *r)
+{
+    return replay(log, true, visit, context, r);
 }
 
 /* Does the tail start with a whole frame whose checksum is wrong? Then someone may want to see it. */
@@ -360,7 +393,7 @@ syna_rc kvlog_cut(struct kvlog *log, struct kvlog_recovery *r)
         return SYNA_SUCCESS;
     SYNA_TRY(keep_tail(log, r));
     /* All of it: zeroing only its first bytes lets a later, shorter tail join up with what is left. */
-    SYNA_TRY(file_zero(&log->file, r->cut_offset, r->cut_bytes));
+    SYNA_TRY(kvlog_zero(log, r->cut_offset, r->cut_bytes));
     SYNA_TRY(file_sync(&log->file));
     __atomic_store_n(&log->durable, log->end, __ATOMIC_RELEASE);
     log->grown = true; /* so that a clean close says so */

@@ -42,6 +42,22 @@ def test_a_child_reads(db):
     assert in_child(lambda: list(db.scan("k"))) == "[('k', [1, 'a'])]"
 
 
+def test_a_child_that_opens_a_shared_database_again_writes(tmp_path):
+    path = tmp_path / "shared.db"
+
+    def again():
+        with SynaDB(path, shared=True) as mine:
+            mine["child"] = parent["parent"] + 1
+            return mine["child"]
+
+    with SynaDB(path, shared=True) as parent:
+        parent["parent"] = 1
+        assert in_child(again) == "2"
+        parent["parent"] = 2
+        parent.refresh()
+        assert dict(parent.items()) == {"child": 2, "parent": 2}
+
+
 def test_a_child_may_not_write(db):
     db["k"] = 1
 

@@ -476,6 +476,7 @@ def test_tensors_go_through_compaction_backup_and_salvage(tmp_path):
             np.testing.assert_array_equal(engine.get_tensor("t/*", dtype=None), array)
             view = engine.get_tensor("t/*", dtype=None, view=True)
             np.testing.assert_array_equal(view, array)
+            assert view.ctypes.data == engine.get_tensor("t/*", dtype=None, view=True).ctypes.data
         db.backup(tmp_path / "backup.db")
         engine.append_rows("t/", array[:10])
         assert os.path.getsize(path) < before + (20 << 20)

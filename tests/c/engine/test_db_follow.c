@@ -210,3 +210,58 @@ TEST(P5_a_shared_log_in_which_another_left_damage_is_no_longer_written_to)
     CHECK_OK(db_close(other));
     CHECK(verify("a.db").damaged > 0); /* still there for who wants to see it */
 }
+
+/* ---------------------------------------------------------------- what a look costs */
+
+static uint64_t bytes_read;
+
+static int64_t count_read(vfs_fd fd, void *buf, size_t len, uint64_t offset)
+{
+    int64_t got = vfs_posix.read_at(fd, buf, len, offset);
+    bytes_read += got > 0 ? (uint64_t)got : 0;
+    return got;
+}
+
+TEST(a_refresh_without_news_reads_a_page_however_much_room_is_ahead)
+{
+    struct vfs table = vfs_posix;
+    table.read_at = count_read;
+    bool changed;
+    syna_db *writer = fast("a.db");
+    char value[4000] = {1};
+    for (int i = 0; i < 5000; i++)
+        CHECK_OK(db_put(writer, "k", 1, SYNA_TYPE_BYTES, value, sizeof value, NULL, NULL));
+    syna_db *db = open_with("a.db", (syna_db_options){.read_only = 1});
+    syna_test_set_vfs(&table);
+    bytes_read = 0;
+    CHECK_OK(db_refresh(db, &changed));
+    CHECK(!changed);
+    CHECK(bytes_read <= 4096);
+    put_int(writer, "new", 1);
+    CHECK_OK(db_refresh(db, &changed));
+    syna_test_set_vfs(NULL);
+    CHECK(changed);
+    CHECK_EQ(int_of(db, "new"), 1);
+    CHECK_OK(db_close(db));
+    CHECK_OK(db_close(writer));
+}
+
+TEST(a_turn_in_a_shared_log_opens_no_file)
+{
+    syna_db_options shared = {.shared = 1, .no_sync = 1};
+    syna_db *db = open_with("a.db", shared), *other = open_with("a.db", shared);
+    put_int(db, "k", 0);
+    put_int(other, "k", 0);
+    fault_begin(&vfs_posix);
+    syna_test_set_vfs(&vfs_fault);
+    for (int64_t i = 1; i <= 10; i++) {
+        put_int(db, "k", i);
+        put_int(other, "k", i);
+    }
+    CHECK_EQ(fault_count(FAULT_OPEN), 0);
+    CHECK_EQ(fault_count(FAULT_LOCK), 20);
+    CHECK(fault_count(FAULT_STAT) <= 40);
+    syna_test_set_vfs(NULL);
+    CHECK_OK(db_close(db));
+    CHECK_OK(db_close(other));
+}

@@ -198,6 +198,48 @@ TEST(a_file_that_was_swapped_while_waiting_is_let_go_and_the_new_one_locked)
     lock_release(&lock);
 }
 
+static int files_opened;
+
+static vfs_fd count_open(const char *path, int flags)
+{
+    files_opened++;
+    return vfs_posix.open_file(path, flags);
+}
+
+TEST(P9_a_lock_that_was_left_is_free_and_taken_again_without_opening_the_file)
+{
+    const char *path = database();
+    struct vfs table = vfs_posix;
+    table.open_file = count_open;
+    files_opened = 0;
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    struct vfs_stat st, named;
+    syna_test_set_vfs(&table);
+    for (int i = 0; i < 3; i++) {
+        CHECK_OK(lock_acquire(&lock, path, 0, &st));
+        CHECK_EQ(check_child(expect_locked, (void *)(uintptr_t)path), 0);
+        lock_leave(&lock);
+        CHECK_EQ(check_child(expect_free, (void *)(uintptr_t)path), 0);
+    }
+    CHECK_EQ(files_opened, 1);
+
+    /* Swapped while it was left: the new file is locked. */
+    char other[1024];
+    snprintf(other, sizeof other, "%s.new", path);
+    close(open(other, O_CREAT | O_RDWR, 0600));
+    CHECK_EQ(rename(other, path), 0);
+    CHECK_OK(lock_acquire(&lock, path, 0, &st));
+    syna_test_set_vfs(NULL);
+    CHECK_EQ(vfs_posix.stat_path(path, &named), 0);
+    CHECK_EQ(st.inode, named.inode);
+    CHECK_EQ(lock.inode, named.inode);
+    CHECK_EQ(files_opened, 2);
+    CHECK_EQ(check_child(expect_locked, (void *)(uintptr_t)path), 0);
+    lock_release(&lock);
+    CHECK_EQ(lock.fd, -1);
+    CHECK_EQ(check_child(expect_free, (void *)(uintptr_t)path), 0);
+}
+
 static int lock_after_removal(vfs_fd fd)
 {
     unlink(swap_path);

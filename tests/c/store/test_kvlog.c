@@ -723,3 +723,55 @@ TEST(P7_a_read_that_fails_at_any_point_of_a_replay_is_told_and_changes_nothing)
     CHECK_EQ(frames, 3);
     CHECK_EQ(r.cut_bytes, (3 << 20) + sizeof tail - ends[2]);
 }
+
+/* Whoever follows a log takes a header of zeros for its end: so a torn commit is zeroed from its second
+ * part on, and a process that dies in between leaves the header to be found. */
+TEST(P6_zeroing_that_stops_half_way_leaves_the_first_bytes)
+{
+    struct kvlog log = opened(new_log("a.db"), true);
+    struct kvlog_recovery r;
+    int frames;
+    CHECK_OK(replay(&log, &frames, &r));
+    uint64_t at = append(&log, 3);
+    fault_begin(&vfs_posix);
+    syna_test_set_vfs(&vfs_fault);
+    fault_arm(&(struct fault){.at = 2, .system = EIO, .only = 1u << FAULT_WRITE});
+    CHECK_RC(kvlog_zero(&log, at, log.end - at), SYNA_ERR_IO);
+    syna_test_set_vfs(NULL);
+    const uint8_t *bytes = map_base(&log.map) + at;
+    CHECK(nonzero_end(bytes, FRAME_HEADER_BYTES) > 0);
+    CHECK_EQ(nonzero_end(bytes + FRAME_HEADER_BYTES, log.end - at - FRAME_HEADER_BYTES), 0);
+    CHECK_OK(kvlog_zero(&log, at, log.end - at));
+    CHECK_EQ(nonzero_end(bytes, FRAME_HEADER_BYTES), 0);
+    kvlog_close(&log);
+}
+
+TEST(P4_P6_following_finds_new_commits_and_torn_ones_and_stops_at_a_header_of_zeros)
+{
+    const char *path = new_log("a.db");
+    struct kvlog log = opened(path, true), other = opened(path, true);
+    struct kvlog_recovery r;
+    int frames;
+    CHECK_OK(replay(&log, &frames, &r));
+    CHECK_OK(replay(&other, &frames, &r));
+    append(&other, 2);
+    append(&other, 3);
+    frames = 0;
+    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_EQ(frames, 5);
+    CHECK_EQ(log.end, other.end);
+
+    xor_byte(path, log.end + FRAME_HEADER_BYTES + 10, 1); /* nobody leaves such a thing */
+    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_EQ(r.cut_bytes, 0);
+    xor_byte(path, log.end + 3, 1); /* this is how a commit begins that was never finished */
+    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_EQ(r.cut_offset, log.end);
+    CHECK_EQ(r.cut_bytes, FRAME_HEADER_BYTES + 11);
+    CHECK_OK(kvlog_cut(&log, &r));
+    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_EQ(r.cut_bytes, 0);
+    CHECK_EQ(frames, 5);
+    kvlog_close(&log);
+    kvlog_close(&other);
+}
