@@ -460,7 +460,8 @@ static syna_rc apply_foreign(void *context, const struct frame *f)
 
 /* A commit may be half in the index: go back to what was published, by a new index, and, when the
  * cause was a damaged checkpoint page, replay the rest again. */
-static syna_rc follow_again(syna_db *db, syna_rc why, struct kvlog_recovery *recovery)
+static syna_rc follow_again(syna_db *db, uint64_t size, syna_rc why,
+                            struct kvlog_recovery *recovery)
 {
     struct generation *gen = db->gen;
     struct status_record record = *status_get();
@@ -468,18 +469,19 @@ static syna_rc follow_again(syna_db *db, syna_rc why, struct kvlog_recovery *rec
     SYNA_TRY(rebuild_locked(db));
     if (why != KEYDIR_DAMAGED)
         return status_set(&record);
-    return db_index_rc(kvlog_follow(&gen->log, apply_foreign, gen, recovery));
+    return db_index_rc(kvlog_follow(&gen->log, size, apply_foreign, gen, recovery));
 }
 
-/* Scan what other processes have appended. write_lock and the process lock held. */
-static syna_rc follow_log(syna_db *db)
+/* Scan what other processes have appended to the file, which has `size` bytes. write_lock and the process
+ * lock held. */
+static syna_rc follow_log(syna_db *db, uint64_t size)
 {
     struct generation *gen = db->gen;
     struct kvlog_recovery recovery;
     pthread_rwlock_wrlock(&db->state_lock);
-    syna_rc rc = kvlog_follow(&gen->log, apply_foreign, gen, &recovery);
+    syna_rc rc = kvlog_follow(&gen->log, size, apply_foreign, gen, &recovery);
     if (rc != SYNA_SUCCESS)
-        rc = follow_again(db, rc, &recovery);
+        rc = follow_again(db, size, rc, &recovery);
     gen->published = gen->log.end;
     if (rc == SYNA_SUCCESS && gen->log.writable)
         rc = kvlog_cut(&gen->log, &recovery);
@@ -510,7 +512,7 @@ syna_rc db_enter_shared(syna_db *db)
         return SYNA_SUCCESS;
     SYNA_TRY(lock_acquire(&db->lock, db->path, db->options.timeout_ms, &st));
     bool same = st.device == db->gen->log.device && st.inode == db->gen->log.inode;
-    syna_rc rc = same ? follow_log(db) : follow_compaction(db, true);
+    syna_rc rc = same ? follow_log(db, st.size) : follow_compaction(db, true);
     if (rc != SYNA_SUCCESS)
         lock_release(&db->lock);
     return db_note_damage(db, rc);
@@ -677,9 +679,20 @@ void db_require_sync(syna_db *db)
 
 /* ---------------------------------------------------------------- readers follow writers */
 
+static syna_rc follow_as_reader(syna_db *db)
+{
+    const struct kvlog *log = &db->gen->log;
+    struct vfs_stat st;
+    bool gone = syna_vfs->stat_path(db->path, &st) < 0;
+    if (gone) /* what is open can still be followed */
+        SYNA_TRY(file_stat(&log->file, &st));
+    bool same = gone || (st.device == log->device && st.inode == log->inode);
+    /* A forked child's first refresh gives it a reading handle of its own. */
+    return same && !log->writable ? follow_log(db, st.size) : follow_compaction(db, false);
+}
+
 syna_rc db_refresh(syna_db *db, bool *changed)
 {
-    struct vfs_stat st;
     *changed = false;
     if (db->writer && !db->shared && !db->inherited)
         return SYNA_SUCCESS; /* nobody else writes */
@@ -693,10 +706,7 @@ syna_rc db_refresh(syna_db *db, bool *changed)
         if (rc == SYNA_SUCCESS)
             db_leave_shared(db);
     } else {
-        int got = syna_vfs->stat_path(db->path, &st);
-        bool same = got < 0 || (st.device == gen->log.device && st.inode == gen->log.inode);
-        /* A forked child's first refresh gives it a reading handle of its own. */
-        rc = same && !gen->log.writable ? follow_log(db) : follow_compaction(db, false);
+        rc = follow_as_reader(db);
     }
     *changed = rc == SYNA_SUCCESS && (db->gen != gen || db->gen->log.end != end);
     pthread_mutex_unlock(&db->write_lock);

@@ -64,11 +64,13 @@ bool kvlog_trust(struct kvlog *log, uint64_t last_offset, uint64_t end, uint32_t
 syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
                      void *context, struct kvlog_recovery *r);
 
-/* The same for a handle that has been open since an earlier replay: whatever came since was written by
- * processes of the running system, and those store the first bytes of a commit before its others. So
- * where the next frame would start, a header of zeros is the end, and what is behind is not looked at. */
-syna_rc kvlog_follow(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
-                     void *context, struct kvlog_recovery *r);
+/* The same for a handle that has been open since an earlier replay, and a file of `size` bytes now:
+ * whatever came since was written by processes of the running system, and those store the first bytes
+ * of a commit before its others. So where the next frame would start, a header of zeros is the end, and
+ * what is behind is not looked at. */
+syna_rc kvlog_follow(struct kvlog *log, uint64_t size,
+                     syna_rc (*visit)(void *context, const struct frame *f), void *context,
+                     struct kvlog_recovery *r);
 
 /* Where a torn tail is saved: the log's path with this behind it. */
 #define KVLOG_CUT_SUFFIX ".cut"

@@ -33,16 +33,14 @@ struct source {
     uint64_t window_at, window_bytes;
 };
 
-static syna_rc source_init(struct source *s, struct kvlog *log, bool followed)
+static syna_rc source_init(struct source *s, struct kvlog *log, uint64_t size, bool followed)
 {
-    struct vfs_stat st;
     memset(s, 0, sizeof *s);
     s->log = log;
     s->followed = followed;
     s->window_bytes = followed ? FIRST_WINDOW_BYTES : WINDOW_BYTES;
-    SYNA_TRY(file_stat(&log->file, &st));
-    s->size = st.size;
-    log->allocated = st.size;
+    s->size = size;
+    log->allocated = size;
     s->mapped = log->writable && !log->map.copy;
     if (s->mapped)
         SYNA_TRY(map_grow(&log->map, &log->file, s->size));
@@ -288,7 +286,7 @@ static syna_rc replay_and_judge(struct source *s, struct kvlog *log,
     return log->legacy ? SYNA_SUCCESS : judge_rest(s, log->end, r);
 }
 
-static syna_rc replay(struct kvlog *log, bool followed,
+static syna_rc replay(struct kvlog *log, uint64_t size, bool followed,
                       syna_rc (*visit)(void *context, const struct frame *f), void *context,
                       struct kvlog_recovery *r)
 {
@@ -299,7 +297,7 @@ static syna_rc replay(struct kvlog *log, bool followed,
         view_at(log, log->last_offset, log->end, &last);
         r->clean = is_close(&last);
     }
-    SYNA_TRY(source_init(&s, log, followed));
+    SYNA_TRY(source_init(&s, log, size, followed));
     syna_rc rc = replay_and_judge(&s, log, visit, context, r);
     if (rc == FRAME_DAMAGED && !s.mapped) {
         /* A reader beside a writer may have looked at a store half done. */
@@ -318,13 +316,17 @@ static syna_rc replay(struct kvlog *log, bool followed,
 syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
                      void *context, struct kvlog_recovery *r)
 {
-    return replay(log, false, visit, context, r);
+    struct vfs_stat st;
+    memset(r, 0, sizeof *r);
+    SYNA_TRY(file_stat(&log->file, &st));
+    return replay(log, st.size, false, visit, context, r);
 }
 
-syna_rc kvlog_follow(struct kvlog *log, syna_rc (*visit)(void *context, const struct frame *f),
-                     void *context, struct kvlog_recovery *r)
+syna_rc kvlog_follow(struct kvlog *log, uint64_t size,
+                     syna_rc (*visit)(void *context, const struct frame *f), void *context,
+                     struct kvlog_recovery *r)
 {
-    return replay(log, true, visit, context, r);
+    return replay(log, size, true, visit, context, r);
 }
 
 /* Does the tail start with a whole frame whose checksum is wrong? Then someone may want to see it. */

@@ -757,19 +757,19 @@ TEST(P4_P6_following_finds_new_commits_and_torn_ones_and_stops_at_a_header_of_ze
     append(&other, 2);
     append(&other, 3);
     frames = 0;
-    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(frames, 5);
     CHECK_EQ(log.end, other.end);
 
     xor_byte(path, log.end + FRAME_HEADER_BYTES + 10, 1); /* nobody leaves such a thing */
-    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(r.cut_bytes, 0);
     xor_byte(path, log.end + 3, 1); /* this is how a commit begins that was never finished */
-    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(r.cut_offset, log.end);
     CHECK_EQ(r.cut_bytes, FRAME_HEADER_BYTES + 11);
     CHECK_OK(kvlog_cut(&log, &r));
-    CHECK_OK(kvlog_follow(&log, count_frame, &frames, &r));
+    CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(r.cut_bytes, 0);
     CHECK_EQ(frames, 5);
     kvlog_close(&log);
