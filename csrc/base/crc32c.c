@@ -191,3 +191,29 @@ uint32_t crc32c(uint32_t so_far, const void *bytes, size_t len)
 {
     return __atomic_load_n(&chosen, __ATOMIC_RELAXED)(so_far, bytes, len);
 }
+
+/* ---------------------------------------------------------------- joining */
+
+/* The product of two polynomials modulo P; the highest bit is the coefficient of x^0. */
+static uint32_t times(uint32_t a, uint32_t b)
+{
+    uint32_t product = 0;
+    for (uint32_t bit = 1u << 31; bit; bit >>= 1) {
+        if (a & bit)
+            product ^= b;
+        b = (b >> 1) ^ (b & 1 ? POLYNOMIAL : 0);
+    }
+    return product;
+}
+
+/* Bytes behind the first run multiply its checksum by x^8 each; the inversions at both ends cancel. */
+uint32_t crc32c_join(uint32_t first, uint32_t second, uint64_t len)
+{
+    uint32_t power = 1u << 31, square = 1u << 23; /* x^0, x^8 */
+    for (; len; len >>= 1) {
+        if (len & 1)
+            power = times(power, square);
+        square = times(square, square);
+    }
+    return times(power, first) ^ second;
+}

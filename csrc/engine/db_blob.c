@@ -15,6 +15,7 @@
  * verified when it is first touched through this blob. */
 #include "base/internal.h"
 
+#include "base/crc32c.h"
 #include "engine/db_blob.h"
 #include "engine/db_update.h"
 
@@ -212,6 +213,18 @@ static syna_rc append_chunk(syna_db *db, struct buf *frame, struct buf *chunks, 
     return SYNA_SUCCESS;
 }
 
+/* The same, the chunk's bytes being where the caller has them. */
+static syna_rc append_bytes(syna_db *db, const uint8_t *data, uint32_t len, uint32_t crc,
+                            struct buf *chunks)
+{
+    struct blob_chunk chunk = {0, len, 0};
+    if (!buf_reserve(chunks, sizeof chunk))
+        return syna_no_memory(sizeof chunk);
+    SYNA_TRY(kvlog_append_chunk(&db->gen->log, data, len, crc, 1, &chunk.offset));
+    buf_append(chunks, &chunk, sizeof chunk);
+    return SYNA_SUCCESS;
+}
+
 /* One step of following a compaction: append one more of the old generation's chunks in the current
  * one; after the last, the current one is where the blob lives. Locks held. */
 static syna_rc carry_one(struct syna_blob *b)
@@ -278,10 +291,41 @@ static syna_rc check_writing(const struct syna_blob *b)
     return SYNA_SUCCESS;
 }
 
+size_t db_blob_room(const syna_blob *b)
+{
+    return BLOB_CHUNK_BYTES - piece_bytes(b);
+}
+
+static syna_rc write_chunk(struct syna_blob *b, const uint8_t *data, uint32_t crc)
+{
+    SYNA_TRY(enter_current(b));
+    syna_rc rc = append_bytes(b->db, data, BLOB_CHUNK_BYTES, crc, &b->chunks);
+    db_write_leave(b->db);
+    if (rc == SYNA_SUCCESS)
+        b->size += BLOB_CHUNK_BYTES;
+    return rc;
+}
+
+syna_rc db_blob_write_chunk(syna_blob *b, const void *data, uint32_t crc)
+{
+    SYNA_TRY(check_writing(b));
+    assert(db_blob_room(b) == BLOB_CHUNK_BYTES);
+    syna_rc rc = write_chunk(b, data, crc);
+    b->ended = rc != SYNA_SUCCESS;
+    return rc;
+}
+
+/* A whole chunk is not copied. */
 static syna_rc write_pieces(struct syna_blob *b, const uint8_t *data, size_t len)
 {
     while (len > 0) {
-        size_t n = MIN(len, BLOB_CHUNK_BYTES - piece_bytes(b));
+        size_t n = MIN(len, db_blob_room(b));
+        if (n == BLOB_CHUNK_BYTES) {
+            SYNA_TRY(write_chunk(b, data, crc32c(0, data, n)));
+            data += n;
+            len -= n;
+            continue;
+        }
         if (!buf_append(&b->piece, data, n))
             return syna_no_memory(n);
         data += n;
@@ -505,6 +549,35 @@ static syna_rc stream_chunk(struct syna_blob *b, uint32_t i, const uint8_t **byt
     return SYNA_SUCCESS;
 }
 
+/* A whole chunk of `len` bytes straight to where it is wanted, with everything that looks at the bytes
+ * looking while they are in the processor's cache. */
+static syna_rc stream_whole(struct syna_blob *b, uint32_t i, uint8_t *to, const struct blob_watch *watch)
+{
+    const struct kvlog *log = &b->gen->log;
+    struct blob_chunk c = blob_entry(&b->manifest, i);
+    uint8_t front[FRAME_CHUNK_FRONT], back[FRAME_CRC_BYTES];
+    uint64_t at = c.offset + sizeof front;
+    struct frame f;
+    uint32_t crc = 0;
+    SYNA_TRY(file_read_exactly(&log->file, c.offset, front, sizeof front));
+    for (uint32_t done = 0, n; done < c.len; done += n) {
+        n = MIN(c.len - done, BLOB_WATCH_BYTES);
+        SYNA_TRY(file_read_exactly(&log->file, at + done, to + done, n));
+        crc = crc32c(crc, to + done, n);
+        if (watch)
+            watch->see(watch->context, to + done, n);
+    }
+    SYNA_TRY(file_read_exactly(&log->file, at + c.len, back, sizeof back));
+    if (frame_chunk_matches(front, c.offset, log->seed, c.len, crc, load_u32(back)))
+        return SYNA_SUCCESS;
+    SYNA_TRY(blob_chunk_at(log, &c, &f)); /* looked at again, for the words of the error */
+    memcpy(to, f.value + 1, c.len);
+    if (!watch)
+        return SYNA_SUCCESS;
+    return syna_fail_at(SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT, log->file.path, (int64_t)c.offset, 0,
+                        "this chunk of %u bytes was read damaged once, and undamaged again", c.len);
+}
+
 /* After a failed sync the file may have been cut back, so nothing checked earlier counts. */
 static syna_rc chunk_bytes(struct syna_blob *b, uint32_t i, const uint8_t **bytes)
 {
@@ -523,16 +596,30 @@ static syna_rc chunk_bytes(struct syna_blob *b, uint32_t i, const uint8_t **byte
     return SYNA_SUCCESS;
 }
 
-static syna_rc read_chunks(struct syna_blob *b, uint64_t at, uint8_t *to, size_t len)
+static syna_rc read_piece(struct syna_blob *b, uint32_t i, size_t skip, uint8_t *to, size_t n,
+                          const struct blob_watch *watch)
+{
+    const uint8_t *bytes = NULL;
+    if (b->streamed && skip == 0 && n == b->starts[i + 1] - b->starts[i] && n > BLOB_WATCH_BYTES)
+        return stream_whole(b, i, to, watch);
+    SYNA_TRY(chunk_bytes(b, i, &bytes));
+    for (size_t done = 0, part; done < n; done += part) {
+        part = MIN(n - done, (size_t)BLOB_WATCH_BYTES);
+        memcpy(to + done, bytes + skip + done, part);
+        if (watch)
+            watch->see(watch->context, to + done, part);
+    }
+    return SYNA_SUCCESS;
+}
+
+static syna_rc read_chunks(struct syna_blob *b, uint64_t at, uint8_t *to, size_t len,
+                           const struct blob_watch *watch)
 {
     if (len == 0)
         return SYNA_SUCCESS;
     for (uint32_t i = chunk_holding(b, at); len > 0; i++) {
-        const uint8_t *bytes = NULL;
-        size_t skip = (size_t)(at - b->starts[i]);
         size_t n = MIN(len, (size_t)(b->starts[i + 1] - at));
-        SYNA_TRY(chunk_bytes(b, i, &bytes));
-        memcpy(to, bytes + skip, n);
+        SYNA_TRY(read_piece(b, i, (size_t)(at - b->starts[i]), to, n, watch));
         to += n;
         at += n;
         len -= n;
@@ -540,7 +627,8 @@ static syna_rc read_chunks(struct syna_blob *b, uint64_t at, uint8_t *to, size_t
     return SYNA_SUCCESS;
 }
 
-syna_rc db_blob_read(syna_blob *blob, uint64_t offset, void *buf, size_t len, size_t *got)
+syna_rc db_blob_read_watched(syna_blob *blob, uint64_t offset, void *buf, size_t len,
+                             const struct blob_watch *watch, size_t *got)
 {
     *got = 0;
     if (blob->writing)
@@ -549,12 +637,20 @@ syna_rc db_blob_read(syna_blob *blob, uint64_t offset, void *buf, size_t len, si
     if (offset >= blob->size)
         return SYNA_SUCCESS;
     size_t n = (size_t)MIN((uint64_t)len, blob->size - offset);
-    if (blob->plain)
+    if (blob->plain) {
         memcpy(buf, blob->plain + offset, n);
-    else
-        SYNA_TRY(db_note_damage(blob->db, read_chunks(blob, offset, buf, n)));
+        if (watch)
+            watch->see(watch->context, buf, n);
+    } else {
+        SYNA_TRY(db_note_damage(blob->db, read_chunks(blob, offset, buf, n, watch)));
+    }
     *got = n;
     return SYNA_SUCCESS;
+}
+
+syna_rc db_blob_read(syna_blob *blob, uint64_t offset, void *buf, size_t len, size_t *got)
+{
+    return db_blob_read_watched(blob, offset, buf, len, NULL, got);
 }
 
 void db_blob_free(syna_blob *blob)

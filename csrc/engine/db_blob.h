@@ -37,6 +37,23 @@ bool blob_is_chunk(const struct frame *f, uint32_t len);
 /* The chunk of a log, checksum verified; SYNA_ERR_SERIALIZATION when there is none. */
 syna_rc blob_chunk_at(const struct kvlog *log, const struct blob_chunk *chunk, struct frame *f);
 
+/* ---- for components whose content has a checksum of its own */
+
+/* Everything read is shown in order, in parts of at most BLOB_WATCH_BYTES, as it comes; when the call then
+ * fails with damage, some of what was shown is damaged. */
+#define BLOB_WATCH_BYTES (128u << 10)
+struct blob_watch {
+    void (*see)(void *context, const uint8_t *bytes, size_t len);
+    void *context;
+};
+syna_rc db_blob_read_watched(syna_blob *blob, uint64_t offset, void *buf, size_t len,
+                             const struct blob_watch *watch, size_t *got);
+
+/* How many bytes the chunk being filled still takes; BLOB_CHUNK_BYTES when a new one begins. Then a
+ * whole chunk may be written from where it is, its crc32c(0, data, BLOB_CHUNK_BYTES) known already. */
+size_t db_blob_room(const syna_blob *blob);
+syna_rc db_blob_write_chunk(syna_blob *blob, const void *data, uint32_t crc);
+
 /* ---- for db_read.c: a blob met by a plain get. `f` is a checked frame of type BLOB. */
 syna_rc blob_read_manifest(struct generation *gen, const struct frame *f, uint64_t *size);
 /* The content, into a buffer that has room for all of it. */

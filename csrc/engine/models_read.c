@@ -3,10 +3,9 @@
 
 #include "base/sha256.h"
 #include "base/status.h"
+#include "engine/db_blob.h"
 #include "engine/models_core.h"
-
-/* Read and hashed while it is in the processor's cache. */
-#define PIECE_BYTES (128u << 10)
+#include "io/map.h"
 
 struct syna_model_reader {
     syna_db *db;
@@ -123,8 +122,18 @@ static syna_rc compare(struct syna_model_reader *r)
                         r->version, r->name, text, r->checksum);
 }
 
-static void hash(struct syna_model_reader *r, uint64_t offset, const uint8_t *bytes, size_t len)
+/* What is read from the front on is hashed; a reader may go back, and then reads on. */
+struct hashing {
+    struct syna_model_reader *reader;
+    uint64_t offset;
+};
+
+static void see(void *context, const uint8_t *bytes, size_t len)
 {
+    struct hashing *h = context;
+    struct syna_model_reader *r = h->reader;
+    uint64_t offset = h->offset;
+    h->offset += len;
     if (offset > r->hashed || offset + len <= r->hashed)
         return;
     size_t skip = (size_t)(r->hashed - offset);
@@ -134,18 +143,12 @@ static void hash(struct syna_model_reader *r, uint64_t offset, const uint8_t *by
 
 syna_rc models_read(syna_model_reader *r, uint64_t offset, void *buf, size_t len, size_t *got)
 {
-    uint8_t *to = buf;
-    size_t done = 0;
+    struct hashing h = {r, offset};
+    struct blob_watch watch = {see, &h};
+    size_t done;
     *got = 0;
-    while (done < len) {
-        size_t n;
-        SYNA_TRY(db_blob_read(r->blob, offset + done, to + done, MIN(len - done, (size_t)PIECE_BYTES),
-                              &n));
-        if (n == 0)
-            break;
-        hash(r, offset + done, to + done, n);
-        done += n;
-    }
+    map_advise_fresh(buf, len);
+    SYNA_TRY(db_blob_read_watched(r->blob, offset, buf, len, &watch, &done));
     if (!r->compared && r->hashed == models_size(r))
         SYNA_TRY(compare(r));
     *got = done;

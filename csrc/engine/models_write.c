@@ -7,9 +7,11 @@
  * up and one that is slow holds none back. */
 #include "base/internal.h"
 
+#include "base/crc32c.h"
 #include "base/sha256.h"
 #include "base/status.h"
 #include "base/utf8.h"
+#include "engine/db_blob.h"
 #include "engine/models_core.h"
 
 /* Up to here a model is one value; more than that goes to the log in chunks as it comes. */
@@ -121,14 +123,37 @@ static syna_rc check_open(const struct syna_model_writer *w)
                      "this model was committed, or an earlier write of it failed");
 }
 
+/* A whole chunk is written from where it is, and both checksums are taken in one pass. */
+static syna_rc write_chunk(struct syna_model_writer *w, const uint8_t *data)
+{
+    uint32_t crc = 0;
+    for (size_t at = 0; at < BLOB_CHUNK_BYTES; at += PIECE_BYTES) {
+        sha256_add(&w->sha, data + at, PIECE_BYTES);
+        crc = crc32c(crc, data + at, PIECE_BYTES);
+    }
+    w->size += BLOB_CHUNK_BYTES;
+    return db_blob_write_chunk(w->blob, data, crc);
+}
+
+static syna_rc write_some(struct syna_model_writer *w, const uint8_t *data, size_t len, size_t *done)
+{
+    size_t room = w->blob ? db_blob_room(w->blob) : SMALL_BYTES;
+    if (room == BLOB_CHUNK_BYTES && len >= room) {
+        *done = room;
+        return write_chunk(w, data);
+    }
+    *done = MIN(MIN(len, room), (size_t)PIECE_BYTES);
+    return write_piece(w, data, *done);
+}
+
 syna_rc models_write(syna_model_writer *w, const void *data, size_t len)
 {
     SYNA_TRY(check_open(w));
     const uint8_t *at = data;
     syna_rc rc = SYNA_SUCCESS;
     for (size_t n; rc == SYNA_SUCCESS && len > 0; at += n, len -= n) {
-        n = MIN(len, (size_t)PIECE_BYTES);
-        rc = write_piece(w, at, n);
+        n = 0;
+        rc = write_some(w, at, len, &n);
     }
     w->ended = rc != SYNA_SUCCESS;
     return rc;

@@ -16,6 +16,7 @@
  *      doubling up to the size of a full chunk. */
 #include "base/internal.h"
 
+#include "base/crc32c.h"
 #include "engine/tensor_core.h"
 
 /* Start over; never leaves this file. */
@@ -24,8 +25,6 @@
 #define PATIENCE 3
 /* More than this still to be synced is synced before the commit, without the lock. */
 #define SYNC_AHEAD_BYTES (16u << 20)
-/* Room for a PAD frame in front of a chunk's. */
-#define PAD_ROOM FRAME_PAD_MAX(TENSOR_PAGE)
 
 /* The bytes to be written: some of the old version, then the caller's. */
 struct source {
@@ -43,8 +42,9 @@ struct writer {
     uint32_t align;
     bool holding;       /* write_lock is kept */
     struct buf chunks;  /* struct tensor_chunk[] */
-    struct buf frame;   /* PAD_ROOM, then the frame being built */
+    struct buf bytes;   /* of a chunk that is not stored as the caller has it */
     struct buf plain, scratch; /* for the codec */
+    struct buf frame;   /* of the commit: header chunk and manifest */
     /* append: the version that must still be the newest; NULL = any */
     const struct tensor_version *base;
 };
@@ -101,54 +101,50 @@ static syna_rc source_copy(struct source *from, uint64_t at, uint8_t *to, size_t
     return SYNA_SUCCESS;
 }
 
-/* Append the packed bytes of a chunk to the frame; *stored 0 when packing does not pay. */
+/* The packed bytes of a chunk in w->bytes; as they are when packing does not pay. */
 static syna_rc fill_packed(struct writer *w, uint64_t at, uint32_t plain, uint32_t *stored)
 {
-    w->plain.len = w->scratch.len = 0;
+    w->plain.len = w->scratch.len = w->bytes.len = 0;
     uint8_t *bytes = buf_extend(&w->plain, plain), *scratch = buf_extend(&w->scratch, plain);
-    uint8_t *to = buf_extend(&w->frame, plain);
+    uint8_t *to = buf_extend(&w->bytes, plain);
     if (!bytes || !scratch || !to)
         return syna_no_memory(plain);
     SYNA_TRY(source_copy(w->from, at, bytes, plain));
     *stored = (uint32_t)tensor_pack(bytes, to, plain, tensor_item_bytes(w->shape->dtype), scratch);
-    if (*stored == 0)
+    if (*stored == 0) {
         memcpy(to, bytes, plain);
-    w->frame.len -= plain - (*stored ? *stored : plain);
+        *stored = plain;
+    }
     return SYNA_SUCCESS;
 }
 
-static syna_rc fill_plain(struct writer *w, uint64_t at, uint32_t plain)
+/* The bytes of a chunk as they are stored: where the caller has them, or made in w->bytes. */
+static syna_rc chunk_bytes(struct writer *w, uint64_t at, struct tensor_chunk *chunk,
+                           const uint8_t **bytes)
 {
-    uint8_t *to = buf_extend(&w->frame, plain);
-    return to ? source_copy(w->from, at, to, plain) : syna_no_memory(plain);
+    const struct source *from = w->from;
+    chunk->stored = chunk->plain;
+    if (w->shape->codec == SYNA_CODEC_LZ4) {
+        SYNA_TRY(fill_packed(w, at, chunk->plain, &chunk->stored));
+        *bytes = w->bytes.bytes;
+    } else if (at >= from->old_len) {
+        *bytes = from->fresh + (at - from->old_len);
+    } else {
+        w->bytes.len = 0;
+        uint8_t *to = buf_extend(&w->bytes, chunk->plain);
+        if (!to)
+            return syna_no_memory(chunk->plain);
+        SYNA_TRY(source_copy(w->from, at, to, chunk->plain));
+        *bytes = to;
+    }
+    return SYNA_SUCCESS;
 }
 
-static syna_rc build_chunk(struct writer *w, uint64_t at, struct tensor_chunk *chunk)
+static syna_rc append_chunk(struct writer *w, const uint8_t *bytes, struct tensor_chunk *chunk)
 {
-    static const uint8_t kind = ENGINE_CHUNK;
-    size_t start;
-    uint32_t stored = 0;
-    w->frame.len = 0;
-    if (!buf_extend(&w->frame, PAD_ROOM) || !frame_begin(&w->frame, NULL, 0, &start) ||
-        !buf_append(&w->frame, &kind, 1))
-        return syna_no_memory(PAD_ROOM);
-    if (w->shape->codec == SYNA_CODEC_LZ4)
-        SYNA_TRY(fill_packed(w, at, chunk->plain, &stored));
-    else
-        SYNA_TRY(fill_plain(w, at, chunk->plain));
-    chunk->stored = stored ? stored : chunk->plain;
-    return frame_finish(&w->frame, start, 0) ? SYNA_SUCCESS : syna_no_memory(FRAME_CRC_BYTES);
-}
-
-static syna_rc append_chunk(struct writer *w, struct tensor_chunk *chunk)
-{
+    uint32_t crc = crc32c(0, bytes, chunk->stored); /* before the lock */
     SYNA_TRY(begin_append(w));
-    struct kvlog *log = &w->gen->log;
-    size_t pad = frame_pad_length(log->end, w->align);
-    uint8_t *p = w->frame.bytes + PAD_ROOM - pad;
-    frame_pad(p, pad);
-    syna_rc rc = kvlog_append(log, p, pad + w->frame.len - PAD_ROOM, 0, &chunk->offset, NULL);
-    chunk->offset += pad;
+    syna_rc rc = kvlog_append_chunk(&w->gen->log, bytes, chunk->stored, crc, w->align, &chunk->offset);
     end_append(w);
     return rc;
 }
@@ -158,8 +154,9 @@ static syna_rc write_chunks(struct writer *w)
     for (uint64_t at = 0; at < w->from->len;) {
         struct tensor_chunk chunk = {
             .plain = (uint32_t)MIN(w->from->len - at, (uint64_t)BLOB_CHUNK_BYTES)};
-        SYNA_TRY(build_chunk(w, at, &chunk));
-        SYNA_TRY(append_chunk(w, &chunk));
+        const uint8_t *bytes;
+        SYNA_TRY(chunk_bytes(w, at, &chunk, &bytes));
+        SYNA_TRY(append_chunk(w, bytes, &chunk));
         if (!buf_append(&w->chunks, &chunk, sizeof chunk))
             return syna_no_memory(sizeof chunk);
         at += chunk.plain;
@@ -285,6 +282,7 @@ static void writer_dispose(struct writer *w)
         leave(w->db);
     generation_unref(w->gen);
     buf_dispose(&w->chunks);
+    buf_dispose(&w->bytes);
     buf_dispose(&w->frame);
     buf_dispose(&w->plain);
     buf_dispose(&w->scratch);

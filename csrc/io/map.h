@@ -33,4 +33,8 @@ syna_rc map_grow(struct map *m, const struct file *f, uint64_t len);
 void map_fill(struct map *m, uint64_t offset, const void *bytes, size_t len);
 void map_dispose(struct map *m);
 
+/* The caller is about to fill `len` bytes at `at`, memory that may never have been touched: let the kernel
+ * bring it in by large pages. For less than some of those it does nothing. */
+void map_advise_fresh(void *at, size_t len);
+
 #endif

@@ -238,6 +238,32 @@ uint32_t frame_seal(uint8_t *bytes, uint64_t offset, uint64_t stamp, uint8_t mor
     return crc;
 }
 
+/* ---- chunks */
+
+void frame_chunk(uint8_t front[FRAME_CHUNK_FRONT], uint32_t len)
+{
+    memset(front, 0, FRAME_CHUNK_FRONT);
+    store_u32(front + FRAME_AT_VAL_LEN, len + 1 + FRAME_CRC_BYTES);
+    front[FRAME_HEADER_BYTES] = ENGINE_CHUNK;
+}
+
+uint32_t frame_chunk_seal(uint8_t front[FRAME_CHUNK_FRONT], uint64_t offset, uint64_t stamp,
+                          uint8_t more_flags, uint32_t seed, uint32_t len, uint32_t crc)
+{
+    store_u64(front + FRAME_AT_STAMP, stamp);
+    front[FRAME_AT_FLAGS] |= more_flags;
+    return crc32c_join(frame_checksum(front, FRAME_CHUNK_FRONT, offset, seed), crc, len);
+}
+
+bool frame_chunk_matches(const uint8_t front[FRAME_CHUNK_FRONT], uint64_t offset, uint32_t seed,
+                         uint32_t len, uint32_t crc, uint32_t sum)
+{
+    return load_u16(front + FRAME_AT_KEY_LEN) == 0 &&
+           load_u32(front + FRAME_AT_VAL_LEN) == len + 1 + FRAME_CRC_BYTES &&
+           front[FRAME_HEADER_BYTES] == ENGINE_CHUNK &&
+           crc32c_join(frame_checksum(front, FRAME_CHUNK_FRONT, offset, seed), crc, len) == sum;
+}
+
 /* ---- frames of the ancestor */
 
 /* Does an atom of exactly `len` bytes lie here? */

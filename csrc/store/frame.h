@@ -50,6 +50,17 @@ static inline const uint8_t *frame_start(const struct frame *f)
     return f->key - FRAME_HEADER_BYTES;
 }
 
+/* A CHUNK frame whose data stand elsewhere: frame_chunk makes what goes before them; once the place is
+ * known frame_chunk_seal completes that and returns the checksum that goes behind them. `crc` is
+ * crc32c(0, data, len). */
+#define FRAME_CHUNK_FRONT (FRAME_HEADER_BYTES + 1)
+void frame_chunk(uint8_t front[FRAME_CHUNK_FRONT], uint32_t len);
+uint32_t frame_chunk_seal(uint8_t front[FRAME_CHUNK_FRONT], uint64_t offset, uint64_t stamp,
+                          uint8_t more_flags, uint32_t seed, uint32_t len, uint32_t crc);
+/* Is that a valid frame: this front, data of `len` bytes and this checksum, `sum` behind them? */
+bool frame_chunk_matches(const uint8_t front[FRAME_CHUNK_FRONT], uint64_t offset, uint32_t seed,
+                         uint32_t len, uint32_t crc, uint32_t sum);
+
 enum frame_state {
     FRAME_GOOD,
     FRAME_SHORT, /* plausible so far, but the bytes end inside it */

@@ -51,23 +51,33 @@ syna_rc kvlog_zero(struct kvlog *log, uint64_t at, uint64_t len)
     return file_zero(&log->file, at, first);
 }
 
-static syna_rc write_out(struct kvlog *log, const uint8_t *bytes, size_t len)
+static syna_rc write_out(struct kvlog *log, uint64_t at, const uint8_t *bytes, size_t len)
 {
-    syna_rc rc = file_write_all(&log->file, log->end, bytes, len);
+    syna_rc rc = file_write_all(&log->file, at, bytes, len);
     if (rc != SYNA_SUCCESS) {
         struct status_record why = *status_get();
-        kvlog_zero(log, log->end, len);
+        kvlog_zero(log, log->end, at + len - log->end);
         return status_set(&why);
     }
     if (log->map.copy)
-        map_fill(&log->map, log->end, bytes, len);
+        map_fill(&log->map, at, bytes, len);
+    return SYNA_SUCCESS;
+}
+
+/* Put bytes of the commit that starts at log->end at their place. When that fails the commit is zeros. */
+static syna_rc store_at(struct kvlog *log, uint64_t at, const void *bytes, size_t len)
+{
+    if (log->by_write || log->map.copy)
+        return write_out(log, at, bytes, len);
+    memcpy((uint8_t *)(uintptr_t)map_base(&log->map) + at, bytes, len);
+    syna_vfs->note_store(log->file.fd, at, bytes, len);
     return SYNA_SUCCESS;
 }
 
 static syna_rc store(struct kvlog *log, const uint8_t *bytes, size_t len)
 {
     if (log->by_write || log->map.copy)
-        return write_out(log, bytes, len);
+        return write_out(log, log->end, bytes, len);
     uint8_t *at = (uint8_t *)(uintptr_t)map_base(&log->map) + log->end;
     /* The header first, for kvlog_follow: this process may die at any instruction. */
     memcpy(at, bytes, FRAME_HEADER_BYTES);
@@ -102,29 +112,73 @@ static syna_rc failed_earlier(const struct kvlog *log)
                         "an earlier sync failed; reopen the database to continue");
 }
 
+/* A time given in the future stays the event time only: it must not push all later stamps. */
+static uint64_t next_stamp(const struct kvlog *log, uint64_t when_us)
+{
+    uint64_t now = syna_vfs->now_us();
+    uint64_t when = when_us && when_us < now ? when_us : now;
+    return MAX(when, log->last_stamp);
+}
+
+/* The commit stands at log->end: count it in. */
+static void accept(struct kvlog *log, size_t len, uint64_t last, uint64_t stamp, uint32_t crc)
+{
+    log->last_offset = last;
+    log->last_stamp = stamp;
+    log->last_crc = crc;
+    log->grown = true;
+    __atomic_store_n(&log->end, log->end + len, __ATOMIC_RELEASE);
+}
+
 syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t when_us,
                      uint64_t *offset, uint64_t *stamp)
 {
     if (UNLIKELY(kvlog_failed(log)))
         return failed_earlier(log);
     SYNA_TRY(make_room(log, len));
-
-    /* A time given in the future stays the event time only: it must not push all later stamps. */
-    uint64_t now = syna_vfs->now_us();
-    uint64_t when = when_us && when_us < now ? when_us : now;
-    uint64_t new_stamp = MAX(when, log->last_stamp);
+    uint64_t new_stamp = next_stamp(log, when_us);
     uint32_t crc = 0;
     uint64_t last = seal_commit(log, frames, len, new_stamp, &crc);
     SYNA_TRY(store(log, frames, len));
-
     *offset = log->end;
     if (stamp)
         *stamp = new_stamp;
-    log->last_offset = last;
-    log->last_stamp = new_stamp;
-    log->last_crc = crc;
-    log->grown = true;
-    __atomic_store_n(&log->end, log->end + len, __ATOMIC_RELEASE);
+    accept(log, len, last, new_stamp, crc);
+    return SYNA_SUCCESS;
+}
+
+/* The PAD frame, if any, and the chunk's front, sealed for log->end; returns the chunk's checksum. */
+static uint32_t seal_chunk(const struct kvlog *log, uint8_t *front, size_t pad, uint64_t stamp,
+                           uint32_t len, uint32_t crc)
+{
+    uint8_t flags = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) == log->end ? FRAME_PRIOR_DURABLE : 0;
+    frame_pad(front, pad);
+    if (pad) {
+        frame_seal(front, log->end, stamp, flags, log->seed);
+        flags = 0;
+    }
+    frame_chunk(front + pad, len);
+    return frame_chunk_seal(front + pad, log->end + pad, stamp, flags | FRAME_COMMIT, log->seed, len,
+                            crc);
+}
+
+syna_rc kvlog_append_chunk(struct kvlog *log, const void *data, uint32_t len, uint32_t crc,
+                           uint32_t align, uint64_t *offset)
+{
+    uint8_t front[FRAME_PAD_MAX(KVLOG_ALIGN_MAX) + FRAME_CHUNK_FRONT], back[FRAME_CRC_BYTES];
+    if (UNLIKELY(kvlog_failed(log)))
+        return failed_earlier(log);
+    size_t pad = align > 1 ? frame_pad_length(log->end, align) : 0;
+    size_t before = pad + FRAME_CHUNK_FRONT, total = before + len + FRAME_CRC_BYTES;
+    SYNA_TRY(make_room(log, total));
+    uint64_t stamp = next_stamp(log, 0);
+    uint32_t sum = seal_chunk(log, front, pad, stamp, len, crc);
+    store_u32(back, sum);
+    SYNA_TRY(store(log, front, before));
+    SYNA_TRY(store_at(log, log->end + before, data, len));
+    SYNA_TRY(store_at(log, log->end + before + len, back, sizeof back));
+    *offset = log->end + pad;
+    accept(log, total, *offset, stamp, sum);
     return SYNA_SUCCESS;
 }
 

@@ -120,3 +120,15 @@ TEST(the_table_can_be_forced)
         continue;
     CHECK_EQ(pclose(out), 0);
 }
+
+TEST(checksums_of_two_runs_join_to_that_of_both)
+{
+    uint8_t bytes[600];
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(i * 37 + (i >> 3));
+    for (size_t cut = 0; cut <= sizeof bytes; cut++) {
+        uint32_t first = crc32c(0, bytes, cut), second = crc32c(0, bytes + cut, sizeof bytes - cut);
+        CHECK_EQ(crc32c_join(first, second, sizeof bytes - cut), crc32c(0, bytes, sizeof bytes));
+        CHECK_EQ(crc32c_join(5, second, sizeof bytes - cut), crc32c(5, bytes + cut, sizeof bytes - cut));
+    }
+}

@@ -1,6 +1,7 @@
 /* The log file alone: creation, appending, and what an open finds after every kind of ending. */
 #include "check.h"
 
+#include "base/crc32c.h"
 #include "store/kvlog.h"
 #include "vfs_fault.h"
 
@@ -774,4 +775,78 @@ TEST(P4_P6_following_finds_new_commits_and_torn_ones_and_stops_at_a_header_of_ze
     CHECK_EQ(frames, 5);
     kvlog_close(&log);
     kvlog_close(&other);
+}
+
+/* ---------------------------------------------------------------- chunks */
+
+static void append_aligned(struct kvlog *log, const uint8_t *data, uint32_t len, uint32_t align)
+{
+    uint64_t offset, before = log->end;
+    struct frame f;
+    CHECK_OK(kvlog_append_chunk(log, data, len, crc32c(0, data, len), align, &offset));
+    CHECK_OK(kvlog_frame(log, offset, &f));
+    CHECK_EQ(f.offset + f.len, log->end);
+    CHECK_EQ((offset + FRAME_CHUNK_FRONT) % align, 0);
+    CHECK(offset - before <= FRAME_PAD_MAX(align));
+    CHECK_EQ(f.value_len, len + 1);
+    CHECK_EQ(f.value[0], ENGINE_CHUNK);
+    CHECK_MEM(f.value + 1, data, len);
+    CHECK(f.flags & FRAME_COMMIT);
+}
+
+TEST(a_chunk_written_from_where_it_is_reads_like_any_frame)
+{
+    static const uint32_t lens[] = {0, 1, 63, 4096, 100001};
+    static const uint32_t aligns[] = {1, 64, KVLOG_ALIGN_MAX};
+    static uint8_t data[100001];
+    for (size_t i = 0; i < sizeof data; i++)
+        data[i] = (uint8_t)(i * 31 + 7);
+    for (int by_write = 0; by_write < 2; by_write++) {
+        const char *path = new_log(by_write ? "a.db" : "b.db");
+        struct kvlog log = opened(path, true);
+        struct kvlog_recovery r;
+        int frames;
+        CHECK_OK(replay(&log, &frames, &r));
+        log.by_write = by_write;
+        for (size_t a = 0; a < COUNT_OF(aligns); a++)
+            for (size_t i = 0; i < COUNT_OF(lens); i++)
+                append_aligned(&log, data, lens[i], aligns[a]);
+        uint64_t end = log.end;
+        kvlog_close(&log);
+        log = opened(path, true);
+        CHECK_OK(replay(&log, &frames, &r));
+        CHECK_EQ(log.end, end);
+        CHECK_EQ(r.cut_bytes, 0);
+        CHECK(frames >= 15);
+        kvlog_close(&log);
+    }
+}
+
+TEST(P7_a_chunk_whose_write_fails_leaves_zeros)
+{
+    static uint8_t data[70000];
+    const char *path = new_log("a.db");
+    struct kvlog log = opened(path, true);
+    struct kvlog_recovery r;
+    int frames;
+    memset(data, 9, sizeof data);
+    CHECK_OK(replay(&log, &frames, &r));
+    log.by_write = true;
+    append_aligned(&log, data, 100, 64);
+    uint64_t end = log.end, offset;
+    fault_begin(&vfs_posix);
+    syna_test_set_vfs(&vfs_fault);
+    for (int64_t k = 1; k <= 3; k++)
+        for (int half = 0; half < 2; half++) {
+            fault_arm(&(struct fault){
+                .at = k, .system = EIO, .only = 1u << FAULT_WRITE, .short_io = half});
+            CHECK_RC(kvlog_append_chunk(&log, data, sizeof data, crc32c(0, data, sizeof data), 64,
+                                        &offset),
+                     SYNA_ERR_IO);
+            CHECK_EQ(log.end, end);
+            CHECK_EQ(nonzero_end(map_base(&log.map) + end, (size_t)(log.allocated - end)), 0);
+        }
+    syna_test_set_vfs(NULL);
+    append_aligned(&log, data, sizeof data, 64);
+    kvlog_close(&log);
 }
