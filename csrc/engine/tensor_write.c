@@ -154,7 +154,7 @@ static syna_rc write_chunks(struct writer *w)
     for (uint64_t at = 0; at < w->from->len;) {
         struct tensor_chunk chunk = {
             .plain = (uint32_t)MIN(w->from->len - at, (uint64_t)BLOB_CHUNK_BYTES)};
-        const uint8_t *bytes;
+        const uint8_t *bytes = NULL;
         SYNA_TRY(chunk_bytes(w, at, &chunk, &bytes));
         SYNA_TRY(append_chunk(w, bytes, &chunk));
         if (!buf_append(&w->chunks, &chunk, sizeof chunk))
