@@ -154,7 +154,8 @@ def _feistel(cells: Words, columns: int, lines: int, keys: Words) -> Words:
             _turn(column, line, np.uint64(columns), key)
         else:
             _turn(line, column, np.uint64(lines), key)
-    return line * np.uint64(columns) + column
+    cell: Words = line * np.uint64(columns) + column
+    return cell
 
 
 def _turn(side: Words, other: Words, size: np.uint64, key: np.uint64) -> None:

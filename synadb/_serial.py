@@ -40,6 +40,8 @@ from synadb._core.unpack import unpack as _unpack_value
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
+_npy: Any = np.lib.format  # typed in newer releases of numpy only
+
 #: What `pack` gives and what can be written to a file.
 Buffer = Union[bytes, memoryview]
 
@@ -214,13 +216,13 @@ def _npy_parts(array: npt.NDArray[Any]) -> list[Buffer]:
     head = io.BytesIO()
     plain = np.asarray(array)
     try:
-        fields = np.lib.format.header_data_from_array_1_0(plain)
-        np.lib.format.write_array_header_1_0(head, fields)
+        fields = _npy.header_data_from_array_1_0(plain)
+        _npy.write_array_header_1_0(head, fields)
         data = plain.T if fields["fortran_order"] else np.ascontiguousarray(plain)
         return [head.getvalue(), _bytes_of(data)]
     except (ValueError, TypeError):  # a header or a dtype beyond version 1: numpy copies
         whole = io.BytesIO()
-        np.lib.format.write_array(whole, plain, allow_pickle=False)
+        _npy.write_array(whole, plain, allow_pickle=False)
         return [whole.getvalue()]
 
 
@@ -344,7 +346,8 @@ def _read_json(file: BinaryIO) -> Any:
 
 
 def _read_npy(file: BinaryIO) -> npt.NDArray[Any]:
-    return np.lib.format.read_array(file, allow_pickle=False)
+    array: npt.NDArray[Any] = _npy.read_array(file, allow_pickle=False)
+    return array
 
 
 def _read_npz(file: BinaryIO) -> dict[str, npt.NDArray[Any]]:

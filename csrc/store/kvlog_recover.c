@@ -20,6 +20,9 @@
 /* How much checksumming a search for durable frames may cost before the bytes count as damage. */
 #define SEARCH_BUDGET (256ull << 20)
 
+/* The last frame may end in zeros that belong to it: those of its checksum. */
+#define ZEROS_OF_CRC (FRAME_CRC_BYTES - 1)
+
 /* Not a code for others: kvlog_replay makes it SYNA_ERR_SERIALIZATION. */
 #define FRAME_DAMAGED (-1001)
 
@@ -199,7 +202,7 @@ static syna_rc judge_rest(struct source *s, uint64_t at, struct kvlog_recovery *
     SYNA_TRY(find_nonzero_end(s, at, &last));
     if (last == at)
         return SYNA_SUCCESS;
-    SYNA_TRY(find_durable_frame(s, at + 1, last, &durable_behind));
+    SYNA_TRY(find_durable_frame(s, at + 1, MIN(last + ZEROS_OF_CRC, s->size), &durable_behind));
     if (durable_behind)
         return FRAME_DAMAGED;
     r->cut_offset = at;
@@ -333,7 +336,7 @@ syna_rc kvlog_follow(struct kvlog *log, uint64_t size,
 static bool tail_looks_complete(const uint8_t *tail, uint64_t len)
 {
     return len >= FRAME_HEADER_BYTES && load_u16(tail + FRAME_AT_KEY_LEN) > 0 &&
-           load_u32(tail + FRAME_AT_VAL_LEN) > FRAME_CRC_BYTES && frame_length(tail) <= len;
+           load_u32(tail + FRAME_AT_VAL_LEN) > FRAME_CRC_BYTES && frame_length(tail) <= len + ZEROS_OF_CRC;
 }
 
 static syna_rc save_tail(const struct kvlog *log, const uint8_t *tail, uint64_t len)

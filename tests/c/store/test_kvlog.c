@@ -725,6 +725,29 @@ TEST(P7_a_read_that_fails_at_any_point_of_a_replay_is_told_and_changes_nothing)
     CHECK_EQ(r.cut_bytes, (3 << 20) + sizeof tail - ends[2]);
 }
 
+/* The zeros at the end of a checksum look like the room behind the log: the frame they belong to still
+ * proves that what is before it had been durable. */
+TEST(P5_a_checksum_that_ends_in_zeros_is_one)
+{
+    const char *path = new_log("a.db");
+    struct kvlog log = opened(path, true);
+    struct kvlog_recovery r;
+    uint64_t offset = 0, before;
+    int frames;
+    CHECK_OK(replay(&log, &frames, &r));
+    do {
+        before = offset;
+        offset = append(&log, 1);
+        CHECK_OK(kvlog_sync(&log));
+    } while (before == 0 || log.last_crc >> 24 != 0);
+    kvlog_close(&log);
+    xor_byte(path, before + FRAME_HEADER_BYTES, 1);
+    log = opened(path, true);
+    CHECK_FAILS(replay(&log, &frames, &r), SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT);
+    CHECK_EQ(status_get()->offset, before);
+    kvlog_close(&log);
+}
+
 /* Whoever follows a log takes a header of zeros for its end: so a torn commit is zeroed from its second
  * part on, and a process that dies in between leaves the header to be found. */
 TEST(P6_zeroing_that_stops_half_way_leaves_the_first_bytes)
