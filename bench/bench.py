@@ -3,9 +3,10 @@
     python bench/bench.py all --size quick --out results.json --markdown results.md
     python bench/bench.py report --out results.json --readme
 
-Sections: kv, ycsb, history, open, memory, recovery, footprint, or all of them; `report` measures
-nothing and shows the results file named by --out. With --readme the tables between the markers of
-README.md are rewritten. Needs `pip install '.[bench]'` and a C compiler; whoever is missing is left
+Sections are the names in SECTIONS below, several at once, or all of them; `report` measures nothing
+and shows the results file named by --out. With --add the sections go into that file beside those which
+it has. With --readme the tables between the markers of README.md are rewritten.
+Needs `pip install '.[bench]'` and a C compiler; whoever is missing is left
 out and said so.
 """
 
@@ -27,7 +28,19 @@ import peers
 import report
 from context import Context
 from measure import BENCH_DIR, BenchError
-from suites import footprint, history, kv, memory, models, opening, recovery, tensors, ycsb
+from suites import (
+    experiments,
+    footprint,
+    history,
+    kv,
+    loaders,
+    memory,
+    models,
+    opening,
+    recovery,
+    tensors,
+    ycsb,
+)
 from workloads import SIZES
 
 SECTIONS: dict[str, Callable[[Context], report.Section]] = {
@@ -37,7 +50,9 @@ SECTIONS: dict[str, Callable[[Context], report.Section]] = {
     "open": opening.run,
     "memory": memory.run,
     "tensors": tensors.run,
+    "loaders": loaders.run,
     "models": models.run,
+    "experiments": experiments.run,
     "recovery": recovery.run,
     "footprint": footprint.run,
 }
@@ -46,7 +61,7 @@ README = BENCH_DIR.parent / "README.md"
 
 def parse(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("section", choices=[*SECTIONS, "all", "report"])
+    parser.add_argument("section", nargs="+", choices=[*SECTIONS, "all", "report"])
     parser.add_argument(
         "--size", choices=list(SIZES), default="quick", help="full: what the floors are about"
     )
@@ -54,6 +69,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--out", type=Path, default=Path("bench-results.json"), help="results as JSON"
     )
+    parser.add_argument("--add", action="store_true", help="keep the other sections of --out")
     parser.add_argument("--markdown", type=Path, help="results as Markdown")
     parser.add_argument("--readme", action="store_true", help="rewrite the tables of README.md")
     parser.add_argument("--dir", type=Path, help="where the stores lie while they are measured")
@@ -87,12 +103,25 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         },
         "sections": {},
     }
-    for name in SECTIONS if options.section == "all" else [options.section]:
+    if options.add and options.out.exists():
+        _take_over(results, json.loads(options.out.read_text()))
+    for name in SECTIONS if "all" in options.section else options.section:
         _warn(results, name)
         print(f"bench: {name}", file=sys.stderr)
         results["sections"][name] = SECTIONS[name](context).as_dict()
         options.out.write_text(json.dumps(results, indent=1) + "\n")
     return results
+
+
+def _take_over(results: dict[str, Any], before: dict[str, Any]) -> None:
+    """Sections of an earlier run stay, with its command and what it had to warn of."""
+    for facts in (before["machine"], results["machine"]):
+        facts["load_average"] = 0.0  # said by the warnings
+    if before["machine"] != results["machine"] or before["run"]["size"] != results["run"]["size"]:
+        raise BenchError("--add: the results there are of another machine or size")
+    results["sections"] = before["sections"]
+    results["run"]["command"] = f"{before['run']['command']}; {results['run']['command']}"
+    results["run"]["warnings"] = before["run"]["warnings"]
 
 
 def _warn(results: dict[str, Any], name: str) -> None:
@@ -127,7 +156,7 @@ def show(options: argparse.Namespace, results: dict[str, Any]) -> int:
 def main(arguments: list[str]) -> int:
     options = parse(arguments)
     try:
-        if options.section == "report":
+        if options.section == ["report"]:
             return show(options, json.loads(options.out.read_text()))
         with tempfile.TemporaryDirectory(prefix="synadb-bench-", dir=options.dir) as work:
             return show(options, measure(options, Path(work)))

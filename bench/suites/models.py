@@ -4,11 +4,20 @@ from __future__ import annotations
 
 from context import Context
 from measure import Run, Sample, contest, figures, run_worker
-from report import Row, Section, at_least_times
+from report import US, Row, Section, at_least_times, at_most
 
 _MOST_BYTES = 500_000_000
 # Of the sizes' own numbers: some 250 MB for the quick run.
 _BYTES_A_KEY = 2_500
+
+
+def figures_of_memory(context: Context, runner: Run) -> list[Row]:
+    results = contest({US: runner}, context.sizes.repeats, "models, memory")
+    rows = []
+    for at, what in enumerate(("save a file and export it", "save bytes", "load bytes")):
+        cells = figures(results, lambda samples, at=at: samples[at].extra["peak_mb"])
+        rows.append(Row(f"memory_{at}", f"memory to {what}", "MB", cells, higher_is_better=False))
+    return rows
 
 
 def run(context: Context) -> Section:
@@ -35,10 +44,14 @@ def run(context: Context) -> Section:
     save = row("save", "save, until on disk", 0)
     load = row("load", "load, checksum compared", 1)
     stream = row("stream", "save a file and export it", 2)
-    section.rows += [save, load, stream]
+    memory = figures_of_memory(context, runner("memory"))
+    section.rows += [save, load, stream, *memory]
     section.floors += [
         at_least_times(save, 1.0, ["plain"], "save"),
         at_least_times(load, 1.0, ["plain"], "load"),
+        at_most(memory[0].value(US), 64, "MB", "memory, streaming"),
+        at_most(memory[1].value(US), 64, "MB", "memory beside the bytes, saving"),
+        at_most(memory[2].value(US), size / 1e6 + 64, "MB", "memory, loading"),
     ]
     section.notes.append("plain: the bytes in a file, synced; hashlib.sha256 of them, compared.")
     return section
