@@ -4,10 +4,9 @@
     python bench/bench.py report --out results.json --readme
 
 Sections are the names in SECTIONS below, several at once, or all of them; `report` measures nothing
-and shows the results file named by --out. With --add the sections go into that file beside those which
-it has. With --readme the tables between the markers of README.md are rewritten.
-Needs `pip install '.[bench]'` and a C compiler; whoever is missing is left
-out and said so.
+and shows the results file named by --out. With --add the sections go into that file beside those
+which it has. With --readme the tables between the markers of README.md are rewritten. Needs
+`pip install '.[bench]'` and a C compiler; whoever is missing is left out and said so.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     worker_experiment.py CONTESTANT DIR RUNS POINTS TRANSITIONS SEED
 
-CONTESTANT is synadb or sqlite3 (a table with an index; WAL, no sync, one transaction a point). One line of
-JSON each for
+CONTESTANT is synadb or sqlite3 (a table with an index; WAL, no sync, one transaction a point). One
+line of JSON each for
     log       POINTS metrics of one run, one by one; "p50_us"
     shared    synadb only: the same into a file that several processes may write
     durable   synadb only: 8 threads log durably; "syncs" and "commits"

@@ -2,9 +2,9 @@
 
     worker_loader.py CONTESTANT DIR ROWS WORKERS SEED
 
-CONTESTANT is synadb (SynaDataset and SynaDataLoader) or npy (a memory map behind a dataset that gives
-rows one by one, the way loaders are written). One line of JSON for two epochs of batches of 256 rows of
-784 floats, after one that is not counted; "operations" are rows.
+CONTESTANT is synadb (SynaDataset and SynaDataLoader) or npy (a memory map behind a dataset that
+gives rows one by one, the way loaders are written). One line of JSON for two epochs of batches of
+256 rows of 784 floats, after one that is not counted; "operations" are rows.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from worker import report, timed
@@ -98,6 +99,11 @@ def peak_of(work: Callable[[], object]) -> None:
     report(0, 0, 0, peak_mb=max(0, status_kb("VmHWM") - before) * 1024 / 1e6)
 
 
+def save_from(source: Path, registry: Any) -> None:
+    data = source.read_bytes()
+    peak_of(lambda: registry.save("model", data))
+
+
 def memory(folder: Path, size: int, seed: int) -> None:
     from synadb import ModelRegistry
 
@@ -112,9 +118,7 @@ def memory(folder: Path, size: int, seed: int) -> None:
             registry.export("file", None, folder / "copy")
 
         peak_of(stream)
-        data = source.read_bytes()
-        peak_of(lambda: registry.save("model", data))
-        del data
+        save_from(source, registry)
         peak_of(lambda: registry.load("model"))
 
 

@@ -2,8 +2,8 @@
 
     worker_tensor.py CONTESTANT DIR ROWS SEED
 
-CONTESTANT is synadb, npy (with its memory map for rows), safetensors, h5py or raw (write and fsync, no
-more than that). One line of JSON each for
+CONTESTANT is synadb, npy (with its memory map for rows), safetensors, h5py or raw (write and fsync,
+no more than that). One line of JSON each for
     store     until it is on disk
     load      the whole as a copy; "hot": read once before in this process
     view      SynaDB only: the whole as a mapped view, hot

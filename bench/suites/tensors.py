@@ -23,7 +23,8 @@ _BYTES_A_KEY = 5369
 
 def run(context: Context) -> Section:
     rows = min(_MOST_BYTES, context.sizes.keys * _BYTES_A_KEY) // _ROW_BYTES
-    section = Section("tensors", f"A float32 array of {rows:,} x 784, {rows * _ROW_BYTES >> 20} MiB")
+    mib = rows * _ROW_BYTES >> 20
+    section = Section("tensors", f"A float32 array of {rows:,} x 784, {mib} MiB")
     names = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module)]
 
     def runner(name: str) -> Run:
@@ -62,8 +63,8 @@ def run(context: Context) -> Section:
         at_least_times(batches, 5.0, ["h5py"], "rows beside h5py"),
     ]
     section.notes.append(
-        "raw: write and fsync of the same bytes, and numpy.fromfile. npy reads rows by fancy indexing "
-        "of its memory map. Hot: the same was read before in the process; SynaDB has then compared "
+        "raw: write and fsync of the same bytes, and numpy.fromfile. npy reads rows by fancy "
+        "indexing of its memory map. Hot: the same was read before in the process; SynaDB has then compared "
         "every chunk's checksum, once."
     )
     return section
