@@ -31,11 +31,17 @@
 #ifndef SYNADB_H
 #define SYNADB_H
 
+#include "synadb/arrow.h"
 #include "synadb/base.h"
+#include "synadb/cascade.h"
 #include "synadb/experiment.h"
+#include "synadb/gwi.h"
 #include "synadb/kv.h"
+#include "synadb/migrate.h"
 #include "synadb/registry.h"
+#include "synadb/sparse.h"
 #include "synadb/tensor.h"
+#include "synadb/text.h"
 #include "synadb/vector.h"
 
 #endif

@@ -8,6 +8,10 @@ Each component is a class with its own file and usable alone:
     Vectors with metadata and nearest-neighbour search.
 `MmapVectorStore`
     Vectors in a mapped file, loaded at memory speed and durable by checkpoint.
+`GravityWellIndex`
+    Vectors that are ready to be searched well by well as soon as they are stored.
+`CascadeIndex`
+    Vectors found in three stages at the recall you name, without training.
 `TensorEngine`
     Typed arrays of any size, mapped or copied at memory speed, by rows or in batches.
 `ModelRegistry`
@@ -16,6 +20,10 @@ Each component is a class with its own file and usable alone:
     Runs with parameters, metrics, tags and artifacts, logged by any number of processes.
 `ExperienceCollector`
     Transitions for reinforcement learning: sessions, sampling, merging of machines.
+`TextIndex`
+    Documents found by their words: BM25, phrases, prefixes, filters.
+`HybridRetriever`
+    One search over vectors and over words, the two lists made one.
 `FeatureStore`
     Features of entities, as they were at any time.
 
@@ -62,21 +70,32 @@ from synadb.errors import (
 from synadb.types import CheckReport, Finding, History, OpenReport, SearchResult, Stats
 
 if TYPE_CHECKING:
+    from synadb.cascade import CascadeIndex, CascadeSearchResult
     from synadb.experience import ExperienceCollector, SessionContext, Transition
     from synadb.experiment import Experiment, Run, RunStatus
     from synadb.feature_store import FeatureStore
+    from synadb.gwi import GravityWellIndex, GwiSearchResult
     from synadb.mmap import MmapSearchResult, MmapVectorStore
     from synadb.models import ModelRegistry, ModelStage, ModelVersion
+    from synadb.retriever import HybridResult, HybridRetriever
+    from synadb.sparse import SparseIndexStats, SparseSearchResult, SparseVectorStore
     from synadb.tensor import TensorEngine
+    from synadb.text import TextIndex
     from synadb.vector import VectorStore
 
 __version__: str = _version()
 
 # Imported when first used, so that `import synadb` stays fast.
 _LAZY = {
+    "CascadeIndex": "synadb.cascade",
+    "CascadeSearchResult": "synadb.cascade",
     "ExperienceCollector": "synadb.experience",
     "Experiment": "synadb.experiment",
     "FeatureStore": "synadb.feature_store",
+    "GravityWellIndex": "synadb.gwi",
+    "GwiSearchResult": "synadb.gwi",
+    "HybridResult": "synadb.retriever",
+    "HybridRetriever": "synadb.retriever",
     "MmapSearchResult": "synadb.mmap",
     "MmapVectorStore": "synadb.mmap",
     "ModelRegistry": "synadb.models",
@@ -85,23 +104,25 @@ _LAZY = {
     "Run": "synadb.experiment",
     "RunStatus": "synadb.experiment",
     "SessionContext": "synadb.experience",
+    "SparseIndexStats": "synadb.sparse",
+    "SparseSearchResult": "synadb.sparse",
+    "SparseVectorStore": "synadb.sparse",
     "TensorEngine": "synadb.tensor",
+    "TextIndex": "synadb.text",
     "Transition": "synadb.experience",
     "VectorStore": "synadb.vector",
 }
 
 # Named in the documentation of the whole, and not part of this release.
 _TO_COME = {
-    "GravityWellIndex": "the fast-build vector index",
-    "CascadeIndex": "the three-stage vector index",
     "HybridVectorStore": "the hot and cold vector store",
-    "SparseVectorStore": "the store of sparse vectors",
-    "TextIndex": "the full-text index",
 }
 
 __all__ = [
     "ArgumentError",
     "CancelledError",
+    "CascadeIndex",
+    "CascadeSearchResult",
     "CheckReport",
     "ClosedError",
     "CorruptionError",
@@ -113,7 +134,11 @@ __all__ = [
     "Finding",
     "ForkedError",
     "FormatVersionError",
+    "GravityWellIndex",
+    "GwiSearchResult",
     "History",
+    "HybridResult",
+    "HybridRetriever",
     "IntegerRangeError",
     "InternalError",
     "InvalidKeyError",
@@ -133,11 +158,15 @@ __all__ = [
     "RunStatus",
     "SearchResult",
     "SessionContext",
+    "SparseIndexStats",
+    "SparseSearchResult",
+    "SparseVectorStore",
     "Stats",
     "SynaDB",
     "SynaError",
     "SynaIOError",
     "TensorEngine",
+    "TextIndex",
     "Transition",
     "TypeMismatchError",
     "VectorStore",

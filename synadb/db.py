@@ -1,6 +1,7 @@
 """`SynaDB`, the key-value store with full history.
 
-The typed puts and gets are methods of the class it inherits from, `synadb._core.kv.Database`.
+The typed puts and gets are methods of a class it inherits from, `synadb._core.kv.Database`;
+exports, imports and tables those of another, `synadb.interchange.methods.Interchange`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from synadb._core.cursor import Batch, Scan
 from synadb._core.values import times_us
 from synadb.blob import BlobReader, BlobWriter, open_blob
 from synadb.errors import ArgumentError, ClosedError, IntegerRangeError, KeyNotFoundError, Reason
+from synadb.interchange.methods import Interchange
 from synadb.types import CheckReport, History, OpenReport, Stats
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ _MISSING = object()
 atexit.register(kv.close_all)
 
 
-class SynaDB(kv.Database):
+class SynaDB(Interchange):
     """An embedded database of typed values with full history, in one file.
 
     Every put appends; the newest record of a key is its value, all of them are its history. The

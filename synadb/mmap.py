@@ -16,12 +16,15 @@ from synadb._arrays import many_rows, one_row, refused, search_limit, search_rad
 from synadb._core import mmap as _mmap
 from synadb.errors import ClosedError
 from synadb.types import CheckReport, SearchResult
+from synadb.vector import SearchPlan
 
 _METRICS = {
     "cosine": _mmap.COSINE,
     "euclidean": _mmap.EUCLIDEAN,
     "dot_product": _mmap.DOT_PRODUCT,
 }
+
+_PLANS = ("scan", "exact", "graph")
 
 #: Whether a long call shows a bar (True) or tells a callable how far it is.
 Progress = Union[bool, Callable[[int, int], object], None]
@@ -50,7 +53,7 @@ class MmapStats:
     checkpoints, generation : int
         Checkpoints since the file was made or compacted; 1 more than compactions.
     memory_bytes : int
-        Memory of the process; the mapped file is not counted.
+        Memory of the process, the index included; the mapped file is not counted.
     file_bytes : int
         The file's length, its room included.
     uuid : str
@@ -58,6 +61,8 @@ class MmapStats:
     simd : str
         The distance kernels in use: ``"scalar"``, or a name that begins with ``"avx2"``,
         ``"avx512"`` or ``"neon"`` (``"avx512vnni"``: with that extension).
+    indexed_rows : int
+        Vectors in the graph; 0 before `build_index`.
     """
 
     rows: int
@@ -72,6 +77,7 @@ class MmapStats:
     file_bytes: int
     uuid: str
     simd: str
+    indexed_rows: int
 
 
 class MmapVectorStore(_mmap.MmapHandle):
@@ -326,17 +332,41 @@ class MmapVectorStore(_mmap.MmapHandle):
         self._compact(progress)
 
     def build_index(self, *, progress: Progress = None) -> None:
-        """Prepare searches for speed.
+        """Build the index, or bring it up to date: 8-bit codes of all vectors, and a graph over them.
 
-        Searches score every vector where it is mapped, so at present there is nothing to prepare,
-        and the call returns at once.
+        Load first, build then. Inserts stay as fast as they were; what they bring is found exactly
+        and at once, at a cost that grows with its number, and linked into the graph by this
+        call, or some thousands at a time by `checkpoint`. Searches, inserts and deletes go on
+        meanwhile. Ctrl-C or a failure leaves the index as it was.
 
         Parameters
         ----------
         progress : bool or callable, optional
             As in `compact`.
+
+        Notes
+        -----
+        Takes a byte a dimension and some 140 bytes a vector in memory, and the same again in
+        ``<path>.hnsw``, where the index is saved; the vectors themselves stay in the mapped file.
+        When the call returns everything is durable, as after `checkpoint`. The file is derived
+        from the store and may be deleted; when it does not fit the store, searches score every
+        vector until the next `build_index`.
+
+        Examples
+        --------
+        >>> with MmapVectorStore(tmp / "quick.mmap", 64) as store:
+        ...     vectors = np.random.default_rng(1).normal(size=(2000, 64))
+        ...     _ = store.insert_batch([str(i) for i in range(2000)], vectors)
+        ...     store.build_index()
+        ...     print(store.has_index, store.explain(vectors[5]).plan)
+        True graph
         """
         self._build_index(progress)
+
+    @property
+    def has_index(self) -> bool:
+        """Whether there is a graph, see `build_index`."""
+        return self._has_index()
 
     def verify(self, *, progress: Progress = None) -> CheckReport:
         """Read the last checkpoint in the file and check every checksum and invariant.
@@ -399,6 +429,9 @@ class MmapVectorStore(_mmap.MmapHandle):
         *,
         radius: float | None = None,
         vectors: bool = True,
+        ef: int | None = None,
+        recall: float | None = None,
+        exact: bool = False,
     ) -> list[SearchResult]:
         """Return the `k` stored vectors nearest to `query`, best first.
 
@@ -412,6 +445,14 @@ class MmapVectorStore(_mmap.MmapHandle):
             Only vectors with ``score <= radius``.
         vectors : bool, default True
             False leaves ``vector`` of the results None, which saves copying.
+        ef : int, optional
+            Candidates to keep in the walk over the graph, 1 to 4096: more find more. 100 when
+            neither this nor `recall` is given.
+        recall : float, optional
+            Share of the true nearest to find, such as 0.95: the store keeps as many candidates as
+            its own measurements say that it takes. 1.0 is exact.
+        exact : bool, default False
+            Find what scoring every vector would find.
 
         Returns
         -------
@@ -423,14 +464,16 @@ class MmapVectorStore(_mmap.MmapHandle):
         Raises
         ------
         ValueError
-            `query` has the wrong length or is not finite; `k` is less than 1.
+            `query` has the wrong length or is not finite; `k` is less than 1; `ef` or `recall` is
+            out of range.
         CorruptionError
             A block of the file does not match its checksum.
 
         Notes
         -----
-        Exact: every vector is scored, at memory speed. Sums are taken in one fixed order, so scores
-        are the same bits on every machine.
+        Exact before `build_index`, with `radius`, and with ``exact=True``; otherwise see `ef` and
+        `recall`. Scores are those of the full vectors always, and sums are taken in one fixed
+        order, so scores are the same bits on every machine.
 
         Examples
         --------
@@ -440,7 +483,34 @@ class MmapVectorStore(_mmap.MmapHandle):
         x
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
-        return self._search(row, search_limit(k), search_radius(radius), vectors)[0]
+        return self._search(
+            row, search_limit(k), search_radius(radius), vectors, _ef(ef), _recall(recall), exact
+        )[0][0]
+
+    def explain(
+        self,
+        query: npt.ArrayLike,
+        k: int | None = 10,
+        *,
+        radius: float | None = None,
+        ef: int | None = None,
+        recall: float | None = None,
+        exact: bool = False,
+    ) -> SearchPlan:
+        """Search as `search` does, and tell how instead of what was found.
+
+        Examples
+        --------
+        >>> with MmapVectorStore(tmp / "how.mmap", 2) as store:
+        ...     store.insert("x", [1, 0])
+        ...     print(store.explain([1, 0.1], k=1).plan)
+        scan
+        """
+        row = one_row(query, self._dimensions, "query", self.path)[None]
+        plan, kept, expected, codes, scored, hops = self._search(
+            row, search_limit(k), search_radius(radius), False, _ef(ef), _recall(recall), exact
+        )[1]
+        return SearchPlan(_PLANS[plan], kept, expected, codes, scored, hops)
 
     def search_batch(
         self,
@@ -449,16 +519,20 @@ class MmapVectorStore(_mmap.MmapHandle):
         *,
         radius: float | None = None,
         vectors: bool = True,
+        ef: int | None = None,
+        recall: float | None = None,
+        exact: bool = False,
     ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
-        Faster than one search after the other, because the file passes through the processor once
-        for all queries; and all of them see the same vectors.
+        Faster than one search after the other: exact searches pass through the vectors once for
+        all queries, and walks over the graph take turns, so that one computes while another
+        waits for memory. All of them see the same vectors.
 
         Parameters
         ----------
         queries : array_like, shape (any, dimensions)
-        k, radius, vectors
+        k, radius, vectors, ef, recall, exact
             As in `search`.
 
         Examples
@@ -469,7 +543,26 @@ class MmapVectorStore(_mmap.MmapHandle):
         ['x', 'y']
         """
         rows = many_rows(queries, self._dimensions, "queries", self.path)
-        return self._search(rows, search_limit(k), search_radius(radius), vectors)
+        return self._search(
+            rows, search_limit(k), search_radius(radius), vectors, _ef(ef), _recall(recall), exact
+        )[0]
 
 
-__all__ = ["MmapSearchResult", "MmapStats", "MmapVectorStore", "SearchResult"]
+def _ef(ef: int | None) -> int:
+    if ef is None:
+        return 0
+    number = operator.index(ef)
+    if not 1 <= number <= 4096:
+        raise refused(f"ef is {number}; expected 1 to 4096")
+    return number
+
+
+def _recall(recall: float | None) -> float:
+    if recall is None:
+        return 0.0
+    if not 0.0 < recall <= 1.0:
+        raise refused(f"recall is {recall}; expected more than 0 and at most 1")
+    return float(recall)
+
+
+__all__ = ["MmapSearchResult", "MmapStats", "MmapVectorStore", "SearchPlan", "SearchResult"]

@@ -10,6 +10,8 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
+from synadb._core.arrow import BufferOfValues
+
 #: A moment: a datetime (local time when it has no zone), a datetime64 (UTC), seconds since 1970
 #: as a float, or microseconds since 1970 as an int.
 When = Union[_dt.datetime, np.datetime64, float, int]
@@ -18,8 +20,12 @@ Duration = Union[float, int, _dt.timedelta]
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class History(BufferOfValues):
     """Everything ever stored under a key, oldest first.
+
+    Values of one numeric type go to other libraries without being copied: `numpy.asarray`,
+    `memoryview`, ``torch.from_dlpack`` and the like read `values`. pandas, polars, DuckDB and
+    pyarrow read the history as a table with the columns ``time`` and ``value``.
 
     Attributes
     ----------
@@ -54,6 +60,36 @@ class History:
         """Pairs of time and value, oldest first."""
         return iter(zip(self.timestamps, self.values))
 
+    def _numbers(self) -> npt.NDArray[Any]:
+        if isinstance(self.values, np.ndarray):
+            return self.values
+        raise BufferError("values of several types are no array")
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> npt.NDArray[Any]:
+        values = np.asarray(self.values, dtype)
+        if copy is False and values is not self.values:
+            raise ValueError("the values cannot be shown as this array without a copy")
+        return values.copy() if copy and values is self.values else values
+
+    def __dlpack__(self, **options: Any) -> Any:
+        return self._numbers().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        kind, number = self._numbers().__dlpack_device__()
+        return int(kind), int(number)
+
+    def __arrow_c_schema__(self) -> object:
+        from synadb.interchange.tables import history_columns
+
+        return history_columns(self).__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        from synadb.interchange.tables import history_columns
+
+        return history_columns(self).__arrow_c_stream__(requested_schema)
+
 
 @dataclass(frozen=True)
 class SearchResult:
@@ -67,11 +103,15 @@ class SearchResult:
     vector : ndarray of float32 or None
         A copy of the stored vector, or None when the search was asked to leave it out. Results
         compare by key and score alone.
+    metadata : dict or None
+        What was stored with the vector, or None when nothing was or the search was asked to leave
+        it out.
     """
 
     key: str
     score: float
     vector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    metadata: dict[str, Any] | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import atexit
 import operator
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Callable
+from typing import Any, Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import vectors as _vectors
 from synadb.errors import ClosedError
+from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import SearchResult
 
 _METRICS = {
@@ -40,7 +41,8 @@ class VectorStats:
     metric : str
         ``"cosine"``, ``"euclidean"`` or ``"dot_product"``.
     memory_bytes : int
-        Memory of its own: codes, graph, key table. The vectors themselves are in the mapped file.
+        Memory of its own: codes, graph, key table, metadata. The vectors themselves are in the
+        mapped file.
     file_bytes : int
         The log's length.
     simd : str
@@ -80,6 +82,8 @@ class SearchPlan:
         0.0 not measured yet.
     codes_compared, rows_scored, hops : int
         The work: codes compared, rows scored in full, rows of the graph walked through.
+    matches : int or None
+        Rows that the filter chose; without one, all. None where filters are not known.
     """
 
     plan: str
@@ -88,6 +92,7 @@ class SearchPlan:
     codes_compared: int
     rows_scored: int
     hops: int
+    matches: int | None = None
 
 
 class VectorStore(_vectors.VectorHandle):
@@ -257,8 +262,10 @@ class VectorStore(_vectors.VectorHandle):
 
     # ------------------------------------------------------------------------------- writing
 
-    def insert(self, key: str, vector: npt.ArrayLike) -> None:
-        """Store `vector` under `key`, replacing the vector that was there.
+    def insert(
+        self, key: str, vector: npt.ArrayLike, metadata: Mapping[str, Any] | None = None
+    ) -> None:
+        """Store `vector` under `key`, replacing the vector that was there and its metadata.
 
         Parameters
         ----------
@@ -267,11 +274,16 @@ class VectorStore(_vectors.VectorHandle):
         vector : array_like of `dimensions` real numbers
             Converted to float32 and flattened. NaN and infinity are refused; zero is legal and,
             under cosine, at distance 1 from everything.
+        metadata : dict, optional
+            Any JSON-like values by name: texts, numbers, booleans, None, lists, dicts. Searches can
+            choose by it and return it; it is stored in the same commit as the vector.
 
         Raises
         ------
         ValueError
-            Wrong length, or not finite. Nothing is written.
+            Wrong length, or not finite; NaN in the metadata. Nothing is written.
+        TypeError
+            Something in the metadata is no JSON value.
 
         Notes
         -----
@@ -282,10 +294,19 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.insert("doc1", np.ones(64))
         >>> "doc1" in store
         True
+        >>> store.insert("doc2", np.ones(64), {"lang": "en", "year": 2024, "tags": ["a", "b"]})
+        >>> store.get_metadata("doc2")["year"]
+        2024
         """
-        self._insert(key, one_row(vector, self._dimensions, "vector", self.path))
+        row = one_row(vector, self._dimensions, "vector", self.path)
+        self._insert(key, row, metadata_text(metadata))
 
-    def insert_batch(self, keys: Iterable[str], vectors: npt.ArrayLike) -> int:
+    def insert_batch(
+        self,
+        keys: Iterable[str],
+        vectors: npt.ArrayLike,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+    ) -> int:
         """Store many vectors in one commit: all of them or, on an error, none.
 
         Parameters
@@ -294,6 +315,8 @@ class VectorStore(_vectors.VectorHandle):
             A key that occurs twice keeps its last vector.
         vectors : array_like, shape (len(keys), dimensions)
             As in `insert`. An error names the row.
+        metadata : iterable of dict or None, optional
+            One for each row, as in `insert`.
 
         Returns
         -------
@@ -313,14 +336,59 @@ class VectorStore(_vectors.VectorHandle):
         rows = many_rows(vectors, self._dimensions, "vectors", self.path)
         if len(texts) != len(rows):
             raise refused(f"{len(texts)} keys for {len(rows)} vectors")
-        return self._insert_batch(texts, rows)
+        return self._insert_batch(texts, rows, metadata_texts(metadata, len(rows)))
 
-    def insert_batch_fast(self, keys: Iterable[str], vectors: npt.ArrayLike) -> int:
+    def insert_batch_fast(
+        self,
+        keys: Iterable[str],
+        vectors: npt.ArrayLike,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
+    ) -> int:
         """The same as `insert_batch`, under the name that older programs use for bulk loads."""
-        return self.insert_batch(keys, vectors)
+        return self.insert_batch(keys, vectors, metadata)
+
+    def update_metadata(
+        self, key: str, metadata: Mapping[str, Any] | None, *, replace: bool = False
+    ) -> bool:
+        """Change what is stored with the vector under `key`; the vector stays.
+
+        Parameters
+        ----------
+        key : str
+        metadata : dict or None
+            Its fields are added to those that are there, or take their place as a whole. None takes
+            all metadata away.
+        replace : bool, default False
+            True: the row has this metadata only.
+
+        Returns
+        -------
+        bool
+            Whether there is such a row.
+
+        Examples
+        --------
+        >>> store.insert("doc3", np.ones(64), {"lang": "en", "year": 2023})
+        >>> store.update_metadata("doc3", {"year": 2024})
+        True
+        >>> store.get_metadata("doc3")
+        {'lang': 'en', 'year': 2024}
+        """
+        return self._update_metadata(key, metadata_text(metadata), bool(replace))
+
+    def delete_where(self, filter: Mapping[str, Any]) -> int:
+        """Remove every row that matches `filter` (see `search`) in one commit; returns how many.
+
+        Examples
+        --------
+        >>> store.insert("draft", np.ones(64), {"state": "draft"})
+        >>> store.delete_where({"state": "draft"})
+        1
+        """
+        return self._delete_where(_filter(filter))
 
     def delete(self, key: str) -> None:
-        """Remove the vector under `key`; a missing key is no error.
+        """Remove the vector under `key`, and its metadata; a missing key is no error.
 
         Examples
         --------
@@ -357,6 +425,17 @@ class VectorStore(_vectors.VectorHandle):
         """The vector under `key`, a new float32 array, or None."""
         return self._get(key)
 
+    def get_metadata(self, key: str) -> dict[str, Any] | None:
+        """What is stored with the vector under `key`, a new dict; None when nothing is.
+
+        Examples
+        --------
+        >>> store.insert("doc4", np.ones(64), {"lang": "fr"})
+        >>> store.get_metadata("doc4")
+        {'lang': 'fr'}
+        """
+        return metadata_of(self._metadata(key))
+
     def contains(self, key: str) -> bool:
         """Whether there is a vector under `key`; also ``key in store``."""
         return self._contains(key)
@@ -364,9 +443,35 @@ class VectorStore(_vectors.VectorHandle):
     def __contains__(self, key: object) -> bool:
         return self._contains(key)
 
-    def keys(self) -> list[str]:
-        """The keys of all vectors, in the order in which they were last written."""
-        return self._keys()
+    def keys(self, filter: Mapping[str, Any] | None = None) -> list[str]:
+        """The keys of all vectors, or of those that match, in the order in which they were written."""
+        return self._keys(filter_text(filter))
+
+    def rows(
+        self, filter: Mapping[str, Any] | None = None, *, vectors: bool = True
+    ) -> list[SearchResult]:
+        """All rows, or those that match, with vectors and metadata; their score is 0.
+
+        Examples
+        --------
+        >>> store.insert("doc5", np.ones(64), {"lang": "de"})
+        >>> [(row.key, row.metadata) for row in store.rows({"lang": "de"})]
+        [('doc5', {'lang': 'de'})]
+        """
+        return self._rows(filter_text(filter), bool(vectors))
+
+    def count(self, filter: Mapping[str, Any] | None = None) -> int:
+        """How many vectors there are, or match `filter` (see `search`).
+
+        Examples
+        --------
+        >>> store.count() == len(store)
+        True
+        >>> store.insert("doc6", np.ones(64), {"lang": "it"})
+        >>> store.count({"lang": {"$in": ["it", "pt"]}})
+        1
+        """
+        return len(self) if filter is None else self._count_where(_filter(filter))
 
     def search(
         self,
@@ -378,6 +483,8 @@ class VectorStore(_vectors.VectorHandle):
         ef: int | None = None,
         recall: float | None = None,
         exact: bool = False,
+        filter: Mapping[str, Any] | None = None,
+        metadata: bool = True,
     ) -> list[SearchResult]:
         """Return the `k` stored vectors nearest to `query`, best first.
 
@@ -398,6 +505,16 @@ class VectorStore(_vectors.VectorHandle):
             its own measurements say that it takes. 1.0 is exact.
         exact : bool, default False
             Find what scoring every row would find.
+        filter : dict, optional
+            Only rows whose metadata matches: ``{"lang": "en", "year": {"$gte": 2020}}``. Fields may
+            be compared with ``$eq $ne $lt $lte $gt $gte $in $nin $exists $contains`` and joined with
+            ``$and``, ``$or`` (lists of filters) and ``$not``; those of nested dicts are named with
+            dots. A list matches when one of its elements does. Numbers compare exactly, other types
+            only with their own. A row without the field matches ``$ne``, ``$nin`` and ``"$exists":
+            False`` only. The `k` nearest of the rows that match come back, or all of them when they
+            are fewer.
+        metadata : bool, default True
+            False leaves ``metadata`` of the results None, which saves reading it.
 
         Returns
         -------
@@ -422,10 +539,21 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.insert("doc1", np.ones(64))
         >>> store.search(np.ones(64), k=1)[0].key
         'doc1'
+        >>> store.insert("doc7", np.ones(64), {"lang": "en", "year": 2024})
+        >>> [hit.key for hit in store.search(np.ones(64), filter={"year": {"$gte": 2024}})]
+        ['doc7']
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
         return self._search(
-            row, search_limit(k), search_radius(radius), vectors, _ef(ef), _recall(recall), exact
+            row,
+            search_limit(k),
+            search_radius(radius),
+            vectors,
+            _ef(ef),
+            _recall(recall),
+            exact,
+            filter_text(filter),
+            metadata,
         )[0][0]
 
     def explain(
@@ -437,6 +565,7 @@ class VectorStore(_vectors.VectorHandle):
         ef: int | None = None,
         recall: float | None = None,
         exact: bool = False,
+        filter: Mapping[str, Any] | None = None,
     ) -> SearchPlan:
         """Search as `search` does, and tell how instead of what was found.
 
@@ -447,10 +576,18 @@ class VectorStore(_vectors.VectorHandle):
         'scan'
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
-        plan, kept, expected, codes, scored, hops = self._search(
-            row, search_limit(k), search_radius(radius), False, _ef(ef), _recall(recall), exact
+        plan, kept, expected, codes, scored, hops, matches = self._search(
+            row,
+            search_limit(k),
+            search_radius(radius),
+            False,
+            _ef(ef),
+            _recall(recall),
+            exact,
+            filter_text(filter),
+            False,
         )[1]
-        return SearchPlan(_PLANS[plan], kept, expected, codes, scored, hops)
+        return SearchPlan(_PLANS[plan], kept, expected, codes, scored, hops, matches)
 
     def search_batch(
         self,
@@ -462,6 +599,8 @@ class VectorStore(_vectors.VectorHandle):
         ef: int | None = None,
         recall: float | None = None,
         exact: bool = False,
+        filter: Mapping[str, Any] | None = None,
+        metadata: bool = True,
     ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
@@ -471,7 +610,7 @@ class VectorStore(_vectors.VectorHandle):
         Parameters
         ----------
         queries : array_like, shape (any, dimensions)
-        k, radius, vectors, ef, recall, exact
+        k, radius, vectors, ef, recall, exact, filter, metadata
             As in `search`.
 
         Examples
@@ -482,8 +621,24 @@ class VectorStore(_vectors.VectorHandle):
         """
         rows = many_rows(queries, self._dimensions, "queries", self.path)
         return self._search(
-            rows, search_limit(k), search_radius(radius), vectors, _ef(ef), _recall(recall), exact
+            rows,
+            search_limit(k),
+            search_radius(radius),
+            vectors,
+            _ef(ef),
+            _recall(recall),
+            exact,
+            filter_text(filter),
+            metadata,
         )[0]
+
+
+def _filter(filter: Mapping[str, Any]) -> str:
+    """A filter that must be given: None would mean every row."""
+    text = filter_text(filter)
+    if text is None:
+        raise TypeError("filter is a dict, not NoneType")
+    return text
 
 
 def _option(name: str, value: int, low: int, high: int) -> int:

@@ -177,6 +177,12 @@ int32_t syna_mmap_build_index(syna_mmap *store, syna_progress_fn progress, void 
     return mmap_vectors_build_index(store, progress, context);
 }
 
+int32_t syna_mmap_has_index(syna_mmap *store)
+{
+    REQUIRE(store);
+    return mmap_vectors_has_index(store);
+}
+
 int32_t syna_mmap_checkpoint(syna_mmap *store)
 {
     REQUIRE(store);

@@ -54,12 +54,23 @@ int32_t syna_vectors_insert(syna_vectors *store, const char *key, size_t key_len
     REQUIRE(store);
     REQUIRE(key);
     REQUIRE(vector);
-    return vectors_insert(store, &key, &key_len, vector, dimensions, 1, &added);
+    struct vectors_batch row = {.keys = &key, .key_lens = &key_len, .vectors = vector,
+                                .dims = dimensions, .count = 1};
+    return vectors_insert(store, &row, &added);
 }
 
 int32_t syna_vectors_insert_batch(syna_vectors *store, const char *const *keys,
                                   const size_t *key_lens, const float *vectors,
                                   uint32_t dimensions, size_t count, size_t *added)
+{
+    return syna_vectors_insert_rows(store, keys, key_lens, vectors, dimensions, NULL, NULL, count,
+                                    added);
+}
+
+int32_t syna_vectors_insert_rows(syna_vectors *store, const char *const *keys,
+                                 const size_t *key_lens, const float *vectors, uint32_t dimensions,
+                                 const char *const *metadata, const size_t *metadata_lens,
+                                 size_t count, size_t *added)
 {
     size_t ignored;
     REQUIRE(store);
@@ -67,9 +78,74 @@ int32_t syna_vectors_insert_batch(syna_vectors *store, const char *const *keys,
         REQUIRE(keys);
         REQUIRE(vectors);
     }
-    return vectors_insert(store, keys, key_lens, vectors, dimensions, count,
-                          added ? added : &ignored);
+    struct vectors_batch rows = {keys, key_lens, vectors, metadata, metadata_lens, dimensions, count};
+    return vectors_insert(store, &rows, added ? added : &ignored);
 }
+
+int32_t syna_vectors_update_metadata(syna_vectors *store, const char *key, size_t key_len,
+                                     const char *json, size_t json_len, uint32_t flags)
+{
+    REQUIRE(store);
+    REQUIRE(key);
+    return vectors_update_metadata(store, key, key_len, json, json_len,
+                                   flags & SYNA_METADATA_REPLACE);
+}
+
+int32_t syna_vectors_get_metadata(syna_vectors *store, const char *key, size_t key_len, char **json,
+                                  size_t *json_len)
+{
+    size_t ignored;
+    REQUIRE(store);
+    REQUIRE(key);
+    REQUIRE(json);
+    *json = NULL;
+    return vectors_get_metadata(store, key, key_len, json, json_len ? json_len : &ignored);
+}
+
+/* ---------------------------------------------------------------- by filter */
+
+int32_t syna_vectors_delete_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                  uint64_t *deleted)
+{
+    struct filter *parsed;
+    uint64_t ignored;
+    REQUIRE(store);
+    REQUIRE(filter);
+    SYNA_TRY(filter_parse(filter, filter_len, &parsed));
+    syna_rc rc = vectors_delete_where(store, parsed, deleted ? deleted : &ignored);
+    filter_free(parsed);
+    return rc;
+}
+
+int32_t syna_vectors_count_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                 uint64_t *count)
+{
+    struct filter *parsed;
+    REQUIRE(store);
+    REQUIRE(filter);
+    REQUIRE(count);
+    SYNA_TRY(filter_parse(filter, filter_len, &parsed));
+    syna_rc rc = vectors_count_where(store, parsed, count);
+    filter_free(parsed);
+    return rc;
+}
+
+int32_t syna_vectors_rows_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                uint32_t flags, syna_hit **hits, size_t *count)
+{
+    struct filter *parsed;
+    REQUIRE(store);
+    REQUIRE(filter);
+    REQUIRE(hits);
+    REQUIRE(count);
+    *hits = NULL;
+    SYNA_TRY(filter_parse(filter, filter_len, &parsed));
+    syna_rc rc = vectors_rows(store, parsed, flags, hits, count);
+    filter_free(parsed);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- reading */
 
 int32_t syna_vectors_delete(syna_vectors *store, const char *key, size_t key_len, int32_t *deleted)
 {
@@ -121,7 +197,7 @@ int32_t syna_vectors_rows(syna_vectors *store, uint32_t flags, syna_hit **hits, 
     REQUIRE(hits);
     REQUIRE(count);
     *hits = NULL;
-    return vectors_rows(store, flags, hits, count);
+    return vectors_rows(store, NULL, flags, hits, count);
 }
 
 void syna_free_hits(syna_hit *hits)
@@ -267,6 +343,45 @@ int32_t syna_vector_store_search(const char *path, const float *query, uint16_t 
 {
     syna_search how = {.size = sizeof how, .flags = SYNA_SEARCH_VECTORS, .k = k};
     return search_json(path, query, dimensions, &how, out_json);
+}
+
+int32_t syna_vector_store_insert_with_metadata(const char *path, const char *key, const float *data,
+                                               uint16_t dimensions, const char *metadata)
+{
+    syna_rc rc;
+    REQUIRE(key);
+    REQUIRE(data);
+    syna_vectors *store = vector_handles_enter(path, &rc);
+    if (!store)
+        return rc;
+    rc = syna_vectors_insert_rows(store, &key, NULL, data, dimensions, &metadata, NULL, 1, NULL);
+    vector_handles_leave(store);
+    return rc;
+}
+
+int32_t syna_vector_store_search_filtered(const char *path, const float *query, uint16_t dimensions,
+                                          size_t k, const char *filter, char **out_json)
+{
+    syna_search how = {.size = sizeof how,
+                       .flags = SYNA_SEARCH_VECTORS | SYNA_SEARCH_METADATA,
+                       .k = k,
+                       .filter = filter,
+                       .filter_len = filter ? strlen(filter) : 0};
+    return search_json(path, query, dimensions, &how, out_json);
+}
+
+int32_t syna_vector_store_get_metadata(const char *path, const char *key, char **out_json)
+{
+    syna_rc rc;
+    REQUIRE(key);
+    REQUIRE(out_json);
+    *out_json = NULL;
+    syna_vectors *store = vector_handles_enter(path, &rc);
+    if (!store)
+        return rc;
+    rc = syna_vectors_get_metadata(store, key, strlen(key), out_json, NULL);
+    vector_handles_leave(store);
+    return rc;
 }
 
 void syna_free_json(char *json)

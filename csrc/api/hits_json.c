@@ -54,7 +54,10 @@ static bool put_hit(struct buf *to, const syna_hit *hit, uint32_t dims)
 {
     return put_text(to, "{\"key\":") && put_string(to, hit->key, hit->key_len) &&
            put_text(to, ",\"score\":") && put_number(to, hit->score) &&
-           (dims == 0 || put_vector(to, hit->vector, dims)) && put_text(to, "}");
+           (dims == 0 || put_vector(to, hit->vector, dims)) &&
+           (!hit->metadata || (put_text(to, ",\"metadata\":") &&
+                               buf_append(to, hit->metadata, hit->metadata_len))) &&
+           put_text(to, "}");
 }
 
 syna_rc hits_json(const syna_hit *hits, size_t count, uint32_t dims, char **out, size_t *len)

@@ -1,4 +1,5 @@
-/* Results of vector searches as JSON: [{"key":"a","score":0.25,"vector":[1,2]}, ...]. */
+/* Results of vector searches as JSON: [{"key":"a","score":0.25,"vector":[1,2],"metadata":{"a":1}}, ...];
+ * metadata where a hit has some. */
 #ifndef SYNA_API_HITS_JSON_H
 #define SYNA_API_HITS_JSON_H
 

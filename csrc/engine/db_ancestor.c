@@ -4,6 +4,8 @@
 #include "base/hash.h"
 #include "engine/db_ancestor.h"
 
+#include <math.h>
+
 #define FIRST_CAP 64u
 
 void ancestor_dispose(struct ancestor *a)
@@ -46,7 +48,7 @@ static bool make_room(struct ancestor *a)
 }
 
 /* The running float of a key; *is_new when it has none yet. NULL = no memory. */
-static double *running(struct ancestor *a, const struct frame *f, bool *is_new)
+static struct ancestor_slot *running(struct ancestor *a, const struct frame *f, bool *is_new)
 {
     uint64_t hash = hash_bytes(0, f->key, f->key_len) | 1;
     if (!make_room(a))
@@ -57,10 +59,28 @@ static double *running(struct ancestor *a, const struct frame *f, bool *is_new)
         size_t at = a->keys.len;
         if (!buf_append(&a->keys, f->key, f->key_len))
             return NULL;
-        *s = (struct ancestor_slot){hash, at, f->key_len, 0};
+        *s = (struct ancestor_slot){hash, at, f->key_len, 0, 0};
         a->count++;
     }
-    return &s->running;
+    return s;
+}
+
+/* Half a unit in the last place: what rounding to this float may have changed. */
+static double half_unit(double x)
+{
+    return (nextafter(fabs(x), INFINITY) - fabs(x)) / 2;
+}
+
+static void add_difference(struct ancestor *a, struct ancestor_slot *s, double stored)
+{
+    a->differences++;
+    if (!isfinite(s->running))
+        a->poisoned++;
+    s->running += stored;
+    if (!isfinite(s->running))
+        return;
+    s->error += half_unit(stored) + half_unit(s->running);
+    a->rounding = fmax(a->rounding, s->error);
 }
 
 syna_rc ancestor_value(struct ancestor *a, const struct frame *f, const char *path,
@@ -70,12 +90,17 @@ syna_rc ancestor_value(struct ancestor *a, const struct frame *f, const char *pa
     SYNA_TRY(value_decode(f, path, scratch, out));
     if (out->type != SYNA_TYPE_FLOAT || f->flags & FRAME_TOMBSTONE)
         return SYNA_SUCCESS;
-    double *sum = running(a, f, &is_new);
-    if (!sum)
+    struct ancestor_slot *s = running(a, f, &is_new);
+    if (!s)
         return syna_no_memory(sizeof *a->slots);
     double stored = load_f64(out->data);
-    *sum = f->flags & FRAME_DELTA && !is_new ? *sum + stored : stored;
-    a->whole = *sum;
+    if (f->flags & FRAME_DELTA && !is_new) {
+        add_difference(a, s, stored);
+    } else {
+        s->running = stored;
+        s->error = 0;
+    }
+    a->whole = s->running;
     out->data = &a->whole;
     return SYNA_SUCCESS;
 }

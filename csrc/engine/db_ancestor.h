@@ -14,9 +14,16 @@ struct ancestor {
         size_t at;
         uint16_t len;
         double running;
+        double error; /* how far `running` may be from the float that was put */
     } *slots;
     size_t count, cap; /* cap: a power of two */
     double whole;      /* the float that the last value decoded stands for */
+    /* What the differences did, over all keys. A writer rounds each difference once and a reader each
+     * sum, by at most half a unit in the last place, and neither error is ever taken back before the
+     * next float that is stored whole. */
+    uint64_t differences; /* floats that were differences */
+    uint64_t poisoned;    /* of these: added to a sum that was NaN or infinite, and lost in it */
+    double rounding;      /* the largest error that a sum may have; sums that are not finite left out */
 };
 
 void ancestor_dispose(struct ancestor *a);

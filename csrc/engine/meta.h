@@ -18,6 +18,7 @@
 #define SYNA_ENGINE_META_H
 
 #include "base/status.h"
+#include "store/snapshot.h"
 
 struct meta;
 
@@ -35,11 +36,18 @@ syna_rc meta_set(struct meta *meta, uint32_t row, const char *json, size_t len);
 syna_rc meta_reserve(struct meta *meta, uint32_t top, size_t rows, size_t bytes);
 /* (w) The row is gone. */
 void meta_clear(struct meta *meta, uint32_t row);
-/* (w) What row `from` had belongs to row `to` now, which had nothing. */
+/* (w) What row `from` had belongs to row `to` now, which had nothing and is below it (or below a `top`
+ * that room was made for). */
 void meta_move(struct meta *meta, uint32_t from, uint32_t to);
 /* The text of a row, borrowed until the next (w) call; NULL when it has none. */
 const char *meta_text(const struct meta *meta, uint32_t row, size_t *len);
-uint64_t meta_bytes(const struct meta *meta);
+uint64_t meta_bytes(const struct meta *meta); /* NULL: 0 */
+
+/* Sections "metarows" (u32 row, u32 length of each text, ascending) and "metatext" (the texts). (w)
+ * loading, into metadata that is empty: *found false when they are not there or not sound; rows are
+ * below `rows`. */
+syna_rc meta_save(const struct meta *meta, struct snapshot_writer *writer);
+syna_rc meta_load(struct meta *meta, struct snapshot *snapshot, uint32_t rows, bool *found);
 
 /* A parsed filter: independent of any store, immutable. ARGUMENT when it is not one, naming the
  * operator or the byte. */

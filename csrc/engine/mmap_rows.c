@@ -18,7 +18,7 @@ void mmap_rows_init(struct mmap_rows *rows, struct rowfile *file)
 void mmap_rows_dispose(struct mmap_rows *rows)
 {
     buf_dispose(&rows->offsets);
-    buf_dispose(&rows->norms);
+    array_dispose(&rows->norms);
     buf_dispose(&rows->live_words);
     mem_free(rows->slots);
     rowfile_unref(rows->file);
@@ -27,7 +27,7 @@ void mmap_rows_dispose(struct mmap_rows *rows)
 
 uint64_t mmap_rows_bytes(const struct mmap_rows *rows)
 {
-    return rows->offsets.cap + rows->norms.cap + rows->live_words.cap +
+    return rows->offsets.cap + array_bytes(&rows->norms) + rows->live_words.cap +
            rows->slot_count * sizeof *rows->slots + rowfile_memory_bytes(rows->file);
 }
 
@@ -38,10 +38,11 @@ syna_rc mmap_rows_reserve(struct mmap_rows *rows, size_t more)
     size_t words = ((size_t)rows->count + more + 63) / 64 * sizeof(uint64_t);
     size_t missing = words > rows->live_words.len ? words - rows->live_words.len : 0;
     if (!buf_reserve(&rows->offsets, more * sizeof(uint64_t)) ||
-        !buf_reserve(&rows->norms, more * sizeof(float)) ||
         !buf_reserve(&rows->live_words, missing))
         return syna_no_memory(more * (sizeof(uint64_t) + sizeof(float)));
-    return SYNA_SUCCESS;
+    if (rows->norms.item == 0)
+        SYNA_TRY(array_init(&rows->norms, sizeof(float), UINT32_MAX));
+    return array_reserve(&rows->norms, rows->count + more);
 }
 
 bool mmap_rows_have_room(const struct mmap_rows *rows, size_t more)
@@ -49,7 +50,7 @@ bool mmap_rows_have_room(const struct mmap_rows *rows, size_t more)
     size_t words = ((size_t)rows->count + more + 63) / 64 * sizeof(uint64_t);
     return rows->slots && rows->slot_count / 2 >= rows->live + more &&
            rows->offsets.cap - rows->offsets.len >= more * sizeof(uint64_t) &&
-           rows->norms.cap - rows->norms.len >= more * sizeof(float) &&
+           rows->norms.cap >= rows->count + more &&
            rows->live_words.cap >= words;
 }
 
@@ -70,7 +71,7 @@ void mmap_rows_drop(struct mmap_rows *rows, uint32_t row)
 void mmap_rows_add(struct mmap_rows *rows, uint64_t offset, float norm, uint32_t replaced)
 {
     buf_append(&rows->offsets, &offset, sizeof offset);
-    buf_append(&rows->norms, &norm, sizeof norm);
+    mmap_rows_norms(rows)[rows->count] = norm;
     set_live(rows, rows->count++);
     if (replaced != MMAP_ROW_NONE)
         mmap_rows_drop(rows, replaced);

@@ -10,6 +10,7 @@
 #define SYNA_ENGINE_MMAP_ROWS_H
 
 #include "base/vec.h"
+#include "index/array.h"
 #include "store/rowfile.h"
 
 #define MMAP_COMPONENT ((uint32_t)'M' | (uint32_t)'M' << 8 | (uint32_t)'A' << 16 | (uint32_t)'P' << 24)
@@ -26,7 +27,7 @@ struct mmap_rows {
     uint64_t applied;      /* bytes of records that are in here */
     uint64_t sequence;     /* of the last of them */
     struct buf offsets;    /* uint64 a row: its record in the stream */
-    struct buf norms;      /* float a row: its length */
+    struct array norms;    /* float a row: its length; they stay where they are */
     struct buf live_words; /* one bit a row */
     struct key_slot *slots; /* NULL: not built */
     size_t slot_count;      /* a power of two, at least twice the keys */
@@ -50,7 +51,7 @@ static inline uint64_t mmap_rows_offset(const struct mmap_rows *rows, uint32_t r
 }
 static inline float *mmap_rows_norms(const struct mmap_rows *rows)
 {
-    return (float *)(void *)rows->norms.bytes;
+    return (float *)(void *)rows->norms.tail;
 }
 static inline uint64_t *mmap_rows_live(const struct mmap_rows *rows)
 {

@@ -6,6 +6,8 @@
 
 #include "engine/mmap_vectors_core.h"
 
+#define MMAP_INDEX_SUFFIX ".hnsw"
+
 static const char *const metric_names[] = {"cosine", "euclidean", "dot_product"};
 
 /* ---------------------------------------------------------------- configuration */
@@ -107,6 +109,7 @@ static void init_locks(syna_mmap *store)
     pthread_rwlock_init(&store->state_lock, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&store->write_lock, NULL);
+    pthread_mutex_init(&store->index_lock, NULL);
     pthread_mutex_init(&store->checkpoint_lock, NULL);
 }
 
@@ -114,11 +117,14 @@ static void store_free(syna_mmap *store)
 {
     if (store->rows.file)
         rowfile_detach(store->rows.file);
+    mmap_index_free(store->index);
     mmap_rows_dispose(&store->rows);
     lock_release(&store->lock);
     pthread_rwlock_destroy(&store->state_lock);
     pthread_mutex_destroy(&store->write_lock);
+    pthread_mutex_destroy(&store->index_lock);
     pthread_mutex_destroy(&store->checkpoint_lock);
+    mem_free(store->index_path);
     mem_free(store->path);
     mem_free(store);
 }
@@ -218,7 +224,17 @@ static syna_rc open_file(syna_mmap *store, const syna_mmap_options *options)
     pthread_mutex_lock(&store->checkpoint_lock);
     syna_rc rc = configure(store, options);
     pthread_mutex_unlock(&store->checkpoint_lock);
-    return rc;
+    return rc == SYNA_SUCCESS ? mmap_vectors_load_index(store) : rc;
+}
+
+static syna_rc make_index_path(syna_mmap *store)
+{
+    size_t len = strlen(store->path) + sizeof MMAP_INDEX_SUFFIX;
+    store->index_path = mem_alloc(len);
+    if (!store->index_path)
+        return syna_no_memory(len);
+    snprintf(store->index_path, len, "%s" MMAP_INDEX_SUFFIX, store->path);
+    return SYNA_SUCCESS;
 }
 
 static syna_rc open_into(syna_mmap *store, const char *path, const syna_mmap_options *options)
@@ -226,10 +242,12 @@ static syna_rc open_into(syna_mmap *store, const char *path, const syna_mmap_opt
     store->writer = !options->read_only;
     store->kernels = kernels_get();
     SYNA_TRY(db_canonical_path(path, &store->path));
+    SYNA_TRY(make_index_path(store));
     SYNA_TRY(ensure_file(store, options));
     if (store->writer) {
         SYNA_TRY(lock_acquire(&store->lock, store->path, 0, NULL));
         file_sweep_temps(store->path);
+        file_sweep_temps(store->index_path);
     }
     return open_file(store, options);
 }
@@ -268,9 +286,14 @@ syna_rc mmap_vectors_again(syna_mmap *store, const syna_mmap_options *given)
 syna_rc mmap_vectors_close(syna_mmap *store)
 {
     syna_rc rc = SYNA_SUCCESS;
-    bool writes = store->writer && !store->inherited;
-    if (writes && !rowfile_failed(store->rows.file) && rowfile_changed(store->rows.file))
-        rc = mmap_vectors_checkpoint(store);
+    if (store->writer && !store->inherited && !rowfile_failed(store->rows.file)) {
+        pthread_mutex_lock(&store->checkpoint_lock);
+        if (rowfile_changed(store->rows.file))
+            rc = mmap_vectors_save(store);
+        if (rc == SYNA_SUCCESS)
+            mmap_vectors_tend_index(store, true);
+        pthread_mutex_unlock(&store->checkpoint_lock);
+    }
     struct status_record why = *status_get();
     store_free(store);
     return rc == SYNA_SUCCESS ? rc : status_set(&why);
@@ -282,10 +305,14 @@ void mmap_vectors_before_fork(syna_mmap *store)
 {
     pthread_mutex_lock(&store->write_lock);
     pthread_rwlock_wrlock(&store->state_lock);
+    if (store->index)
+        pthread_mutex_lock(&store->index->graph.idle_lock);
 }
 
 void mmap_vectors_after_fork(syna_mmap *store, bool child)
 {
+    if (store->index)
+        pthread_mutex_unlock(&store->index->graph.idle_lock);
     pthread_rwlock_unlock(&store->state_lock);
     pthread_mutex_unlock(&store->write_lock);
     if (!child)

@@ -4,7 +4,8 @@
  *
  * Files: mmap_vectors_core.h the struct and its locks; mmap_vectors.c open, close, fork;
  * mmap_rows.[ch] what is known of the rows in memory; mmap_vectors_write.c insert and delete;
- * mmap_vectors_read.c get, view, list, results; mmap_vectors_search.c scoring;
+ * mmap_vectors_read.c get, view, list, results; mmap_vectors_search.c which way a search takes;
+ * mmap_index.[ch] and mmap_index_file.c codes and graph; mmap_vectors_index.c their upkeep;
  * mmap_vectors_upkeep.c checkpoint, refresh, compact; mmap_vectors_check.c verify. */
 #ifndef SYNA_ENGINE_MMAP_VECTORS_H
 #define SYNA_ENGINE_MMAP_VECTORS_H
@@ -43,8 +44,11 @@ syna_rc mmap_vectors_search(syna_mmap *store, const float *queries, size_t count
                             const syna_search *how, syna_hit **hits, size_t *counts);
 syna_rc mmap_vectors_get_stats(syna_mmap *store, syna_mmap_stats *out);
 
-/* ---- mmap_vectors_upkeep.c */
+/* ---- mmap_vectors_index.c */
 syna_rc mmap_vectors_build_index(syna_mmap *store, syna_progress_fn progress, void *context);
+bool mmap_vectors_has_index(syna_mmap *store);
+
+/* ---- mmap_vectors_upkeep.c */
 syna_rc mmap_vectors_checkpoint(syna_mmap *store);
 syna_rc mmap_vectors_refresh(syna_mmap *store, bool *changed);
 syna_rc mmap_vectors_compact(syna_mmap *store, syna_progress_fn progress, void *context);

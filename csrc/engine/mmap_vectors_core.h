@@ -1,9 +1,11 @@
 /* The inside of a mapped vector store; for the mmap_vectors*.c files only.
  *
- * Three locks, taken in this order:
+ * Four locks, taken in this order:
  *
  *   checkpoint_lock  one checkpoint or compaction at a time; held across syncs, nothing waits for it
  *                    but another one of these
+ *   index_lock       one change of the graph at a time, and of the rows' numbers; held while a graph is
+ *                    built, nothing waits for it but another one of these
  *   write_lock       one writer at a time; held while rows are copied into the mapped file
  *   state_lock       shared by searches, exclusive for changes of what they see
  *
@@ -13,6 +15,7 @@
 #ifndef SYNA_ENGINE_MMAP_VECTORS_CORE_H
 #define SYNA_ENGINE_MMAP_VECTORS_CORE_H
 
+#include "engine/mmap_index.h"
 #include "engine/mmap_rows.h"
 #include "engine/mmap_vectors.h"
 #include "io/lock.h"
@@ -21,10 +24,12 @@
 
 struct syna_mmap {
     char *path; /* canonical */
-    pthread_mutex_t checkpoint_lock, write_lock;
+    char *index_path; /* <path>.hnsw */
+    pthread_mutex_t checkpoint_lock, index_lock, write_lock;
     pthread_rwlock_t state_lock;
     struct writer_lock lock;
     struct mmap_rows rows;
+    struct mmap_index *index; /* NULL: none. Replaced with write_lock and state_lock held */
     const struct kernels *kernels;
     uint32_t dims;
     int32_t metric;
@@ -59,7 +64,34 @@ syna_rc mmap_vectors_note_damage(syna_mmap *store, syna_rc rc);
 
 /* mmap_vectors_search.c: the whole of how searches are answered. state_lock is held shared; the tops
  * are ready for ranks and get them in the end sorted. */
-syna_rc mmap_vectors_rank(syna_mmap *store, const float *queries, size_t count, struct topk *tops);
+struct mmap_searching {
+    syna_mmap *store;
+    const float *queries;
+    size_t count;
+    syna_search how;
+    syna_explain explain; /* filled in */
+    struct topk *tops;
+};
+syna_rc mmap_vectors_rank(struct mmap_searching *s);
+
+/* mmap_vectors_index.c */
+/* Take the index that is saved beside the file, if it fits. Exclusive, as the next two. */
+syna_rc mmap_vectors_load_index(syna_mmap *store);
+void mmap_vectors_drop_index(syna_mmap *store);
+/* A reader's rows became more: so does its index, or it takes one that was saved meanwhile. */
+syna_rc mmap_vectors_follow_index(syna_mmap *store);
+/* After a checkpoint: link some of the rows that came since, and save the index when much has changed
+ * (`closing`: more readily). Failures do no harm and are not told. checkpoint_lock is held. */
+void mmap_vectors_tend_index(syna_mmap *store, bool closing);
+/* Save it if it changed. checkpoint_lock and index_lock are held. */
+void mmap_vectors_save_index(syna_mmap *store);
+/* Lead the graph past dead rows. index_lock is held. */
+syna_rc mmap_vectors_repair(syna_mmap *store);
+/* Rows get other numbers: the index follows them, in two steps of which the second cannot fail.
+ * index_lock is held; for the second write_lock and, exclusively, state_lock too. */
+syna_rc mmap_vectors_before_renumber(syna_mmap *store, struct mmap_renumbering *r);
+void mmap_vectors_renumber(syna_mmap *store, struct mmap_renumbering *r, const uint32_t *numbers,
+                           uint32_t count);
 
 /* mmap_vectors_upkeep.c: a checkpoint. checkpoint_lock is held. */
 syna_rc mmap_vectors_save(syna_mmap *store);

@@ -121,7 +121,8 @@ syna_rc mmap_vectors_get_stats(syna_mmap *store, syna_mmap_stats *out)
                          __atomic_load_n(&file->checkpoint_rows, __ATOMIC_RELAXED);
     stats.checkpoints = __atomic_load_n(&file->sequence, __ATOMIC_RELAXED);
     stats.generation = file->header.generation;
-    stats.memory_bytes = sizeof *store + mmap_rows_bytes(&store->rows);
+    stats.memory_bytes = sizeof *store + mmap_rows_bytes(&store->rows) + mmap_index_bytes(store->index);
+    stats.indexed_rows = store->index ? store->index->graph.linked : 0;
     stats.file_bytes = rowfile_file_bytes(file);
     memcpy(stats.uuid, file->header.uuid, sizeof stats.uuid);
     snprintf(stats.simd, sizeof stats.simd, "%s", store->kernels->name);
@@ -188,9 +189,16 @@ static syna_rc check_how(const syna_search *given, syna_search *how)
     memcpy(how, given, MIN((size_t)given->size, sizeof *how));
     if ((how->flags & SYNA_SEARCH_RADIUS) && isnan(how->radius))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "the radius is NaN");
-    if (how->flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_RADIUS))
+    if (how->flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
-                         "syna_search.flags is %#x; this store takes VECTORS and RADIUS", how->flags);
+                         "syna_search.flags is %#x; this store takes VECTORS, RADIUS and EXACT",
+                         how->flags);
+    if (!(how->recall >= 0 && how->recall <= 1))
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "recall is %g, expected 0..1",
+                         (double)how->recall);
+    if (how->ef > HNSW_EF_MAX)
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "ef is %u, expected at most %u",
+                         how->ef, HNSW_EF_MAX);
     return SYNA_SUCCESS;
 }
 
@@ -228,34 +236,38 @@ static syna_rc collect_hits(const syna_mmap *store, const struct topk *tops, siz
     return SYNA_SUCCESS;
 }
 
-static syna_rc search_locked(syna_mmap *store, const float *queries, size_t count, uint32_t dims,
-                             const syna_search *how, struct topk *tops, syna_hit **hits,
+static syna_rc search_locked(struct mmap_searching *s, uint32_t dims, syna_hit **hits,
                              size_t *counts)
 {
+    const syna_mmap *store = s->store;
     SYNA_TRY(mmap_vectors_check_dims(store, "query", dims));
-    SYNA_TRY(check_queries(queries, count, dims));
-    bool within = how->flags & SYNA_SEARCH_RADIUS;
-    float limit = within ? score_rank_limit(store->metric, how->radius) : FLT_MAX;
-    for (size_t q = 0; q < count; q++)
-        topk_init(&tops[q], (size_t)MIN(how->k, (uint64_t)store->rows.live), limit);
-    SYNA_TRY(mmap_vectors_rank(store, queries, count, tops));
-    return collect_hits(store, tops, count, how->flags, hits, counts);
+    SYNA_TRY(check_queries(s->queries, s->count, dims));
+    bool within = s->how.flags & SYNA_SEARCH_RADIUS;
+    float limit = within ? score_rank_limit(store->metric, s->how.radius) : FLT_MAX;
+    for (size_t q = 0; q < s->count; q++)
+        topk_init(&s->tops[q], (size_t)MIN(s->how.k, (uint64_t)store->rows.live), limit);
+    SYNA_TRY(mmap_vectors_rank(s));
+    return collect_hits(store, s->tops, s->count, s->how.flags, hits, counts);
 }
 
 syna_rc mmap_vectors_search(syna_mmap *store, const float *queries, size_t count, uint32_t dims,
                             const syna_search *given, syna_hit **hits, size_t *counts)
 {
-    syna_search how;
-    SYNA_TRY(check_how(given, &how));
-    struct topk *tops = mem_zalloc(count * sizeof *tops);
-    if (!tops)
-        return syna_no_memory(count * sizeof *tops);
+    struct mmap_searching s = {.store = store, .queries = queries, .count = count};
+    SYNA_TRY(check_how(given, &s.how));
+    s.tops = mem_zalloc(count * sizeof *s.tops);
+    if (!s.tops)
+        return syna_no_memory(count * sizeof *s.tops);
     pthread_rwlock_rdlock(&store->state_lock);
-    syna_rc rc = search_locked(store, queries, count, dims, &how, tops, hits, counts);
+    syna_rc rc = search_locked(&s, dims, hits, counts);
     pthread_rwlock_unlock(&store->state_lock);
     for (size_t q = 0; q < count; q++)
-        topk_dispose(&tops[q]);
-    mem_free(tops);
+        topk_dispose(&s.tops[q]);
+    mem_free(s.tops);
+    if (rc == SYNA_SUCCESS && s.how.explain) {
+        s.explain.size = s.how.explain->size;
+        memcpy(s.how.explain, &s.explain, MIN((size_t)s.explain.size, sizeof s.explain));
+    }
     return rc;
 }
 

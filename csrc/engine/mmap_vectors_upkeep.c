@@ -9,16 +9,6 @@
 
 #include <synadb/vector.h>
 
-/* ---------------------------------------------------------------- index */
-
-syna_rc mmap_vectors_build_index(syna_mmap *store, syna_progress_fn progress, void *context)
-{
-    struct progress p = {.ask = progress, .context = context, .what = "building the index"};
-    SYNA_TRY(mmap_vectors_check_writable(store));
-    p.total = p.done = mmap_vectors_count(store);
-    return progress_ask(&p); /* every row is scored where it is mapped: there is nothing to build */
-}
-
 /* ---------------------------------------------------------------- checkpoint */
 
 static syna_rc check_can_save(const syna_mmap *store)
@@ -48,6 +38,8 @@ syna_rc mmap_vectors_checkpoint(syna_mmap *store)
     SYNA_TRY(check_can_save(store));
     pthread_mutex_lock(&store->checkpoint_lock);
     syna_rc rc = mmap_vectors_save(store);
+    if (rc == SYNA_SUCCESS)
+        mmap_vectors_tend_index(store, false);
     pthread_mutex_unlock(&store->checkpoint_lock);
     return rc;
 }
@@ -75,6 +67,8 @@ static syna_rc refresh_other(syna_mmap *store)
     if (rc == SYNA_SUCCESS) {
         pthread_rwlock_wrlock(&store->state_lock);
         mmap_vectors_swap(store, &rows);
+        mmap_vectors_drop_index(store);
+        rc = mmap_vectors_load_index(store);
         pthread_rwlock_unlock(&store->state_lock);
     } else {
         mmap_rows_dispose(&rows);
@@ -90,6 +84,8 @@ static syna_rc refresh_same(syna_mmap *store, bool *changed)
         rc = check_config(store, store->rows.file);
     if (rc == SYNA_SUCCESS && *changed)
         rc = mmap_rows_apply(&store->rows);
+    if (rc == SYNA_SUCCESS && *changed)
+        rc = mmap_vectors_follow_index(store);
     pthread_rwlock_unlock(&store->state_lock);
     return rc;
 }
@@ -121,6 +117,7 @@ struct rewrite {
     struct buf numbers;  /* uint32 a row of `from`: its number in `to`, MMAP_ROW_NONE = not there */
     uint32_t rows;       /* of `from`, when it began */
     uint64_t records;    /* bytes of records, then */
+    struct mmap_renumbering renumbering;
     struct progress progress;
 };
 
@@ -248,6 +245,8 @@ static syna_rc swap_files(struct rewrite *w, struct mmap_rows *rows)
     struct status_record why = *status_get();
     pthread_rwlock_wrlock(&store->state_lock);
     mmap_vectors_swap(store, rows);
+    mmap_vectors_renumber(store, &w->renumbering, (const uint32_t *)(const void *)w->numbers.bytes,
+                          (uint32_t)(w->numbers.len / sizeof(uint32_t)));
     pthread_rwlock_unlock(&store->state_lock);
     lock_release(&store->lock);
     store->lock = lock;
@@ -269,15 +268,40 @@ static syna_rc finish_rewrite(struct rewrite *w)
     return rc;
 }
 
+/* An index may be in the building, which takes its time: wait, and keep asking. */
+static syna_rc lock_index(struct rewrite *w)
+{
+    do {
+        SYNA_TRY(progress_ask(&w->progress));
+        if (pthread_mutex_trylock(&w->store->index_lock) == 0)
+            return SYNA_SUCCESS;
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    } while (true);
+}
+
+/* index_lock is held. */
+static syna_rc renumber_and_swap(struct rewrite *w)
+{
+    syna_rc rc = mmap_vectors_before_renumber(w->store, &w->renumbering);
+    if (rc == SYNA_SUCCESS) {
+        pthread_mutex_lock(&w->store->write_lock);
+        rc = finish_rewrite(w);
+        pthread_mutex_unlock(&w->store->write_lock);
+    }
+    if (rc == SYNA_SUCCESS)
+        mmap_vectors_save_index(w->store);
+    mmap_renumber_abandon(&w->renumbering); /* nothing is left of one that was finished */
+    return rc;
+}
+
 static syna_rc rewrite(struct rewrite *w)
 {
     SYNA_TRY(begin_rewrite(w));
     SYNA_TRY(copy_live(w));
     SYNA_TRY(save(w->to)); /* most of the syncing is done before writers have to wait */
-    SYNA_TRY(progress_ask(&w->progress));
-    pthread_mutex_lock(&w->store->write_lock);
-    syna_rc rc = finish_rewrite(w);
-    pthread_mutex_unlock(&w->store->write_lock);
+    SYNA_TRY(lock_index(w));
+    syna_rc rc = renumber_and_swap(w);
+    pthread_mutex_unlock(&w->store->index_lock);
     return rc;
 }
 

@@ -84,7 +84,24 @@ static syna_rc copy_rows(struct insertion *in)
     return SYNA_SUCCESS;
 }
 
+/* Codes for the rows, where there is an index. */
+static void encode_rows(const struct insertion *in)
+{
+    const syna_mmap *store = in->store;
+    for (size_t i = 0; store->index && i < in->count; i++)
+        mmap_index_encode_row(store->index, store->rows.count + (uint32_t)i,
+                              in->vectors + i * store->dims);
+}
+
 /* ---------------------------------------------------------------- publishing */
+
+/* A row that nobody names any more. */
+static void note_dead(const syna_mmap *store, uint32_t row)
+{
+    if (store->index)
+        mmap_index_drop(store->index, row);
+}
+
 
 /* state_lock is held exclusively, and there is room for everything. */
 static uint64_t publish_row(struct insertion *in, size_t i, uint64_t at)
@@ -108,6 +125,8 @@ static uint64_t publish_row(struct insertion *in, size_t i, uint64_t at)
     else
         rows->slots[slot].row = record.row;
     in->added += added;
+    if (!added)
+        note_dead(in->store, record.replaces);
     return at + record_bytes(name->len, 0);
 }
 
@@ -127,6 +146,8 @@ static void publish(struct insertion *in)
     }
     rows->applied = at;
     rowfile_commit(rows->file, in->count, in->record_bytes, in->count);
+    if (store->index)
+        store->index->set.count = rows->count;
     pthread_rwlock_unlock(&store->state_lock);
 }
 
@@ -137,7 +158,9 @@ static syna_rc make_room(syna_mmap *store, size_t count, uint64_t bytes)
 {
     struct mmap_rows *rows = &store->rows;
     SYNA_TRY(rowfile_reserve(rows->file, count, bytes, store->capacity));
-    if (mmap_rows_have_room(rows, count)) /* which only a writer uses up: searches need not wait */
+    uint64_t total = (uint64_t)rows->count + count;
+    if (mmap_rows_have_room(rows, count) && /* which only a writer uses up: searches need not wait */
+        (!store->index || mmap_index_has_room(store->index, total)))
         return SYNA_SUCCESS;
     pthread_rwlock_wrlock(&store->state_lock); /* arrays may move */
     syna_rc rc = mmap_keys_build(rows);
@@ -145,6 +168,8 @@ static syna_rc make_room(syna_mmap *store, size_t count, uint64_t bytes)
         rc = mmap_keys_reserve(rows, count);
     if (rc == SYNA_SUCCESS)
         rc = mmap_rows_reserve(rows, count);
+    if (rc == SYNA_SUCCESS && store->index)
+        rc = mmap_index_reserve(store->index, total);
     pthread_rwlock_unlock(&store->state_lock);
     return mmap_vectors_note_damage(store, rc);
 }
@@ -155,6 +180,7 @@ static syna_rc insert_locked(struct insertion *in, uint32_t dims)
     SYNA_TRY(mmap_vectors_check_dims(in->store, "vector", dims));
     SYNA_TRY(make_room(in->store, in->count, in->record_bytes));
     SYNA_TRY(copy_rows(in));
+    encode_rows(in);
     publish(in);
     return SYNA_SUCCESS;
 }
@@ -188,6 +214,7 @@ static void publish_deletion(syna_mmap *store, size_t slot, const char *key, siz
                                 .key = (const uint8_t *)key};
     record_encode(&record, rowfile_next_record(rows->file));
     mmap_rows_drop(rows, record.replaces);
+    note_dead(store, record.replaces);
     mmap_keys_remove(rows, slot);
     rows->applied += record_bytes(key_len, 0);
     rowfile_commit(rows->file, 0, record_bytes(key_len, 0), 1);

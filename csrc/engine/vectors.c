@@ -22,8 +22,9 @@ static const char *const metric_names[] = {"cosine", "euclidean", "dot_product"}
 
 size_t vectors_config_text(const syna_vectors *store, char text[VECTORS_CONFIG_ROOM])
 {
-    return (size_t)snprintf(text, VECTORS_CONFIG_ROOM, "{\"dimensions\":%u,\"metric\":\"%s\"}",
-                            vectors_dims(store), metric_names[vectors_metric(store)]);
+    return (size_t)snprintf(text, VECTORS_CONFIG_ROOM, "{\"dimensions\":%u,\"metric\":\"%s\"%s}",
+                            vectors_dims(store), metric_names[vectors_metric(store)],
+                            store->has_meta ? ",\"metadata\":true" : "");
 }
 
 /* The text behind `"name":`, NULL when there is none. */
@@ -63,8 +64,10 @@ static syna_rc read_config(syna_vectors *store)
         rc = syna_fail_at(SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT, db_path(store->db), -1, 0,
                           "key %s holds %.80s, expected dimensions and a metric", VECTORS_CONFIG_KEY,
                           text);
+    const char *meta = config_field(text, "metadata");
+    store->config_meta = meta && strncmp(meta, "true", 4) == 0;
     mem_free(text);
-    return rc;
+    return rc == SYNA_SUCCESS && store->config_meta ? vectors_meta_enable(store) : rc;
 }
 
 /* ---------------------------------------------------------------- checks */
@@ -224,6 +227,7 @@ static void init_locks(syna_vectors *store)
     pthread_rwlock_init(&store->state_lock, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&store->index_lock, NULL);
+    pthread_mutex_init(&store->update_lock, NULL);
 }
 
 static syna_rc make_index_path(syna_vectors *store)
@@ -288,6 +292,10 @@ void vectors_free(syna_vectors *store)
     db_view_free(store->view);
     pthread_rwlock_destroy(&store->state_lock);
     pthread_mutex_destroy(&store->index_lock);
+    pthread_mutex_destroy(&store->update_lock);
+    buf_dispose(&store->row_name);
+    buf_dispose(&store->meta_name);
+    buf_dispose(&store->meta_plain);
     mem_free(store->index_path);
     mem_free(store);
 }
@@ -373,5 +381,5 @@ void vectors_after_fork(syna_vectors *store, bool child)
     }
     init_locks(store);
     pthread_mutex_init(&store->graph.idle_lock, NULL);
-    store->promised = 0; /* writers are not here to settle */
+    store->promised = store->meta_rows = store->meta_bytes = 0; /* writers are not here to settle */
 }

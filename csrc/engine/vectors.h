@@ -3,12 +3,13 @@
  *
  * Files: vectors_core.h the struct and its locks; vectors.c open and remember; vectors_rows.c the rows in
  * memory; row_keys.[ch] keys -> rows; vectors_file.c the snapshot; vectors_write.c insert and delete;
- * vectors_read.c get and list; vectors_search.c; vectors_index.c the graph's upkeep; db_view.[ch] the
- * log by place. */
+ * vectors_read.c get and list; vectors_search.c; vectors_index.c the graph's upkeep; vectors_meta.c
+ * metadata; vectors_filter.c what filters choose; db_view.[ch] the log by place. */
 #ifndef SYNA_ENGINE_VECTORS_H
 #define SYNA_ENGINE_VECTORS_H
 
 #include "engine/db.h"
+#include "engine/meta.h"
 #include <synadb/vector.h>
 
 /* A store over an open database, which is borrowed and must outlive it. */
@@ -31,10 +32,23 @@ void vectors_before_fork(syna_vectors *store);
 void vectors_after_fork(syna_vectors *store, bool child);
 
 /* ---- vectors_write.c */
-syna_rc vectors_insert(syna_vectors *store, const char *const *keys, const size_t *key_lens,
-                       const float *vectors, uint32_t dims, size_t count, size_t *added);
+struct vectors_batch {
+    const char *const *keys;
+    const size_t *key_lens; /* NULL: keys end with a NUL */
+    const float *vectors;
+    const char *const *metadata; /* NULL: none; of each row its JSON or NULL */
+    const size_t *metadata_lens; /* NULL: texts end with a NUL */
+    uint32_t dims;
+    size_t count;
+};
+syna_rc vectors_insert(syna_vectors *store, const struct vectors_batch *batch, size_t *added);
 syna_rc vectors_delete(syna_vectors *store, const char *key, size_t key_len, int32_t *deleted);
+syna_rc vectors_delete_where(syna_vectors *store, const struct filter *filter, uint64_t *deleted);
 syna_rc vectors_flush(syna_vectors *store);
+
+/* ---- vectors_update.c */
+syna_rc vectors_update_metadata(syna_vectors *store, const char *key, size_t key_len, const char *json,
+                                size_t len, bool replace);
 
 /* ---- vectors_index.c */
 syna_rc vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context);
@@ -46,7 +60,13 @@ bool vectors_contains(syna_vectors *store, const char *key, size_t key_len);
 uint64_t vectors_count(syna_vectors *store);
 syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, uint32_t dims,
                        const syna_search *how, syna_hit **hits, size_t *counts);
-syna_rc vectors_rows(syna_vectors *store, uint32_t flags, syna_hit **hits, size_t *count);
+/* filter NULL: all rows. */
+syna_rc vectors_rows(syna_vectors *store, const struct filter *filter, uint32_t flags, syna_hit **hits,
+                     size_t *count);
+syna_rc vectors_count_where(syna_vectors *store, const struct filter *filter, uint64_t *count);
+/* *out is given (mem_free), NULL when the row has no metadata. */
+syna_rc vectors_get_metadata(syna_vectors *store, const char *key, size_t key_len, char **out,
+                             size_t *len);
 syna_rc vectors_get_stats(syna_vectors *store, syna_vectors_stats *out);
 
 #endif

@@ -24,14 +24,19 @@
 
 #include "base/vec.h"
 #include "engine/db_view.h"
+#include "engine/meta.h"
 #include "engine/row_keys.h"
 #include "engine/vectors.h"
 #include "index/hnsw.h"
 
 #define ROW_PREFIX "vec/"
 #define ROW_PREFIX_LEN 4u
+#define META_PREFIX "vecm/"
+#define META_PREFIX_LEN 5u
+#define BOTH_PREFIX "vec" /* of rows and their metadata */
+#define BOTH_PREFIX_LEN 3u
 #define VECTORS_CONFIG_KEY "vec-store/config"
-#define VECTORS_CONFIG_ROOM 64
+#define VECTORS_CONFIG_ROOM 96
 #define VECTORS_ROWS_MAX HNSW_ROWS_MAX
 
 /* Codes exist from so many rows on: their step is learned from rows. */
@@ -56,6 +61,14 @@ struct syna_vectors {
     struct row_keys keys;
     size_t promised; /* rows that writers between promise and apply may still add */
 
+    struct meta *meta;  /* of rows; dead ones have none */
+    bool has_meta;      /* the log has, or is about to get, metadata of some row */
+    size_t meta_rows, meta_bytes; /* promised: texts, and their bytes together */
+    struct buf row_name, meta_name; /* keys of records; room for any once has_meta */
+    struct buf meta_plain; /* such a record, when it is compressed */
+    uint64_t rebased; /* generations of the log that were changed to */
+    pthread_mutex_t update_lock; /* before index_lock: changes of a row's metadata that read it first */
+
     struct hnsw graph;
     uint32_t dead_linked; /* rows that died in the graph since it was last repaired */
     uint64_t changes;     /* rows added or dropped since the snapshot was written */
@@ -63,6 +76,7 @@ struct syna_vectors {
 
     uint32_t config_dims; /* what the log remembers; 0 = nothing */
     int32_t config_metric;
+    bool config_meta; /* it remembers that there is metadata */
     bool damaged; /* atomic: a row was met whose checksum is wrong */
 };
 
@@ -85,7 +99,8 @@ size_t vectors_config_text(const syna_vectors *store, char text[VECTORS_CONFIG_R
 static inline bool vectors_config_current(const syna_vectors *store)
 {
     return store->config_dims == vectors_dims(store) &&
-           store->config_metric == vectors_metric(store);
+           store->config_metric == vectors_metric(store) &&
+           store->config_meta == store->has_meta;
 }
 /* ARGUMENT when a vector or query has not the store's dimensions. A lock is held. */
 syna_rc vectors_check_dims(const syna_vectors *store, const char *what, uint32_t dims);
@@ -111,6 +126,10 @@ syna_rc vectors_pack(syna_vectors *store);
 /* Look every row up again after a compaction: `view` is not the newest any more. */
 syna_rc vectors_rebase(syna_vectors *store);
 /* Shared: */
+static inline uint64_t vectors_row_frame(const syna_vectors *store, uint32_t row)
+{
+    return *(const uint64_t *)array_at(&store->places, row) >> 16;
+}
 static inline bool vectors_is_live(const syna_vectors *store, uint32_t row)
 {
     return *(const uint64_t *)array_at(&store->live, row / 64) >> row % 64 & 1;
@@ -124,17 +143,34 @@ const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len
 const float *vectors_row(const syna_vectors *store, uint32_t row); /* any alignment */
 syna_rc vectors_damage(const syna_vectors *store); /* the error of a damaged row, SUCCESS if none was met */
 
-/* ---- vectors_read.c: results. One block: the hits, then their vectors, then their keys */
+/* ---- vectors_meta.c: metadata of rows. Exclusive */
+/* From now on rows may have metadata. */
+syna_rc vectors_meta_enable(syna_vectors *store);
+/* The row of a key, if it has one, gets the metadata that the log has for it. `name` has ROW_PREFIX. */
+syna_rc vectors_meta_apply(syna_vectors *store, const char *name, size_t len);
+/* The name of the row that a record of metadata, of this name, is of; borrowed until the next call. */
+const char *vectors_meta_row_name(syna_vectors *store, const char *name, size_t *len);
+/* Room for what is promised. */
+syna_rc vectors_meta_reserve(syna_vectors *store);
+
+/* ---- vectors_filter.c. Shared */
+/* One bit a row: it lives and matches. *bits is given (mem_free). */
+syna_rc vectors_select(const syna_vectors *store, const struct filter *filter, uint64_t **bits,
+                       uint64_t *matches);
+
+/* ---- vectors_read.c: results. One block: the hits, then their vectors, then their texts */
 struct hit_writer {
     const syna_vectors *store;
     syna_hit *hits, *next;
     float *vectors; /* NULL when not asked for */
-    char *keys;
+    bool metadata;
+    char *texts;
 };
-size_t vectors_hit_key_bytes(const syna_vectors *store, uint32_t row);
-/* Room for `count` hits whose keys take `key_bytes` together. w->hits is the block. */
+/* Bytes of the key of a row, and of its metadata when that is asked for. */
+size_t vectors_hit_text_bytes(const syna_vectors *store, uint32_t row, uint32_t flags);
+/* Room for `count` hits whose texts take `text_bytes` together. w->hits is the block. */
 syna_rc hit_writer_begin(struct hit_writer *w, const syna_vectors *store, uint32_t flags,
-                         size_t count, size_t key_bytes);
+                         size_t count, size_t text_bytes);
 void hit_writer_add(struct hit_writer *w, uint32_t row, float score);
 
 /* ---- vectors_file.c */

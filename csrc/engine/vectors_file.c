@@ -4,7 +4,8 @@
  *   "codes"    count code rows      "errors"  count float32
  *   "norms"    count float32        "places"  count uint64, as in vectors_core.h
  *   "live"     one bit a row
- *   "keyrows", "keytags" (row_keys.c), and the graph's sections (hnsw_file.c)
+ *   "keyrows", "keytags" (row_keys.c), "metarows" and "metatext" when rows have metadata (meta_file.c),
+ *   and the graph's sections (hnsw_file.c)
  *
  * It is derived from the log and names what it covers; whatever does not fit is as if it were not there.
  * Places are offsets of one generation of the log, so a compaction makes the file stale. */
@@ -57,6 +58,8 @@ static syna_rc save_sections(const syna_vectors *store, uint64_t last, struct sn
     SYNA_TRY(save_array(w, "places", &store->places, set->count));
     SYNA_TRY(save_array(w, "live", &store->live, set->count / 64 + 1));
     SYNA_TRY(row_keys_save(&store->keys, w));
+    if (store->has_meta)
+        SYNA_TRY(meta_save(store->meta, w));
     return hnsw_save(&store->graph, w);
 }
 
@@ -157,6 +160,8 @@ static syna_rc take_rows(syna_vectors *store, struct snapshot *s, const struct s
     store->dead_linked = head->dead_linked;
     store->trained_of = head->trained_of;
     row_keys_load(&store->keys, s, head->count, found);
+    if (*found && store->has_meta)
+        SYNA_TRY(meta_load(store->meta, s, head->count, found));
     return SYNA_SUCCESS;
 }
 
@@ -201,22 +206,46 @@ syna_rc vectors_load_snapshot(syna_vectors *store, bool *loaded)
 
 /* ---------------------------------------------------------------- following the log */
 
+/* A row, or the metadata of one. */
 static syna_rc follow_row(void *context, const char *name, size_t len)
 {
     syna_vectors *store = context;
     bool added;
-    if (len == ROW_PREFIX_LEN)
-        return SYNA_SUCCESS; /* an empty key: no row of ours */
+    if (len > META_PREFIX_LEN && memcmp(name, META_PREFIX, META_PREFIX_LEN) == 0) {
+        SYNA_TRY(vectors_meta_enable(store));
+        name = vectors_meta_row_name(store, name, &len);
+        return vectors_meta_apply(store, name, len);
+    }
+    if (len <= ROW_PREFIX_LEN || memcmp(name, ROW_PREFIX, ROW_PREFIX_LEN) != 0)
+        return SYNA_SUCCESS; /* an empty key, or something else that begins so: no row of ours */
     SYNA_TRY(vectors_rows_reserve(store, store->promised + 1));
     return vectors_apply(store, name, len, &added);
 }
 
+/* The walk has a view of its own: a compaction that comes between gives the store another one. */
+static syna_rc walk_log(syna_vectors *store)
+{
+    struct db_view *view;
+    uint64_t end = store->followed, rebased = store->rebased;
+    SYNA_TRY(db_view_new(store->db, &view));
+    syna_rc rc = SYNA_SUCCESS;
+    bool same = db_view_current(store->view); /* then it is the generation that `view` is of */
+    if (same)
+        rc = db_view_walk(view, store->followed, BOTH_PREFIX, BOTH_PREFIX_LEN, follow_row, store, &end);
+    db_view_free(view);
+    if (same && rc == SYNA_SUCCESS && rebased == store->rebased)
+        store->followed = end;
+    return rc;
+}
+
 syna_rc vectors_follow(syna_vectors *store)
 {
-    if (!db_view_current(store->view))
-        SYNA_TRY(vectors_rebase(store));
-    if (db_view_end(store->view) == store->followed)
-        return SYNA_SUCCESS;
-    return db_view_walk(store->view, store->followed, ROW_PREFIX, ROW_PREFIX_LEN, follow_row, store,
-                        &store->followed);
+    for (;;) {
+        if (!db_view_current(store->view))
+            SYNA_TRY(vectors_rebase(store));
+        else if (db_view_end(store->view) == store->followed)
+            return SYNA_SUCCESS;
+        else
+            SYNA_TRY(walk_log(store));
+    }
 }

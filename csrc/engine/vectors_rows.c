@@ -14,14 +14,10 @@ static uint64_t place_at(const syna_vectors *store, uint32_t row)
     return *(const uint64_t *)array_at(&store->places, row);
 }
 
-static uint64_t frame_at(const syna_vectors *store, uint32_t row)
-{
-    return place_at(store, row) >> PLACE_SHIFT;
-}
 
 const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len)
 {
-    const char *name = db_view_key(store->view, frame_at(store, row), len);
+    const char *name = db_view_key(store->view, vectors_row_frame(store, row), len);
     *len -= ROW_PREFIX_LEN;
     return name + ROW_PREFIX_LEN;
 }
@@ -37,7 +33,7 @@ static void check_once(syna_vectors *store, uint32_t row)
     uint64_t *word = array_at(&store->checked, row / 64), bit = 1ull << row % 64;
     if (LIKELY(__atomic_load_n(word, __ATOMIC_RELAXED) & bit))
         return;
-    if (db_view_check(store->view, frame_at(store, row)) == SYNA_SUCCESS)
+    if (db_view_check(store->view, vectors_row_frame(store, row)) == SYNA_SUCCESS)
         __atomic_fetch_or(word, bit, __ATOMIC_RELAXED);
     else
         __atomic_store_n(&store->damaged, true, __ATOMIC_RELAXED);
@@ -81,6 +77,7 @@ syna_rc vectors_rows_init(syna_vectors *store, uint32_t dims, int32_t metric)
     codes_init(&set->codes, dims, metric);
     row_keys_init(&store->keys, key_of, store);
     store->live_count = store->dead_linked = 0;
+    SYNA_TRY(meta_new(&store->meta));
     SYNA_TRY(init_array(&set->code_rows, set->codes.stride));
     SYNA_TRY(init_array(&set->norms, sizeof(float)));
     SYNA_TRY(init_array(&set->errors, sizeof(float)));
@@ -98,6 +95,8 @@ void vectors_rows_dispose(syna_vectors *store)
     array_dispose(&store->live);
     array_dispose(&store->checked);
     row_keys_dispose(&store->keys);
+    meta_free(store->meta);
+    store->meta = NULL;
     store->set.count = 0;
 }
 
@@ -154,6 +153,7 @@ static void drop_row(syna_vectors *store, uint32_t row)
     store->live_count--;
     store->changes++;
     store->dead_linked += row < store->graph.linked;
+    meta_clear(store->meta, row);
 }
 
 /* ---------------------------------------------------------------- following the log */
@@ -190,7 +190,7 @@ bool vectors_put(syna_vectors *store, const char *name, size_t len, const struct
     const char *key = name + ROW_PREFIX_LEN;
     size_t key_len = len - ROW_PREFIX_LEN;
     uint32_t old = row_keys_find(&store->keys, key, key_len);
-    if (old != ROW_NONE && frame_at(store, old) == place->frame)
+    if (old != ROW_NONE && vectors_row_frame(store, old) == place->frame)
         return false;
     if (place->frame)
         row_keys_set(&store->keys, add_row(store, place));
@@ -207,7 +207,7 @@ syna_rc vectors_apply(syna_vectors *store, const char *name, size_t len, bool *a
     *added = false;
     SYNA_TRY(vectors_find(store, name, len, &place));
     *added = vectors_put(store, name, len, &place);
-    return SYNA_SUCCESS;
+    return vectors_meta_apply(store, name, len);
 }
 
 /* ---------------------------------------------------------------- codes */
@@ -250,6 +250,7 @@ static void move_row(syna_vectors *store, uint32_t from, uint32_t to)
     }
     move_item(&store->set.norms, from, to);
     move_item(&store->places, from, to);
+    meta_move(store->meta, from, to);
 }
 
 syna_rc vectors_pack(syna_vectors *store)
@@ -288,7 +289,7 @@ static syna_rc new_place(const syna_vectors *store, const struct db_view *view, 
 {
     struct db_place place;
     size_t len;
-    const char *name = db_view_key(store->view, frame_at(store, row), &len);
+    const char *name = db_view_key(store->view, vectors_row_frame(store, row), &len);
     syna_rc rc = db_view_find(view, name, len, &place);
     *out = 0;
     if (rc == SYNA_ERR_KEY_NOT_FOUND || rc == SYNA_ERR_TYPE_MISMATCH)
@@ -335,6 +336,7 @@ syna_rc vectors_rebase(syna_vectors *store)
     db_view_free(store->view);
     store->view = view;
     store->followed = 0;
+    store->rebased++;
     store->changes++;
     return SYNA_SUCCESS;
 }

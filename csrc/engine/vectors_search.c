@@ -2,29 +2,20 @@
  *
  *   few rows, no codes yet        every full row is scored
  *   radius, all rows, flat index  exact search over the codes (index/exact.h), the same result
+ *   a filter                      exact search over the rows that match, or see vectors_filter.c
  *   otherwise                     the graph for the rows in it, exact search for the fresh ones behind
  *
  * A result is one block of memory with everything that it points to, made while the lock is held: what
  * the caller gets is one moment of the store. */
 #include "base/internal.h"
 
-#include "engine/vectors_core.h"
+#include "engine/vectors_search.h"
 
 #include <float.h>
 #include <math.h>
 
 /* Searching the graph for more rows than this share of it costs more than looking at all codes. */
 #define EXACT_SHARE 16u
-
-struct searching {
-    const syna_vectors *store;
-    const float *queries;
-    size_t count;
-    syna_search how;
-    syna_explain explain;
-    struct topk *tops;
-    const uint64_t *chosen; /* NULL = all rows */
-};
 
 /* ---------------------------------------------------------------- arguments */
 
@@ -40,6 +31,9 @@ static syna_rc check_how(const syna_search *given, syna_search *how)
     if (!(how->recall >= 0 && how->recall <= 1))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "recall is %g, expected 0..1",
                          (double)how->recall);
+    if (how->filter_len > 0 && !how->filter)
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
+                         "filter is a null pointer, filter_len %zu", how->filter_len);
     if (how->ef > HNSW_EF_MAX)
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "ef is %u, expected at most %u",
                          how->ef, HNSW_EF_MAX);
@@ -76,17 +70,33 @@ static syna_rc score_all(struct searching *s)
     return SYNA_SUCCESS;
 }
 
-static syna_rc search_exact(struct searching *s, uint32_t first)
+syna_rc vectors_search_exact(struct searching *s, uint32_t first, size_t q, size_t count)
 {
     const struct row_set *set = &s->store->set;
     uint64_t full = 0;
     if (first == set->count)
         return SYNA_SUCCESS;
-    SYNA_TRY(exact_search(set, first, set->count - first, s->chosen, s->queries, s->count, s->tops,
-                          &full));
+    SYNA_TRY(exact_search(set, first, set->count - first, s->chosen,
+                          s->queries + q * set->codes.dims, count, s->tops + q, &full));
     s->explain.full += full;
-    s->explain.codes += (uint64_t)(set->count - first) * s->count;
+    s->explain.codes += (s->filter ? s->matches : (uint64_t)(set->count - first)) * count;
     return SYNA_SUCCESS;
+}
+
+uint32_t vectors_search_ef(const struct searching *s)
+{
+    uint32_t k = (uint32_t)s->how.k;
+    if (s->how.ef > 0)
+        return MAX(s->how.ef, k);
+    return MAX(k, s->how.recall > 0 ? hnsw_ef_for(&s->store->graph, k, s->how.recall)
+                                    : s->store->options.ef_search);
+}
+
+static syna_rc search_exact(struct searching *s)
+{
+    s->explain.plan = SYNA_PLAN_EXACT;
+    s->explain.recall = 1;
+    return vectors_search_exact(s, 0, 0, s->count);
 }
 
 static syna_rc search_graph(struct searching *s)
@@ -94,13 +104,10 @@ static syna_rc search_graph(struct searching *s)
     const syna_vectors *store = s->store;
     struct hnsw *graph = (struct hnsw *)(uintptr_t)&store->graph; /* its scratch has a lock of its own */
     const struct row_set *set = &store->set;
-    uint32_t k = (uint32_t)s->how.k, ef = s->how.ef;
     struct hnsw_visits visits = {0};
-    if (ef == 0)
-        ef = s->how.recall > 0 ? hnsw_ef_for(graph, k, s->how.recall) : store->options.ef_search;
     s->explain.plan = SYNA_PLAN_GRAPH;
-    s->explain.ef = MAX(ef, k);
-    s->explain.recall = hnsw_recall_at(graph, k, s->explain.ef);
+    s->explain.ef = vectors_search_ef(s);
+    s->explain.recall = hnsw_recall_at(graph, (uint32_t)s->how.k, s->explain.ef);
     for (size_t q = 0; q < s->count; q++) {
         const float *query = s->queries + q * set->codes.dims;
         struct hnsw_query hq = {query, vector_norm(set->kernels, query, set->codes.dims),
@@ -110,7 +117,7 @@ static syna_rc search_graph(struct searching *s)
     s->explain.codes += visits.codes;
     s->explain.full += visits.full;
     s->explain.hops += visits.hops;
-    return search_exact(s, graph->linked);
+    return vectors_search_exact(s, graph->linked, 0, s->count);
 }
 
 static bool graph_pays(const struct searching *s)
@@ -124,17 +131,40 @@ static bool graph_pays(const struct searching *s)
 /* A walk among rows of which many are dead may come home with too few. */
 static bool complete(const struct searching *s)
 {
-    size_t wanted = (size_t)MIN(s->how.k, (uint64_t)s->store->live_count);
+    size_t wanted = (size_t)MIN(s->how.k, s->matches);
     for (size_t q = 0; q < s->count; q++)
         if (s->tops[q].count < wanted)
             return false;
     return true;
 }
 
-static void start_over(struct searching *s)
+/* Which rows may come back, and how many they are. */
+static syna_rc choose(struct searching *s)
 {
+    const syna_vectors *store = s->store;
+    s->matches = store->live_count;
+    s->chosen = vectors_live_bits(store);
+    if (!s->filter)
+        return SYNA_SUCCESS;
+    SYNA_TRY(vectors_select(store, s->filter, &s->bits, &s->matches));
+    s->chosen = s->bits;
+    return SYNA_SUCCESS;
+}
+
+static syna_rc rank_by(struct searching *s)
+{
+    if (!vectors_trained(s->store))
+        return score_all(s);
+    if (!graph_pays(s))
+        return search_exact(s);
+    if (s->filter)
+        return vectors_search_filtered(s);
+    SYNA_TRY(search_graph(s));
+    if (complete(s))
+        return SYNA_SUCCESS;
     for (size_t q = 0; q < s->count; q++)
         s->tops[q].count = 0;
+    return search_exact(s);
 }
 
 /* Rank the rows for every query; the bests are sorted. A lock is held. */
@@ -143,26 +173,12 @@ static syna_rc rank_rows(struct searching *s)
     const syna_vectors *store = s->store;
     bool within = s->how.flags & SYNA_SEARCH_RADIUS;
     float limit = within ? score_rank_limit(vectors_metric(store), s->how.radius) : FLT_MAX;
+    SYNA_TRY(choose(s));
     for (size_t q = 0; q < s->count; q++)
-        topk_init(&s->tops[q], (size_t)MIN(s->how.k, (uint64_t)store->live_count), limit);
-    s->chosen = vectors_live_bits(store);
+        topk_init(&s->tops[q], (size_t)MIN(s->how.k, s->matches), limit);
     s->explain.recall = 1;
-    syna_rc rc = SYNA_SUCCESS;
-    bool done = false;
-    if (!vectors_trained(store)) {
-        rc = score_all(s);
-        done = true;
-    } else if (graph_pays(s)) {
-        rc = search_graph(s);
-        done = rc != SYNA_SUCCESS || complete(s);
-        if (!done)
-            start_over(s);
-    }
-    if (!done) {
-        s->explain.plan = SYNA_PLAN_EXACT;
-        s->explain.recall = 1;
-        rc = search_exact(s, 0);
-    }
+    s->explain.matches = s->matches;
+    syna_rc rc = s->matches > 0 ? rank_by(s) : SYNA_SUCCESS;
     for (size_t q = 0; rc == SYNA_SUCCESS && q < s->count; q++)
         topk_sort(&s->tops[q]);
     return rc == SYNA_SUCCESS ? vectors_damage(store) : rc;
@@ -173,14 +189,14 @@ static syna_rc rank_rows(struct searching *s)
 static syna_rc collect_hits(const struct searching *s, syna_hit **hits, size_t *counts)
 {
     const syna_vectors *store = s->store;
-    size_t total = 0, key_bytes = 0;
+    size_t total = 0, text_bytes = 0;
     for (size_t q = 0; q < s->count; q++) {
         total += s->tops[q].count;
         for (size_t i = 0; i < s->tops[q].count; i++)
-            key_bytes += vectors_hit_key_bytes(store, s->tops[q].items[i].row);
+            text_bytes += vectors_hit_text_bytes(store, s->tops[q].items[i].row, s->how.flags);
     }
     struct hit_writer w;
-    SYNA_TRY(hit_writer_begin(&w, store, s->how.flags, total, key_bytes));
+    SYNA_TRY(hit_writer_begin(&w, store, s->how.flags, total, text_bytes));
     for (size_t q = 0; q < s->count; q++) {
         counts[q] = s->tops[q].count;
         for (size_t i = 0; i < s->tops[q].count; i++)
@@ -191,6 +207,19 @@ static syna_rc collect_hits(const struct searching *s, syna_hit **hits, size_t *
     return SYNA_SUCCESS;
 }
 
+static syna_rc search_locked(struct searching *s, uint32_t dims, syna_hit **hits, size_t *counts)
+{
+    syna_vectors *store = (syna_vectors *)(uintptr_t)s->store;
+    pthread_rwlock_rdlock(&store->state_lock);
+    syna_rc rc = vectors_check_dims(store, "query", dims);
+    if (rc == SYNA_SUCCESS)
+        rc = rank_rows(s);
+    if (rc == SYNA_SUCCESS)
+        rc = collect_hits(s, hits, counts);
+    pthread_rwlock_unlock(&store->state_lock);
+    return rc;
+}
+
 syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, uint32_t dims,
                        const syna_search *given, syna_hit **hits, size_t *counts)
 {
@@ -199,21 +228,15 @@ syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, 
     SYNA_TRY(vectors_check_dims_first(store, "query", dims));
     for (size_t q = 0; q < count; q++)
         SYNA_TRY(check_query(queries + q * dims, q, dims));
+    if (s.how.filter)
+        SYNA_TRY(filter_parse(s.how.filter, s.how.filter_len, &s.filter));
     s.tops = mem_zalloc(count * sizeof *s.tops);
-    if (!s.tops)
-        return syna_no_memory(count * sizeof *s.tops);
-
-    pthread_rwlock_rdlock(&store->state_lock);
-    syna_rc rc = vectors_check_dims(store, "query", dims);
-    if (rc == SYNA_SUCCESS)
-        rc = rank_rows(&s);
-    if (rc == SYNA_SUCCESS)
-        rc = collect_hits(&s, hits, counts);
-    pthread_rwlock_unlock(&store->state_lock);
-
-    for (size_t q = 0; q < count; q++)
+    syna_rc rc = s.tops ? search_locked(&s, dims, hits, counts) : syna_no_memory(count * sizeof *s.tops);
+    for (size_t q = 0; s.tops && q < count; q++)
         topk_dispose(&s.tops[q]);
     mem_free(s.tops);
+    mem_free(s.bits);
+    filter_free(s.filter);
     if (rc == SYNA_SUCCESS && s.how.explain) {
         s.explain.size = s.how.explain->size;
         memcpy(s.how.explain, &s.explain, MIN((size_t)s.explain.size, sizeof s.explain));

@@ -76,12 +76,30 @@ static syna_rc set_entries(struct hnsw *graph, const struct row_set *set, uint32
     return SYNA_SUCCESS;
 }
 
+/* A sample of rows [0, rows) that have links: from a row that has none a walk gets nowhere. When no row
+ * has any, any row. */
+static uint32_t sample(const struct hnsw *graph, uint32_t rows, uint32_t want, uint32_t *out)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < want; i++) {
+        uint32_t row = (uint32_t)((uint64_t)i * rows / want);
+        uint32_t end = (uint32_t)((uint64_t)(i + 1) * rows / want);
+        while (row < end && hnsw_links(graph, row)[0] == HNSW_NONE)
+            row++;
+        if (row < end)
+            out[count++] = row;
+    }
+    if (count == 0 && want > 0)
+        out[count++] = 0;
+    return count;
+}
+
 syna_rc hnsw_choose_entries(struct hnsw *graph, const struct row_set *set, uint32_t rows)
 {
-    uint32_t count = MIN(rows, HNSW_ENTRIES);
-    uint32_t *entries = mem_alloc(MAX(count, 1u) * sizeof *entries);
-    for (uint32_t i = 0; entries && i < count; i++)
-        entries[i] = (uint32_t)((uint64_t)i * rows / count);
+    uint32_t want = MIN(rows, HNSW_ENTRIES), count = 0;
+    uint32_t *entries = mem_alloc(MAX(want, 1u) * sizeof *entries);
+    if (entries)
+        count = sample(graph, rows, want, entries);
     SYNA_TRY(set_entries(graph, set, entries, count));
     graph->entries_of = rows;
     return SYNA_SUCCESS;

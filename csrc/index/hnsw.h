@@ -15,8 +15,8 @@
  * else.
  *
  * Files: hnsw.c the struct; hnsw_search.c; hnsw_prune.c the choice of links; hnsw_bulk.c and
- * hnsw_carve.c the build; hnsw_plan.c later rows and dead ones; hnsw_recall.c calibration;
- * hnsw_file.c. */
+ * hnsw_carve.c the build; hnsw_join.c reach; hnsw_plan.c later rows and dead ones; hnsw_renumber.c;
+ * hnsw_recall.c calibration; hnsw_file.c. */
 #ifndef SYNA_INDEX_HNSW_H
 #define SYNA_INDEX_HNSW_H
 
@@ -94,6 +94,12 @@ struct hnsw_visits {
 syna_rc hnsw_search(struct hnsw *graph, const struct row_set *set, const struct hnsw_query *query,
                     struct topk *top, struct hnsw_visits *visits);
 
+/* The same for several queries at once, with the same results, in less time: their walks take turns, so
+ * that one computes while the codes of the others arrive from memory. tops[i] is of queries[i]. */
+syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
+                         const struct hnsw_query *queries, size_t count, struct topk *tops,
+                         struct hnsw_visits *visits);
+
 /* ---- hnsw_bulk.c */
 /* (w) Build the graph over rows [0, count) of the set from nothing; what it was before is replaced on
  * success only. Deterministic, whatever the number of threads. */
@@ -105,6 +111,7 @@ struct hnsw_plan {
     struct buf rows;   /* uint32: rows that get new links */
     struct buf links;  /* degree uint32 for each */
     uint32_t linked;   /* rows in the graph afterwards */
+    bool repairs;      /* links were taken away: rows may be out of reach */
 };
 /* Link rows [linked, linked + count) of the set to the graph. */
 syna_rc hnsw_plan_insert(struct hnsw *graph, const struct row_set *set, uint32_t count,
@@ -116,6 +123,13 @@ syna_rc hnsw_plan_repair(struct hnsw *graph, const struct row_set *set, const ui
 /* (w) */
 syna_rc hnsw_apply(struct hnsw *graph, const struct row_set *set, const struct hnsw_plan *plan);
 void hnsw_plan_dispose(struct hnsw_plan *plan);
+
+/* ---- hnsw_renumber.c */
+/* The links of `from` into `to`, which has room for them, with row i as numbers[i]; HNSW_NONE: it is gone,
+ * and so are links to it. Numbers keep the order of the rows. Returns how many there are in `to`. */
+uint32_t hnsw_renumber(const struct hnsw *from, const uint32_t *numbers, struct hnsw *to);
+/* (w) After links were changed by hand: where walks begin, and no row out of reach. */
+syna_rc hnsw_settle(struct hnsw *graph, const struct row_set *set);
 
 /* ---- hnsw_recall.c */
 /* (w) Measure recall against exact search on queries made from the set's own rows, for k = 1, 10, 100

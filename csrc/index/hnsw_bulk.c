@@ -342,7 +342,7 @@ syna_rc hnsw_build(struct hnsw *graph, const struct row_set *set, uint32_t count
         rc = hnsw_choose_entries(&fresh, set, count);
     if (rc == SYNA_SUCCESS) {
         fresh.linked = count;
-        rc = hnsw_join(&fresh, set);
+        rc = hnsw_join(&fresh, set, true);
     }
     if (rc != SYNA_SUCCESS) {
         hnsw_dispose(&fresh);

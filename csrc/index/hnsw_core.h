@@ -40,6 +40,11 @@ struct hnsw_walk {
     size_t room_cap;
     struct code_query query;
     struct hnsw_visits visits;
+    /* Between the two halves of a step: the neighbours whose codes were asked for from memory. */
+    uint32_t at; /* the place in the pool that the walk is at */
+    uint32_t asked_count;
+    uint32_t asked[LINKS_MAX];
+    const uint8_t *asked_codes[LINKS_MAX];
 };
 
 syna_rc walk_take(struct hnsw *graph, const struct row_set *set, uint32_t ef,
@@ -50,6 +55,15 @@ void walk_free(struct hnsw_walk *walk);
  * They stand in the pool afterwards (rows without FOLLOWED), those that `chosen` names in `found`. */
 void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
               uint32_t ef, const uint64_t *chosen);
+/* The same in steps, so that several walks can take turns: after walk_begin, walk_ask and walk_compare
+ * alternate until walk_ask finds nothing left to follow; then walk_end. walk_ask asks memory for what
+ * walk_compare is going to read. */
+void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+                uint32_t ef, const uint64_t *chosen);
+bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk);
+void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+                  uint32_t ef, const uint64_t *chosen);
+void walk_end(struct hnsw_walk *walk);
 
 /* ---- hnsw.c */
 syna_rc hnsw_choose_entries(struct hnsw *graph, const struct row_set *set, uint32_t rows);
@@ -73,7 +87,8 @@ void prune_links(const struct row_set *set, struct prune_room *room,
                  uint32_t *links);
 
 /* ---- hnsw_join.c: no row may be out of reach */
-/* Rows of the graph that no walk can come to are linked from the nearest that one can. Exclusive. */
-syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set);
+/* Rows of the graph that no walk can come to are linked from the nearest that one can. Exclusive.
+ * `lonely`: also rows that have no links of their own; those of a repaired graph are dead. */
+syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set, bool lonely);
 
 #endif

@@ -78,19 +78,19 @@ static uint32_t find_reached(struct joining *j, uint32_t row)
     return walk->pool[0].row; /* walks begin at reached rows and stay among them */
 }
 
-static void join(struct joining *j)
+static void join(struct joining *j, bool lonely)
 {
     struct hnsw *graph = j->graph;
     for (uint32_t e = 0; e < graph->entry_count; e++)
         spread(j, graph->entries[e]);
     for (uint32_t row = 0; row < graph->linked; row++)
-        if (!is_reached(j, row)) {
+        if (!is_reached(j, row) && (lonely || hnsw_links(graph, row)[0] != HNSW_NONE)) {
             put_between(graph, find_reached(j, row), row);
             spread(j, row);
         }
 }
 
-syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set)
+syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set, bool lonely)
 {
     struct joining j = {.graph = graph, .set = set};
     if (graph->linked == 0)
@@ -100,7 +100,7 @@ syna_rc hnsw_join(struct hnsw *graph, const struct row_set *set)
     j.stack = mem_alloc(graph->linked * sizeof *j.stack);
     syna_rc rc = SYNA_SUCCESS;
     if (j.reached && j.stack)
-        join(&j);
+        join(&j, lonely);
     else
         rc = syna_no_memory(graph->linked * sizeof *j.stack);
     mem_free(j.reached);

@@ -39,9 +39,9 @@ syna_rc hnsw_apply(struct hnsw *graph, const struct row_set *set, const struct h
         memcpy(hnsw_links(graph, rows[i]), links + (size_t)i * graph->degree,
                graph->degree * sizeof *links);
     graph->linked = plan->linked;
-    if (graph->entry_count < HNSW_ENTRIES || graph->linked / 2 > graph->entries_of)
-        return hnsw_choose_entries(graph, set, graph->linked);
-    return SYNA_SUCCESS;
+    if (graph->entry_count < HNSW_ENTRIES || graph->linked / 2 > graph->entries_of || plan->repairs)
+        SYNA_TRY(hnsw_choose_entries(graph, set, graph->linked));
+    return plan->repairs ? hnsw_join(graph, set, false) : SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- candidates of new rows */
@@ -299,6 +299,18 @@ static uint32_t live_around(const struct planning *p, const uint64_t *live, uint
     return count;
 }
 
+/* Too few live rows are around `row`, whose code is the query: add those that a walk comes to. */
+static uint32_t live_beyond(const struct planning *p, const uint64_t *live, uint32_t row,
+                            uint32_t *rows, uint32_t count)
+{
+    const struct hnsw_walk *walk = p->walk;
+    walk_run(p->graph, p->set, p->walk, p->graph->ef_construction, NULL);
+    for (uint32_t i = 0; i < walk->pool_count; i++)
+        if (is_live(live, walk->pool[i].row))
+            count = add_new(rows, count, walk->pool[i].row, row);
+    return count;
+}
+
 static syna_rc repair_row(struct planning *p, const uint64_t *live, uint32_t row)
 {
     uint32_t rows[PRUNE_MAX], degree = p->graph->degree;
@@ -315,6 +327,8 @@ static syna_rc repair_row(struct planning *p, const uint64_t *live, uint32_t row
     if (!dead)
         return SYNA_SUCCESS;
     query_row(p, row);
+    if (count < degree / 2)
+        count = live_beyond(p, live, row, rows, count);
     count = rank_rows(p, rows, count, near);
     uint32_t *links = plan_add(p->plan, degree, row);
     if (!links)
@@ -326,6 +340,7 @@ static syna_rc repair_row(struct planning *p, const uint64_t *live, uint32_t row
 static syna_rc plan_repair(struct planning *p, const uint64_t *live)
 {
     SYNA_TRY(planning_begin(p));
+    p->plan->repairs = true;
     for (uint32_t row = 0; row < p->first; row++)
         SYNA_TRY(repair_row(p, live, row));
     return SYNA_SUCCESS;

@@ -1,9 +1,11 @@
-/* hnsw_search.c - one walk over the graph, and the scoring of what it finds.
+/* hnsw_search.c - walks over the graph, and the scoring of what they find.
  *
  * The pool is one sorted array of the ef nearest rows seen so far; the walk follows the nearest of them
  * that was not followed yet, until there is none. A row's neighbours are looked at in two passes: the
  * first marks the unseen ones and asks for their codes from memory, the second compares them, four and
- * more at a time, while the later ones are still arriving. */
+ * more at a time, while the later ones are still arriving. When several queries are asked at once their
+ * walks take turns between the passes, which overlaps the waiting of one with the work of the others;
+ * each walk does what it would do alone. */
 #include "base/internal.h"
 
 #include "index/hnsw_core.h"
@@ -14,6 +16,7 @@
 #define CACHE_LINE 64
 #define PREFETCH_BYTES 512 /* of a row; the processor follows the rest by itself */
 #define LOOK_BEHIND 8u
+#define LANES 8u /* queries that take turns */
 
 /* ---------------------------------------------------------------- the pool */
 
@@ -114,8 +117,8 @@ static void begin(const struct hnsw *graph, const struct row_set *set, struct hn
 }
 
 /* Collect the unseen neighbours of a row and ask for their codes. */
-static uint32_t collect(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-                        uint32_t row, uint32_t *rows, const uint8_t **codes)
+static void collect(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+                    uint32_t row)
 {
     const uint32_t *links = hnsw_links(graph, row);
     uint32_t count = 0;
@@ -127,53 +130,63 @@ static uint32_t collect(const struct hnsw *graph, const struct row_set *set, str
             continue;
         const uint8_t *code = array_at(&set->code_rows, next);
         prefetch_code(code, set->codes.stride);
-        rows[count] = next;
-        codes[count++] = code;
+        walk->asked[count] = next;
+        walk->asked_codes[count++] = code;
     }
-    return count;
+    walk->asked_count = count;
 }
 
-/* Follow the links of a row; the nearest place in the pool that got a new row. */
-static uint32_t follow(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-                       uint32_t row, uint32_t ef, const uint64_t *chosen)
+void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+                uint32_t ef, const uint64_t *chosen)
 {
-    uint32_t rows[LINKS_MAX], nearest = ef;
-    const uint8_t *codes[LINKS_MAX];
-    int32_t keys[LINKS_MAX];
-    uint32_t count = collect(graph, set, walk, row, rows, codes);
+    walk->pool_count = walk->found_count = walk->at = 0;
+    walk->visits = (struct hnsw_visits){0};
+    begin(graph, set, walk, ef, chosen);
+}
+
+bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk)
+{
+    while (walk->at < walk->pool_count && walk->pool[walk->at].row & FOLLOWED)
+        walk->at++;
+    if (walk->at == walk->pool_count)
+        return false;
+    uint32_t row = walk->pool[walk->at].row;
+    walk->pool[walk->at].row = row | FOLLOWED;
+    collect(graph, set, walk, row);
     walk->visits.hops++;
-    if (count == 0)
-        return nearest;
-    codes_many(&set->codes, set->kernels, &walk->query, codes, count, keys);
+    return true;
+}
+
+void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+                  uint32_t ef, const uint64_t *chosen)
+{
+    int32_t keys[LINKS_MAX];
+    uint32_t nearest = walk->at + 1, count = walk->asked_count;
+    codes_many(&set->codes, set->kernels, &walk->query, walk->asked_codes, count, keys);
     for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = offer(walk, ef, chosen, rows[i], keys[i]);
+        uint32_t at = offer(walk, ef, chosen, walk->asked[i], keys[i]);
         nearest = MIN(nearest, at);
     }
     walk->visits.codes += count;
-    return nearest;
+    walk->at = nearest;
+    if (walk->at < walk->pool_count)
+        __builtin_prefetch(hnsw_links(graph, walk->pool[walk->at].row & ~FOLLOWED));
+}
+
+void walk_end(struct hnsw_walk *walk)
+{
+    for (uint32_t i = 0; i < walk->pool_count; i++)
+        walk->pool[i].row &= ~FOLLOWED;
+    forget_seen(walk);
 }
 
 void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
               uint32_t ef, const uint64_t *chosen)
 {
-    walk->pool_count = walk->found_count = 0;
-    walk->visits = (struct hnsw_visits){0};
-    begin(graph, set, walk, ef, chosen);
-    for (uint32_t at = 0; at < walk->pool_count;) {
-        uint32_t row = walk->pool[at].row;
-        if (row & FOLLOWED) {
-            at++;
-            continue;
-        }
-        walk->pool[at].row = row | FOLLOWED;
-        uint32_t nearest = follow(graph, set, walk, row, ef, chosen);
-        at = MIN(nearest, at + 1);
-        if (at < walk->pool_count)
-            __builtin_prefetch(hnsw_links(graph, walk->pool[at].row & ~FOLLOWED));
-    }
-    for (uint32_t i = 0; i < walk->pool_count; i++)
-        walk->pool[i].row &= ~FOLLOWED;
-    forget_seen(walk);
+    walk_begin(graph, set, walk, ef, chosen);
+    while (walk_ask(graph, set, walk))
+        walk_compare(graph, set, walk, ef, chosen);
+    walk_end(walk);
 }
 
 /* ---------------------------------------------------------------- scoring */
@@ -231,25 +244,133 @@ static void prefetch_full(const struct row_set *set, const struct candidate *lis
     }
 }
 
+/* ---------------------------------------------------------------- searching */
+
+/* What one query is at. */
+struct lane {
+    enum { WALKING, SCORING, DONE } state;
+    struct hnsw_walk *walk;
+    const struct hnsw_query *query;
+    struct topk *top;
+    uint32_t ef;
+};
+
+struct searches {
+    struct hnsw *graph;
+    const struct row_set *set;
+    const struct hnsw_query *queries;
+    struct topk *tops;
+    size_t next, count;
+    struct hnsw_visits *visits; /* may be NULL */
+};
+
+static const struct candidate *walked(const struct lane *lane, uint32_t *count)
+{
+    bool all = !lane->query->chosen;
+    *count = all ? lane->walk->pool_count : lane->walk->found_count;
+    return all ? lane->walk->pool : lane->walk->found;
+}
+
+/* Candidates that the walk of query i keeps. */
+static uint32_t width_of(const struct searches *s, size_t i)
+{
+    return MAX(s->queries[i].ef, (uint32_t)MIN(s->tops[i].k, (size_t)s->graph->linked));
+}
+
+/* Begin the next query that asks for anything; DONE when there is none. */
+static void lane_begin(struct searches *s, struct lane *lane)
+{
+    lane->state = DONE;
+    while (s->next < s->count && s->tops[s->next].k == 0)
+        s->next++;
+    if (s->next == s->count)
+        return;
+    lane->query = &s->queries[s->next];
+    lane->top = &s->tops[s->next++];
+    lane->ef = width_of(s, s->next - 1);
+    lane->state = WALKING;
+    codes_query(&s->set->codes, s->set->kernels, lane->query->vector, lane->walk->query_room,
+                &lane->walk->query);
+    walk_begin(s->graph, s->set, lane->walk, lane->ef, lane->query->chosen);
+}
+
+/* The end of a walk: the full rows of the nearest are asked for. */
+static void lane_walked(const struct searches *s, struct lane *lane)
+{
+    uint32_t count;
+    walk_end(lane->walk);
+    const struct candidate *list = walked(lane, &count);
+    prefetch_full(s->set, list, (uint32_t)MIN(lane->top->k, (size_t)count));
+    lane->state = SCORING;
+}
+
+static syna_rc lane_score(const struct searches *s, struct lane *lane)
+{
+    uint32_t count;
+    const struct candidate *list = walked(lane, &count);
+    SYNA_TRY(score(s->set, lane->query, lane->walk, list, count, lane->top));
+    if (s->visits) {
+        s->visits->codes += lane->walk->visits.codes;
+        s->visits->full += lane->walk->visits.full;
+        s->visits->hops += lane->walk->visits.hops;
+    }
+    return SYNA_SUCCESS;
+}
+
+/* Every lane has room for the widest walk. */
+static syna_rc take_walks(const struct searches *s, struct lane *lanes, uint32_t count)
+{
+    uint32_t widest = 0;
+    for (size_t i = 0; i < s->count; i++)
+        widest = MAX(widest, width_of(s, i));
+    for (uint32_t i = 0; i < count; i++)
+        SYNA_TRY(walk_take(s->graph, s->set, widest, &lanes[i].walk));
+    return SYNA_SUCCESS;
+}
+
+/* One turn of every lane: first each asks for what it will read, then each reads. */
+static syna_rc turn(struct searches *s, struct lane *lanes, uint32_t count, bool *busy)
+{
+    *busy = false;
+    for (uint32_t i = 0; i < count; i++)
+        if (lanes[i].state == WALKING && !walk_ask(s->graph, s->set, lanes[i].walk))
+            lane_walked(s, &lanes[i]);
+    for (uint32_t i = 0; i < count; i++) {
+        struct lane *lane = &lanes[i];
+        if (lane->state == WALKING) {
+            walk_compare(s->graph, s->set, lane->walk, lane->ef, lane->query->chosen);
+        } else if (lane->state == SCORING) {
+            SYNA_TRY(lane_score(s, lane));
+            lane_begin(s, lane);
+        }
+        *busy |= lane->state != DONE;
+    }
+    return SYNA_SUCCESS;
+}
+
+syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
+                         const struct hnsw_query *queries, size_t count, struct topk *tops,
+                         struct hnsw_visits *visits)
+{
+    struct searches s = {graph, set, queries, tops, 0, count, visits};
+    struct lane lanes[LANES] = {0};
+    uint32_t used = (uint32_t)MIN(count, (size_t)LANES);
+    if (graph->linked == 0 || count == 0)
+        return SYNA_SUCCESS;
+    syna_rc rc = take_walks(&s, lanes, used);
+    bool busy = rc == SYNA_SUCCESS;
+    for (uint32_t i = 0; busy && i < used; i++)
+        lane_begin(&s, &lanes[i]);
+    while (rc == SYNA_SUCCESS && busy)
+        rc = turn(&s, lanes, used, &busy);
+    for (uint32_t i = 0; i < used; i++)
+        if (lanes[i].walk)
+            walk_give(graph, lanes[i].walk);
+    return rc;
+}
+
 syna_rc hnsw_search(struct hnsw *graph, const struct row_set *set, const struct hnsw_query *query,
                     struct topk *top, struct hnsw_visits *visits)
 {
-    struct hnsw_walk *walk;
-    if (graph->linked == 0 || top->k == 0)
-        return SYNA_SUCCESS;
-    uint32_t ef = MAX(query->ef, (uint32_t)MIN(top->k, (size_t)graph->linked));
-    SYNA_TRY(walk_take(graph, set, ef, &walk));
-    codes_query(&set->codes, set->kernels, query->vector, walk->query_room, &walk->query);
-    walk_run(graph, set, walk, ef, query->chosen);
-    const struct candidate *list = query->chosen ? walk->found : walk->pool;
-    uint32_t count = query->chosen ? walk->found_count : walk->pool_count;
-    prefetch_full(set, list, (uint32_t)MIN(top->k, (size_t)count));
-    syna_rc rc = score(set, query, walk, list, count, top);
-    if (visits) {
-        visits->codes += walk->visits.codes;
-        visits->full += walk->visits.full;
-        visits->hops += walk->visits.hops;
-    }
-    walk_give(graph, walk);
-    return rc;
+    return hnsw_search_many(graph, set, query, 1, top, visits);
 }

@@ -21,6 +21,18 @@
  * the same time as each other and as inserts. While a store is open its rows are written through it; what
  * syna_put_vector writes beside it is seen when the store is opened next.
  *
+ * A row may have metadata, a JSON object (RFC 8259, UTF-8, at most 64 deep): Text under "vecm/<key>",
+ * written in the same commit behind the row, and gone with it. Where a function takes a filter, it is
+ * JSON too:
+ *   {"field": value}  {"field": {"$eq" "$ne" "$lt" "$lte" "$gt" "$gte": value}}
+ *   {"field": {"$in": [..]}} {"field": {"$nin": [..]}} {"field": {"$exists": true}}
+ *   {"field": {"$contains": value}} (a list has it, or a string has it as a part)
+ *   {"$and": [..]} {"$or": [..]} {"$not": {..}}; several fields in one object: all of them
+ * Fields of nested objects are named with dots ("author.name"); a list matches when one of its elements
+ * does. Integers and floats compare exactly; other types never equal each other, and order only within
+ * their type. A row without the field matches $ne, $nin and "$exists": false only. A filtered search
+ * returns the k nearest of the rows that match, or all of them when they are fewer.
+ *
  * Two faces as in kv.h: path-keyed functions over a counted table, and handles. Durability, threads
  * and the errors not named at a function are those of kv.h. Vectors are finite float32 in native
  * byte order; NaN and infinity are refused (reason ARGUMENT), naming the key. */
@@ -72,6 +84,17 @@ SYNA_API int32_t syna_vector_store_insert_batch_fast(const char *path, const cha
 SYNA_API int32_t syna_vector_store_search(const char *path, const float *query,
                                           uint16_t dimensions, size_t k, char **out_json);
 SYNA_API void syna_free_json(char *json);
+
+/* The same with metadata: of one row (a JSON object; NULL = none), and in the JSON of a search, where each
+ * row that has some has it as "metadata". filter: JSON; NULL = none. */
+SYNA_API int32_t syna_vector_store_insert_with_metadata(const char *path, const char *key,
+                                                        const float *data, uint16_t dimensions,
+                                                        const char *metadata);
+SYNA_API int32_t syna_vector_store_search_filtered(const char *path, const float *query,
+                                                   uint16_t dimensions, size_t k,
+                                                   const char *filter, char **out_json);
+/* The metadata of a row: *out_json is given, NULL when it has none. -5 when there is no row. */
+SYNA_API int32_t syna_vector_store_get_metadata(const char *path, const char *key, char **out_json);
 
 /* Build the graph now (over all rows), and tell whether there is one: 1, 0 or a negative code. */
 SYNA_API int32_t syna_vector_store_build_index(const char *path);
@@ -142,6 +165,32 @@ SYNA_API int32_t syna_vectors_insert_batch(syna_vectors *store, const char *cons
                                            const size_t *key_lens, const float *vectors,
                                            uint32_t dimensions, size_t count, size_t *added);
 
+/* The same with metadata: for each row NULL or a JSON object of metadata_lens[i] bytes (metadata_lens
+ * NULL: NUL-terminated). A row that replaces another has its own metadata only. What is no JSON object is
+ * refused (reason ARGUMENT), naming the row and the byte. */
+SYNA_API int32_t syna_vectors_insert_rows(syna_vectors *store, const char *const *keys,
+                                          const size_t *key_lens, const float *vectors,
+                                          uint32_t dimensions, const char *const *metadata,
+                                          const size_t *metadata_lens, size_t count, size_t *added);
+
+#define SYNA_METADATA_REPLACE 1u /* the row has this metadata only */
+
+/* Change the metadata of a row: fields that it has not are added, those that it has are replaced as a
+ * whole. json NULL takes all metadata away. -5 when there is no row. Calls of this function on one handle
+ * take turns, so none undoes what another one did. */
+SYNA_API int32_t syna_vectors_update_metadata(syna_vectors *store, const char *key, size_t key_len,
+                                              const char *json, size_t json_len, uint32_t flags);
+
+/* The metadata of a row: *json is given (syna_free_json), NULL when it has none. -5 when there is no
+ * row. *json_len may be NULL. */
+SYNA_API int32_t syna_vectors_get_metadata(syna_vectors *store, const char *key, size_t key_len,
+                                           char **json, size_t *json_len);
+
+/* Delete the rows that match, in one commit: those that did when the call began. *deleted (may be
+ * NULL): how many. */
+SYNA_API int32_t syna_vectors_delete_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                           uint64_t *deleted);
+
 /* Delete a row. *deleted (may be NULL): 1 when it was there. A missing key is no error and writes
  * nothing. */
 SYNA_API int32_t syna_vectors_delete(syna_vectors *store, const char *key, size_t key_len,
@@ -157,17 +206,24 @@ SYNA_API int32_t syna_vectors_contains(syna_vectors *store, const char *key, siz
 /* Rows in the store. */
 SYNA_API uint64_t syna_vectors_count(syna_vectors *store);
 
+/* Rows that match. */
+SYNA_API int32_t syna_vectors_count_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                          uint64_t *count);
+
 /* One row of a result. */
 typedef struct syna_hit {
     const char *key;     /* key_len bytes and a NUL */
     const float *vector; /* `dimensions` floats; NULL unless asked for */
     uint32_t key_len;
     float score;
+    const char *metadata; /* metadata_len bytes of JSON and a NUL; NULL: none, or not asked for */
+    size_t metadata_len;
 } syna_hit;
 
 #define SYNA_SEARCH_VECTORS 1u /* fill in syna_hit.vector */
 #define SYNA_SEARCH_RADIUS 2u  /* only rows with score <= radius; always exact */
 #define SYNA_SEARCH_EXACT 4u   /* as if every row had been scored */
+#define SYNA_SEARCH_METADATA 8u /* fill in syna_hit.metadata */
 
 #define SYNA_PLAN_SCAN 0  /* every row was scored */
 #define SYNA_PLAN_EXACT 1 /* all codes were looked at, and the rows that could matter scored: exact */
@@ -182,6 +238,7 @@ typedef struct syna_explain {
     uint64_t codes; /* codes compared, over all queries */
     uint64_t full;  /* rows scored in full */
     uint64_t hops;  /* rows of the graph that were walked through */
+    uint64_t matches; /* rows that match the filter; without one, all */
 } syna_explain;
 
 typedef struct syna_search {
@@ -193,6 +250,8 @@ typedef struct syna_search {
     float recall; /* share of the true nearest to aim at, as measured on this store; 0 = by ef */
     uint32_t reserved;
     syna_explain *explain; /* filled in when not NULL */
+    const char *filter;    /* filter_len bytes of JSON; NULL = none */
+    size_t filter_len;
 } syna_search;
 
 /* The nearest rows of each of `count` queries, which stand one after the other in `queries`. The
@@ -203,9 +262,12 @@ SYNA_API int32_t syna_vectors_search(syna_vectors *store, const float *queries, 
                                      uint32_t dimensions, const syna_search *how, syna_hit **hits,
                                      size_t *counts);
 
-/* Every row in the order written, with score 0. flags: 0 or SYNA_SEARCH_VECTORS. */
+/* Every row in the order written, with score 0. flags: SYNA_SEARCH_VECTORS, SYNA_SEARCH_METADATA. */
 SYNA_API int32_t syna_vectors_rows(syna_vectors *store, uint32_t flags, syna_hit **hits,
                                    size_t *count);
+/* Those of them that match. */
+SYNA_API int32_t syna_vectors_rows_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                         uint32_t flags, syna_hit **hits, size_t *count);
 SYNA_API void syna_free_hits(syna_hit *hits);
 
 /* Build the graph over all rows, whatever options.index says. Searches and inserts go on meanwhile. */
@@ -225,7 +287,7 @@ typedef struct syna_vectors_stats {
     int32_t metric;
     uint32_t reserved;
     uint64_t rows;
-    uint64_t memory_bytes; /* memory of its own: codes, graph, key table; not what is mapped */
+    uint64_t memory_bytes; /* memory of its own: codes, graph, key table, metadata; not what is mapped */
     uint64_t file_bytes;   /* of the log, up to its end */
     char simd[16];         /* the kernels in use: "scalar", "avx2...", "avx512...", "neon..." */
     uint64_t indexed_rows; /* rows in the graph, dead ones included */
@@ -330,14 +392,25 @@ SYNA_API void syna_mmap_unpin(syna_mmap_pin *pin);
 SYNA_API int32_t syna_mmap_contains(syna_mmap *store, const char *key, size_t key_len);
 SYNA_API uint64_t syna_mmap_count(syna_mmap *store);
 
-/* As syna_vectors_search and syna_vectors_rows; the flags VECTORS and RADIUS. */
+/* As syna_vectors_search and syna_vectors_rows. Without an index every row is scored; with one, see
+ * syna_mmap_build_index. A search that names neither `ef` nor `recall` keeps 100 candidates. */
 SYNA_API int32_t syna_mmap_search(syna_mmap *store, const float *queries, size_t count,
                                   uint32_t dimensions, const syna_search *how, syna_hit **hits,
                                   size_t *counts);
 SYNA_API int32_t syna_mmap_rows(syna_mmap *store, uint32_t flags, syna_hit **hits, size_t *count);
 
-/* Prepare searches for speed. Progress is in rows. */
+/* Build the index, or bring it up to date: an 8-bit code of every row, and a graph (as that of a vector
+ * store, with its defaults) over all of them. In memory they take a byte a dimension and some 140 bytes a
+ * row. Searches, inserts and deletes go on meanwhile; a failure or a callback that says stop leaves the
+ * index as it was. When the call returns, rows and index are durable: the index is saved in
+ * <path>.hnsw, which may be deleted, and which is passed over when it does not fit.
+ *
+ * Rows that come later are found exactly, at the speed of their number; each checkpoint links up to
+ * 8,192 of them into the graph, and this call all. Rows that die are stepping stones until this call or
+ * syna_mmap_compact leads past them. Progress is in rows; the callback must not checkpoint, compact or
+ * build. */
 SYNA_API int32_t syna_mmap_build_index(syna_mmap *store, syna_progress_fn progress, void *context);
+SYNA_API int32_t syna_mmap_has_index(syna_mmap *store); /* 1, 0 or a negative code */
 
 /* Make everything inserted so far durable. Inserts and searches go on meanwhile. After a failed sync
  * the handle takes no more rows (reason SYNC_FAILED). */
@@ -367,10 +440,11 @@ typedef struct syna_mmap_stats {
     uint64_t unsaved_rows; /* stored since the last checkpoint */
     uint64_t checkpoints;  /* since the file was made or compacted */
     uint64_t generation;   /* 1 for a new file, one more after every compaction */
-    uint64_t memory_bytes; /* heap; the mapped file is not counted */
+    uint64_t memory_bytes; /* index included; the mapped file is not counted */
     uint64_t file_bytes;   /* room included */
     uint8_t uuid[16];      /* the store's identity; compaction keeps it */
     char simd[16];
+    uint64_t indexed_rows; /* rows in the graph, dead ones included */
 } syna_mmap_stats;
 SYNA_API int32_t syna_mmap_get_stats(syna_mmap *store, syna_mmap_stats *out);
 

@@ -189,6 +189,28 @@ cdef extern from "synadb/kv.h" nogil:
     int32_t syna_salvage(const char *path, const char *to, syna_finding_fn visit, void *context,
                          syna_progress_fn progress, syna_check *out)
 
+# ---------------------------------------------------------------------------------- migrate.h
+cdef extern from "synadb/migrate.h" nogil:
+    ctypedef struct syna_migration:
+        uint32_t size
+        uint64_t frames
+        uint64_t bytes
+        uint64_t values
+        uint64_t deletions
+        uint64_t left_out
+        uint64_t lost
+        uint64_t damaged
+        uint64_t torn_bytes
+        uint64_t repacked
+        uint64_t compressed
+        uint64_t differences
+        uint64_t poisoned
+        double rounding
+
+    int32_t syna_migrate(const char *path, const char *to, const char *const *leave_out,
+                         size_t leave_out_count, syna_finding_fn visit, void *context,
+                         syna_progress_fn progress, syna_migration *out)
+
 # ----------------------------------------------------------------------------------- vector.h
 cdef extern from "synadb/vector.h" nogil:
     enum:
@@ -236,9 +258,13 @@ cdef extern from "synadb/vector.h" nogil:
         const float *vector
         uint32_t key_len
         float score
+        const char *metadata
+        size_t metadata_len
 
     enum:
         SYNA_SEARCH_EXACT
+        SYNA_SEARCH_METADATA
+        SYNA_METADATA_REPLACE
 
     ctypedef struct syna_explain:
         uint32_t size
@@ -248,6 +274,7 @@ cdef extern from "synadb/vector.h" nogil:
         uint64_t codes
         uint64_t full
         uint64_t hops
+        uint64_t matches
 
     ctypedef struct syna_search:
         uint32_t size
@@ -257,11 +284,27 @@ cdef extern from "synadb/vector.h" nogil:
         uint32_t ef
         float recall
         syna_explain *explain
+        const char *filter
+        size_t filter_len
 
     int32_t syna_vectors_search(syna_vectors *store, const float *queries, size_t count,
                                 uint32_t dimensions, const syna_search *how, syna_hit **hits,
                                 size_t *counts)
     int32_t syna_vectors_rows(syna_vectors *store, uint32_t flags, syna_hit **hits, size_t *count)
+    int32_t syna_vectors_rows_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                    uint32_t flags, syna_hit **hits, size_t *count)
+    int32_t syna_vectors_insert_rows(syna_vectors *store, const char *const *keys,
+                                     const size_t *key_lens, const float *vectors,
+                                     uint32_t dimensions, const char *const *metadata,
+                                     const size_t *metadata_lens, size_t count, size_t *added)
+    int32_t syna_vectors_update_metadata(syna_vectors *store, const char *key, size_t key_len,
+                                         const char *json, size_t json_len, uint32_t flags)
+    int32_t syna_vectors_get_metadata(syna_vectors *store, const char *key, size_t key_len,
+                                      char **json, size_t *json_len)
+    int32_t syna_vectors_delete_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                      uint64_t *deleted)
+    int32_t syna_vectors_count_where(syna_vectors *store, const char *filter, size_t filter_len,
+                                     uint64_t *count)
     void syna_free_hits(syna_hit *hits)
     int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context)
     int32_t syna_vectors_has_index(syna_vectors *store)
@@ -316,6 +359,7 @@ cdef extern from "synadb/vector.h" nogil:
                              size_t *counts)
     int32_t syna_mmap_rows(syna_mmap *store, uint32_t flags, syna_hit **hits, size_t *count)
     int32_t syna_mmap_build_index(syna_mmap *store, syna_progress_fn progress, void *context)
+    int32_t syna_mmap_has_index(syna_mmap *store)
     int32_t syna_mmap_checkpoint(syna_mmap *store)
     int32_t syna_mmap_refresh(syna_mmap *store, int32_t *changed)
     int32_t syna_mmap_compact(syna_mmap *store, syna_progress_fn progress, void *context)
@@ -336,9 +380,119 @@ cdef extern from "synadb/vector.h" nogil:
         uint64_t file_bytes
         uint8_t uuid[16]
         char simd[16]
+        uint64_t indexed_rows
 
     int32_t syna_mmap_get_stats(syna_mmap *store, syna_mmap_stats *out)
 # ----------------------------------------------------------------------------- end of vector.h
+
+# ---------------------------------------------------------------------------------- cascade.h
+cdef extern from "synadb/cascade.h" nogil:
+    enum:
+        SYNA_CASCADE_LARGE
+        SYNA_CASCADE_SMALL
+        SYNA_CASCADE_HIGH_RECALL
+        SYNA_CASCADE_FAST_SEARCH
+        SYNA_PLAN_SCAN
+        SYNA_PLAN_EXACT
+        SYNA_PLAN_GRAPH
+
+    ctypedef struct syna_buckets:
+        pass
+
+    ctypedef struct syna_buckets_options:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint8_t read_only
+        uint8_t preset
+        uint32_t num_hyperplanes
+        uint32_t bucket_capacity
+        uint32_t nprobe
+        uint32_t threads
+        float recall
+        uint64_t initial_capacity
+        syna_progress_fn progress
+        void *context
+
+    void syna_free_json(char *json)
+    int32_t syna_buckets_open(const char *path, const syna_buckets_options *options,
+                              syna_buckets **out)
+    int32_t syna_buckets_close(syna_buckets *index)
+    int32_t syna_buckets_insert(syna_buckets *index, const char *key, size_t key_len,
+                                const float *vector, uint32_t dimensions)
+    int32_t syna_buckets_insert_batch(syna_buckets *index, const char *const *keys,
+                                      const size_t *key_lens, const float *vectors,
+                                      uint32_t dimensions, const char *const *metadata,
+                                      const size_t *metadata_lens, size_t count,
+                                      syna_progress_fn progress, void *context, size_t *added)
+    int32_t syna_buckets_delete(syna_buckets *index, const char *key, size_t key_len,
+                                int32_t *deleted)
+    int32_t syna_buckets_get(syna_buckets *index, const char *key, size_t key_len, float *out,
+                             uint32_t dimensions)
+    int32_t syna_buckets_get_metadata(syna_buckets *index, const char *key, size_t key_len,
+                                      char **out, size_t *len)
+    int32_t syna_buckets_contains(syna_buckets *index, const char *key, size_t key_len)
+    uint64_t syna_buckets_count(syna_buckets *index)
+
+    ctypedef struct syna_buckets_explain:
+        uint32_t size
+        int32_t plan
+        uint32_t ef
+        float recall
+        uint64_t buckets
+        uint64_t codes
+        uint64_t full
+        uint64_t hops
+        uint64_t matches
+        uint64_t total
+        uint64_t buckets_there
+
+    ctypedef struct syna_buckets_search_options:
+        uint32_t size
+        uint32_t flags
+        uint64_t k
+        float radius
+        float recall
+        uint32_t nprobe
+        uint32_t ef_search
+        const char *filter
+        size_t filter_len
+        syna_buckets_explain *explain
+
+    int32_t syna_buckets_search(syna_buckets *index, const float *queries, size_t count,
+                                uint32_t dimensions, const syna_buckets_search_options *how,
+                                syna_hit **hits, size_t *counts)
+    int32_t syna_buckets_rows(syna_buckets *index, uint32_t flags, syna_hit **hits, size_t *count)
+    int32_t syna_buckets_flush(syna_buckets *index)
+    int32_t syna_buckets_save(syna_buckets *index)
+    int32_t syna_buckets_refresh(syna_buckets *index, int32_t *changed)
+    int32_t syna_buckets_compact(syna_buckets *index, syna_progress_fn progress, void *context)
+    int32_t syna_buckets_verify(const char *path, syna_finding_fn visit, void *context,
+                                syna_progress_fn progress, syna_check *out)
+
+    ctypedef struct syna_buckets_stats:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint32_t num_hyperplanes
+        uint32_t bucket_capacity
+        uint32_t nprobe
+        float recall
+        uint32_t hash_bits
+        uint64_t buckets
+        uint64_t rows
+        uint64_t dead_rows
+        uint64_t indexed_rows
+        uint64_t unsaved_rows
+        uint64_t generation
+        uint64_t index_bytes
+        uint64_t memory_bytes
+        uint64_t file_bytes
+        uint8_t uuid[16]
+        char simd[16]
+
+    int32_t syna_buckets_get_stats(syna_buckets *index, syna_buckets_stats *out)
+# -------------------------------------------------------------------------- end of cascade.h
 
 # ------------------------------------------------------------------------------- experiment.h
 cdef extern from "synadb/experiment.h" nogil:
@@ -513,3 +667,365 @@ cdef extern from "synadb/registry.h" nogil:
     int32_t syna_models_alias(syna_db *db, const char *name, const char *alias, uint32_t *version)
     int32_t syna_models_aliases(syna_db *db, const char *name, syna_model_fn visit, void *context)
     int32_t syna_models_delete(syna_db *db, const char *name, uint32_t version, uint32_t *deleted)
+
+# ------------------------------------------------------------------------------------ arrow.h
+cdef extern from "synadb/arrow.h" nogil:
+    enum:
+        ARROW_FLAG_NULLABLE
+        SYNA_COLUMN_KEY
+        SYNA_COLUMN_TYPE
+        SYNA_COLUMN_TIME
+        SYNA_COLUMN_EXPIRES
+        SYNA_COLUMN_VALUE
+        SYNA_COLUMNS_ALL
+        SYNA_TYPE_ANY
+
+    struct ArrowSchema:
+        const char *format
+        const char *name
+        const char *metadata
+        int64_t flags
+        int64_t n_children
+        ArrowSchema **children
+        ArrowSchema *dictionary
+        void (*release)(ArrowSchema *) noexcept nogil
+        void *private_data
+
+    struct ArrowArray:
+        int64_t length
+        int64_t null_count
+        int64_t offset
+        int64_t n_buffers
+        int64_t n_children
+        const void **buffers
+        ArrowArray **children
+        ArrowArray *dictionary
+        void (*release)(ArrowArray *) noexcept nogil
+        void *private_data
+
+    struct ArrowArrayStream:
+        int (*get_schema)(ArrowArrayStream *, ArrowSchema *out) noexcept nogil
+        int (*get_next)(ArrowArrayStream *, ArrowArray *out) noexcept nogil
+        const char *(*get_last_error)(ArrowArrayStream *) noexcept nogil
+        void (*release)(ArrowArrayStream *) noexcept nogil
+        void *private_data
+
+    ctypedef struct syna_records_options:
+        uint32_t size
+        int32_t type
+        const char *key
+        size_t key_len
+        const char *pattern
+        size_t pattern_len
+        uint8_t history
+        uint8_t strict
+        uint32_t columns
+        uint32_t dimensions
+        uint32_t batch_rows
+
+    ctypedef struct syna_records:
+        pass
+
+    int32_t syna_records_new(syna_db *db, const syna_records_options *options, syna_records **out)
+    int32_t syna_records_next(syna_records *records, syna_record *record)
+    void syna_records_free(syna_records *records)
+    int32_t syna_arrow_stream(syna_db *db, const syna_records_options *options,
+                              ArrowArrayStream *out)
+    int32_t syna_arrow_schema(const syna_records_options *options, ArrowSchema *out)
+    int32_t syna_batch_delete_at(syna_batch *batch, const char *key, size_t key_len,
+                                 uint64_t when_us)
+
+# ------------------------------------------------------------------------------------- text.h
+cdef extern from "synadb/text.h" nogil:
+    enum:
+        SYNA_TEXT_ID_MAX
+        SYNA_TEXT_TEXTS
+        SYNA_TEXT_METADATA
+        SYNA_TEXT_ALL
+
+    ctypedef struct syna_text:
+        pass
+    ctypedef void (*syna_stem_fn)(void *context, char *word, size_t *len, size_t room) noexcept nogil
+
+    ctypedef struct syna_text_options:
+        uint32_t size
+        uint8_t no_sync
+        uint8_t read_only
+        uint8_t must_exist
+        uint8_t bm25_given
+        double k1
+        double b
+        const char *analyzer
+        syna_stem_fn stem
+        void *stem_context
+        syna_progress_fn progress
+        void *context
+
+    ctypedef struct syna_document:
+        const char *id
+        size_t id_len
+        const char *text
+        size_t text_len
+        const char *metadata
+        size_t metadata_len
+
+    ctypedef struct syna_text_hit:
+        const char *id
+        const char *text
+        const char *metadata
+        size_t text_len
+        size_t metadata_len
+        uint32_t id_len
+        float score
+
+    ctypedef struct syna_text_explain:
+        uint32_t size
+        uint32_t terms
+        uint64_t postings
+        uint64_t scored
+        uint64_t candidates
+        uint64_t verified
+
+    ctypedef struct syna_text_search:
+        uint32_t size
+        uint32_t flags
+        uint64_t k
+        const char *filter
+        size_t filter_len
+        syna_text_explain *explain
+
+    ctypedef struct syna_span:
+        uint64_t start
+        uint64_t end
+
+    ctypedef struct syna_text_stats:
+        uint32_t size
+        uint32_t analyzer_version
+        char analyzer[32]
+        double k1
+        double b
+        uint64_t documents
+        uint64_t dead_rows
+        uint64_t terms
+        uint64_t postings
+        double average_length
+        uint64_t memory_bytes
+        uint64_t file_bytes
+
+    int32_t syna_text_open(const char *path, const syna_text_options *options, syna_text **out)
+    int32_t syna_text_close(syna_text *index)
+    int32_t syna_text_put(syna_text *index, const syna_document *documents, size_t count,
+                          size_t *added)
+    int32_t syna_text_delete(syna_text *index, const char *id, size_t id_len, int32_t *deleted)
+    int32_t syna_text_set_metadata(syna_text *index, const char *id, size_t id_len,
+                                   const char *metadata, size_t metadata_len)
+    int32_t syna_text_get(syna_text *index, const char *id, size_t id_len, syna_text_hit **out)
+    int32_t syna_text_contains(syna_text *index, const char *id, size_t id_len)
+    uint64_t syna_text_count(syna_text *index)
+    int32_t syna_text_ids(syna_text *index, syna_text_hit **hits, size_t *count)
+    int32_t syna_text_find(syna_text *index, const char *const *queries, const size_t *lens,
+                           size_t count, const syna_text_search *how, syna_text_hit **hits,
+                           size_t *counts)
+    void syna_free_text_hits(syna_text_hit *hits)
+    int32_t syna_text_spans(syna_text *index, const char *query, size_t query_len,
+                            const char *text, size_t text_len, syna_span **spans, size_t *count)
+    void syna_free_spans(syna_span *spans)
+    int32_t syna_text_terms(syna_text *index, const char *text, size_t text_len, char **out,
+                            size_t *len)
+    int32_t syna_text_frequency(syna_text *index, const char *term, size_t term_len,
+                                uint64_t *documents)
+    int32_t syna_text_flush(syna_text *index)
+    int32_t syna_text_compact(syna_text *index, syna_progress_fn progress, void *context)
+    int32_t syna_text_refresh(syna_text *index, int32_t *changed)
+    int32_t syna_text_get_stats(syna_text *index, syna_text_stats *out)
+
+# ------------------------------------------------------------ gwi.h
+cdef extern from "synadb/gwi.h" nogil:
+    enum:
+        SYNA_GWI_NPROBE
+
+    ctypedef struct syna_wells:
+        pass
+
+    ctypedef struct syna_wells_options:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint8_t read_only
+        uint32_t branching_factor
+        uint32_t num_levels
+        uint32_t threads
+        uint64_t initial_capacity
+
+    int32_t syna_wells_open(const char *path, const syna_wells_options *options, syna_wells **out)
+    int32_t syna_wells_close(syna_wells *index)
+    int32_t syna_wells_initialize(syna_wells *index, const float *vectors, size_t count,
+                                  uint32_t dimensions, syna_progress_fn progress, void *context)
+    int32_t syna_wells_train(syna_wells *index, syna_progress_fn progress, void *context)
+    int32_t syna_wells_insert(syna_wells *index, const char *key, size_t key_len,
+                              const float *vector, uint32_t dimensions)
+    int32_t syna_wells_insert_batch(syna_wells *index, const char *const *keys,
+                                    const size_t *key_lens, const float *vectors,
+                                    uint32_t dimensions, const char *const *metadata,
+                                    const size_t *metadata_lens, size_t count, size_t *added)
+    int32_t syna_wells_delete(syna_wells *index, const char *key, size_t key_len, int32_t *deleted)
+    int32_t syna_wells_get(syna_wells *index, const char *key, size_t key_len, float *out,
+                           uint32_t dimensions)
+    int32_t syna_wells_get_metadata(syna_wells *index, const char *key, size_t key_len, char **out,
+                                    size_t *len)
+    int32_t syna_wells_contains(syna_wells *index, const char *key, size_t key_len)
+    uint64_t syna_wells_count(syna_wells *index)
+
+    ctypedef struct syna_wells_explain:
+        uint32_t size
+        uint32_t wells
+        float recall
+        uint32_t exact
+        uint64_t queries
+        uint64_t lists
+        uint64_t rows
+        uint64_t full
+        uint64_t matches
+        uint64_t total
+
+    ctypedef struct syna_wells_search_options:
+        uint32_t size
+        uint32_t flags
+        uint64_t k
+        float radius
+        float recall
+        uint64_t nprobe
+        const char *filter
+        size_t filter_len
+        syna_wells_explain *explain
+
+    int32_t syna_wells_search(syna_wells *index, const float *queries, size_t count,
+                              uint32_t dimensions, const syna_wells_search_options *how,
+                              syna_hit **hits, size_t *counts)
+    int32_t syna_wells_rows(syna_wells *index, uint32_t flags, syna_hit **hits, size_t *count)
+    int32_t syna_wells_flush(syna_wells *index)
+    int32_t syna_wells_refresh(syna_wells *index, int32_t *changed)
+    int32_t syna_wells_compact(syna_wells *index, syna_progress_fn progress, void *context)
+    int32_t syna_wells_verify(const char *path, syna_finding_fn visit, void *context,
+                              syna_progress_fn progress, syna_check *out)
+
+    ctypedef struct syna_wells_stats:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint32_t branching_factor
+        uint32_t num_levels
+        uint32_t wells
+        uint32_t initialized
+        uint64_t rows
+        uint64_t dead_rows
+        uint64_t fresh_rows
+        uint64_t trained_rows
+        uint64_t splits
+        uint64_t unsaved_rows
+        uint64_t generation
+        uint64_t memory_bytes
+        uint64_t file_bytes
+        uint8_t uuid[16]
+        char simd[16]
+
+    int32_t syna_wells_get_stats(syna_wells *index, syna_wells_stats *out)
+
+cdef extern from "synadb/sparse.h" nogil:
+    enum:
+        SYNA_SPARSE_METADATA
+        SYNA_SPARSE_MIN_SCORE
+        SYNA_SPARSE_TERMS_MAX
+    const uint32_t SYNA_SPARSE_VOCABULARY_MAX
+
+    ctypedef struct syna_sparse:
+        pass
+
+    ctypedef struct syna_sparse_options:
+        uint32_t size
+        uint32_t vocab_size
+        uint8_t no_sync
+        uint8_t read_only
+        uint8_t must_exist
+        syna_progress_fn progress
+        void *context
+
+    int32_t syna_sparse_open(const char *path, const syna_sparse_options *options,
+                             syna_sparse **out)
+    int32_t syna_sparse_close(syna_sparse *store)
+
+    ctypedef struct syna_sparse_rows:
+        uint32_t size
+        uint64_t count
+        const uint64_t *offsets
+        const uint32_t *terms
+        const float *weights
+        const char *const *keys
+        const size_t *key_lens
+        const char *const *metadata
+        const size_t *metadata_lens
+
+    int32_t syna_sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *added)
+    int32_t syna_sparse_delete(syna_sparse *store, const char *key, size_t key_len,
+                               int32_t *deleted)
+
+    ctypedef struct syna_sparse_row:
+        const uint32_t *terms
+        const float *weights
+        const char *metadata
+        uint32_t count
+        uint32_t metadata_len
+
+    int32_t syna_sparse_get(syna_sparse *store, const char *key, size_t key_len,
+                            syna_sparse_row **row)
+    void syna_free_sparse_row(syna_sparse_row *row)
+    int32_t syna_sparse_contains(syna_sparse *store, const char *key, size_t key_len)
+    uint64_t syna_sparse_count(syna_sparse *store)
+
+    ctypedef struct syna_sparse_hit:
+        const char *key
+        const char *metadata
+        uint32_t key_len
+        uint32_t metadata_len
+        float score
+
+    ctypedef struct syna_sparse_explain:
+        uint32_t size
+        uint32_t windows
+        uint64_t postings
+        uint64_t scored
+        uint64_t matches
+
+    ctypedef struct syna_sparse_search:
+        uint32_t size
+        uint32_t flags
+        uint64_t k
+        float min_score
+        float recall
+        const char *filter
+        size_t filter_len
+        syna_sparse_explain *explain
+
+    int32_t syna_sparse_search_many(syna_sparse *store, const syna_sparse_rows *queries,
+                                    const syna_sparse_search *how, syna_sparse_hit **hits,
+                                    size_t *counts)
+    int32_t syna_sparse_list(syna_sparse *store, uint32_t flags, syna_sparse_hit **hits,
+                             size_t *count)
+    void syna_free_sparse_hits(syna_sparse_hit *hits)
+    int32_t syna_sparse_flush(syna_sparse *store)
+    int32_t syna_sparse_save(syna_sparse *store)
+    int32_t syna_sparse_refresh(syna_sparse *store, int32_t *changed)
+
+    ctypedef struct syna_sparse_stats:
+        uint32_t size
+        uint32_t vocab_size
+        uint64_t rows
+        uint64_t pairs
+        uint64_t dead_rows
+        uint64_t memory_bytes
+        uint64_t mapped_bytes
+        uint64_t file_bytes
+        uint32_t windows
+        uint32_t fresh_rows
+
+    int32_t syna_sparse_get_stats(syna_sparse *store, syna_sparse_stats *out)

@@ -20,10 +20,10 @@ from synadb._core.kv cimport (
     state_swap)
 from synadb._core.libsynadb cimport (
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METRIC_COSINE, SYNA_METRIC_DOT_PRODUCT,
-    SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, syna_check, syna_free_hits,
-    syna_hit, syna_mmap, syna_mmap_build_index, syna_mmap_checkpoint, syna_mmap_close,
+    SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS,
+    syna_check, syna_explain, syna_free_hits, syna_hit, syna_mmap, syna_mmap_build_index, syna_mmap_checkpoint, syna_mmap_close,
     syna_mmap_compact, syna_mmap_contains, syna_mmap_count, syna_mmap_delete, syna_mmap_get,
-    syna_mmap_get_stats, syna_mmap_insert, syna_mmap_insert_batch, syna_mmap_open,
+    syna_mmap_get_stats, syna_mmap_has_index, syna_mmap_insert, syna_mmap_insert_batch, syna_mmap_open,
     syna_mmap_options, syna_mmap_pin, syna_mmap_refresh, syna_mmap_rows, syna_mmap_search,
     syna_mmap_stats, syna_mmap_unpin, syna_mmap_verify, syna_mmap_view, syna_search)
 from synadb._core.progress cimport Progress, progress_context, progress_step
@@ -384,9 +384,22 @@ cdef class MmapHandle:
         finally:
             syna_free_hits(hits)
 
-    def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors):
-        """A list of results for each query. k None: no limit; radius None: none."""
+    def _has_index(self):
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_mmap_has_index(self.ptr)
+        self.leave()
+        if rc < 0:
+            fail(rc)
+        return rc != 0
+
+    def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, uint32_t ef,
+                float recall, bint exact):
+        """A list of results for each query, and how they were found: (plan, ef, recall, codes,
+        full, hops). k None: no limit; radius None: none; ef, recall 0: not given."""
         cdef syna_search how
+        cdef syna_explain told
         cdef syna_hit *hits = NULL
         cdef syna_hit *next_hit
         cdef size_t count = queries.shape[0]
@@ -404,6 +417,13 @@ cdef class MmapHandle:
         if radius is not None:
             how.flags |= SYNA_SEARCH_RADIUS
             how.radius = radius
+        if exact:
+            how.flags |= SYNA_SEARCH_EXACT
+        how.ef = ef
+        how.recall = recall
+        memset(&told, 0, sizeof(told))
+        told.size = sizeof(told)
+        how.explain = &told
         self.enter()
         with nogil:
             rc = syna_mmap_search(self.ptr, rows, count, dims, &how, &hits, counts)
@@ -417,7 +437,7 @@ cdef class MmapHandle:
                 next_hit += counts[q]
         finally:
             syna_free_hits(hits)
-        return results
+        return results, (told.plan, told.ef, told.recall, told.codes, told.full, told.hops)
 
     def _stats(self):
         cdef syna_mmap_stats s
@@ -435,7 +455,7 @@ cdef class MmapHandle:
             "checkpoints": s.checkpoints, "generation": s.generation,
             "memory_bytes": s.memory_bytes, "file_bytes": s.file_bytes,
             "uuid": PyBytes_FromStringAndSize(<char *>s.uuid, 16).hex(),
-            "simd": s.simd.decode("ascii"),
+            "simd": s.simd.decode("ascii"), "indexed_rows": s.indexed_rows,
         }
 
 

@@ -17,20 +17,24 @@ from synadb._core.kv cimport (
     STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
     state_swap)
 from synadb._core.libsynadb cimport (
-    SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METRIC_COSINE, SYNA_METRIC_DOT_PRODUCT,
-    SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS,
-    SYNA_SUCCESS, syna_explain, syna_free_hits, syna_hit, syna_search, syna_vectors,
-    syna_vectors_build_index, syna_vectors_close, syna_vectors_contains, syna_vectors_count,
-    syna_vectors_delete, syna_vectors_flush, syna_vectors_get, syna_vectors_get_stats,
-    syna_vectors_has_index, syna_vectors_insert, syna_vectors_insert_batch, syna_vectors_open,
-    syna_vectors_options, syna_vectors_refresh, syna_vectors_rows, syna_vectors_search,
-    syna_vectors_stats)
+    SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METADATA_REPLACE, SYNA_METRIC_COSINE,
+    SYNA_METRIC_DOT_PRODUCT, SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_METADATA,
+    SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, SYNA_SUCCESS, syna_explain, syna_free_hits,
+    syna_free_json, syna_hit, syna_search, syna_vectors, syna_vectors_build_index,
+    syna_vectors_close, syna_vectors_contains, syna_vectors_count, syna_vectors_count_where,
+    syna_vectors_delete, syna_vectors_delete_where, syna_vectors_flush, syna_vectors_get,
+    syna_vectors_get_metadata, syna_vectors_get_stats, syna_vectors_has_index,
+    syna_vectors_insert_rows, syna_vectors_open, syna_vectors_options, syna_vectors_refresh,
+    syna_vectors_rows, syna_vectors_rows_where, syna_vectors_search, syna_vectors_stats,
+    syna_vectors_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *size) except NULL
 
+import json
 import os
 import warnings
 from weakref import WeakSet
@@ -52,7 +56,8 @@ cdef object LIVE = WeakSet()  # the stores to close when the interpreter ends
 
 
 cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
-    """SearchResult objects; each has a vector of its own, or None when the hits carry none."""
+    """SearchResult objects; each has a vector of its own, or None when the hits carry none, and so
+    with metadata."""
     cdef list results = []
     cdef size_t i
     cdef float[::1] room
@@ -62,8 +67,13 @@ cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
             vector = np.empty(dims, np.float32)
             room = vector
             memcpy(&room[0], hits[i].vector, dims * sizeof(float))
+        metadata = None
+        if hits[i].metadata is not NULL:
+            metadata = json.loads(
+                PyUnicode_DecodeUTF8(hits[i].metadata, <Py_ssize_t>hits[i].metadata_len, NULL))
         results.append(SearchResult(
-            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector))
+            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector,
+            metadata))
     return results
 
 
@@ -84,6 +94,31 @@ cdef class KeyArray:
             raise MemoryError()
         for i in range(<Py_ssize_t>count):
             self.texts[i] = key_utf8(keys[i], &size)
+            self.lens[i] = <size_t>size
+
+    def __dealloc__(self):
+        free(self.texts)
+        free(self.lens)
+
+
+# Texts of a batch, None where a row has none.
+cdef class TextArray:
+    cdef list kept
+    cdef const char **texts
+    cdef size_t *lens
+
+    def __cinit__(self, list given not None):
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size = 0
+        cdef size_t count = len(given)
+        self.kept = given
+        self.texts = <const char **>malloc(max(count, 1) * sizeof(char *))
+        self.lens = <size_t *>malloc(max(count, 1) * sizeof(size_t))
+        if self.texts is NULL or self.lens is NULL:
+            raise MemoryError()
+        for i in range(<Py_ssize_t>count):
+            size = 0
+            self.texts[i] = NULL if given[i] is None else PyUnicode_AsUTF8AndSize(given[i], &size)
             self.lens[i] = <size_t>size
 
     def __dealloc__(self):
@@ -196,20 +231,29 @@ cdef class VectorHandle:
 
     # -------------------------------------------------------------------------------- writing
 
-    def _insert(self, key, const float[::1] vector not None):
+    def _insert(self, key, const float[::1] vector not None, metadata):
         cdef Py_ssize_t size = 0
+        cdef Py_ssize_t text_size = 0
         cdef const char *k = key_utf8(key, &size)
+        cdef const char *text = NULL
+        cdef size_t len = size
+        cdef size_t text_len
         cdef const float *row = &vector[0]
         cdef uint32_t dims = <uint32_t>vector.shape[0]
         cdef int32_t rc
+        if metadata is not None:
+            text = PyUnicode_AsUTF8AndSize(metadata, &text_size)
+        text_len = <size_t>text_size
         self.enter()
         with nogil:
-            rc = syna_vectors_insert(self.ptr, k, size, row, dims)
+            rc = syna_vectors_insert_rows(self.ptr, &k, &len, row, dims, &text, &text_len, 1, NULL)
         self.leave()
         check(rc)
 
-    def _insert_batch(self, list keys not None, const float[:, ::1] vectors not None):
+    def _insert_batch(self, list keys not None, const float[:, ::1] vectors not None, metadata):
         cdef KeyArray array = KeyArray(keys)
+        cdef TextArray texts = TextArray([] if metadata is None else metadata)
+        cdef const char *const *text = NULL if metadata is None else texts.texts
         cdef size_t count = len(keys)
         cdef const float *rows = &vectors[0, 0] if count else NULL
         cdef uint32_t dims = <uint32_t>vectors.shape[1]
@@ -217,11 +261,41 @@ cdef class VectorHandle:
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_vectors_insert_batch(self.ptr, array.texts, array.lens, rows, dims, count,
-                                           &added)
+            rc = syna_vectors_insert_rows(self.ptr, array.texts, array.lens, rows, dims, text,
+                                          texts.lens, count, &added)
         self.leave()
         check(rc)
         return added
+
+    def _update_metadata(self, key, metadata, bint replace):
+        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t text_size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef const char *text = NULL
+        cdef uint32_t flags = SYNA_METADATA_REPLACE if replace else 0
+        cdef int32_t rc
+        if metadata is not None:
+            text = PyUnicode_AsUTF8AndSize(metadata, &text_size)
+        self.enter()
+        with nogil:
+            rc = syna_vectors_update_metadata(self.ptr, k, size, text, <size_t>text_size, flags)
+        self.leave()
+        if rc == SYNA_ERR_KEY_NOT_FOUND:
+            return False
+        check(rc)
+        return True
+
+    def _delete_where(self, str filter not None):
+        cdef Py_ssize_t size = 0
+        cdef const char *text = PyUnicode_AsUTF8AndSize(filter, &size)
+        cdef uint64_t deleted = 0
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_delete_where(self.ptr, text, <size_t>size, &deleted)
+        self.leave()
+        check(rc)
+        return deleted
 
     def _delete(self, key):
         cdef Py_ssize_t size = 0
@@ -282,25 +356,81 @@ cdef class VectorHandle:
         self.leave()
         return count
 
-    def _keys(self):
-        cdef syna_hit *hits = NULL
-        cdef size_t count = 0
-        cdef size_t i
+    def _metadata(self, key):
+        """The JSON of a row's metadata; None when it has none, or there is no row."""
+        cdef Py_ssize_t size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef char *text = NULL
+        cdef size_t text_len = 0
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_vectors_rows(self.ptr, 0, &hits, &count)
+            rc = syna_vectors_get_metadata(self.ptr, k, size, &text, &text_len)
+        self.leave()
+        if rc == SYNA_ERR_KEY_NOT_FOUND:
+            return None
+        check(rc)
+        if text is NULL:
+            return None
+        try:
+            return PyUnicode_DecodeUTF8(text, <Py_ssize_t>text_len, NULL)
+        finally:
+            syna_free_json(text)
+
+    def _count_where(self, str filter not None):
+        cdef Py_ssize_t size = 0
+        cdef const char *text = PyUnicode_AsUTF8AndSize(filter, &size)
+        cdef uint64_t count = 0
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_count_where(self.ptr, text, <size_t>size, &count)
         self.leave()
         check(rc)
+        return count
+
+    cdef syna_hit *rows(self, filter, uint32_t flags, size_t *count) except? NULL:
+        """Rows in the order written, to be given back with syna_free_hits."""
+        cdef syna_hit *hits = NULL
+        cdef Py_ssize_t size = 0
+        cdef const char *text = NULL
+        cdef int32_t rc
+        if filter is not None:
+            text = PyUnicode_AsUTF8AndSize(filter, &size)
+        self.enter()
+        with nogil:
+            if text is NULL:
+                rc = syna_vectors_rows(self.ptr, flags, &hits, count)
+            else:
+                rc = syna_vectors_rows_where(self.ptr, text, <size_t>size, flags, &hits, count)
+        self.leave()
+        check(rc)
+        return hits
+
+    def _keys(self, filter):
+        cdef size_t count = 0
+        cdef size_t i
+        cdef syna_hit *hits = self.rows(filter, 0, &count)
         try:
             return [PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL) for i in range(count)]
         finally:
             syna_free_hits(hits)
 
+    def _rows(self, filter, bint vectors):
+        """Results with metadata, in the order written, score 0."""
+        cdef size_t count = 0
+        cdef uint32_t flags = SYNA_SEARCH_METADATA | (SYNA_SEARCH_VECTORS if vectors else 0)
+        cdef syna_hit *hits = self.rows(filter, flags, &count)
+        try:
+            return results_of(hits, count, self.dims)
+        finally:
+            syna_free_hits(hits)
+
     def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, uint32_t ef,
-                float recall, bint exact):
+                float recall, bint exact, filter, bint metadata):
         """A list of results for each query, and how they were found: (plan, ef, recall, codes,
-        full, hops). k None: no limit; radius None: none; ef, recall 0: not given."""
+        full, hops, matches). k None: no limit; radius, filter None: none; ef, recall 0: not
+        given."""
         cdef syna_search how
         cdef syna_explain told
         cdef syna_hit *hits = NULL
@@ -310,6 +440,7 @@ cdef class VectorHandle:
         cdef const float *rows = &queries[0, 0] if count else NULL
         cdef size_t[::1] found = np.zeros(max(count, 1), np.uintp)
         cdef size_t *counts = &found[0]
+        cdef Py_ssize_t size = 0
         cdef size_t q
         cdef int32_t rc
         memset(&how, 0, sizeof(how))
@@ -322,6 +453,11 @@ cdef class VectorHandle:
             how.radius = radius
         if exact:
             how.flags |= SYNA_SEARCH_EXACT
+        if metadata:
+            how.flags |= SYNA_SEARCH_METADATA
+        if filter is not None:
+            how.filter = PyUnicode_AsUTF8AndSize(filter, &size)
+            how.filter_len = <size_t>size
         how.ef = ef
         how.recall = recall
         memset(&told, 0, sizeof(told))
@@ -340,7 +476,8 @@ cdef class VectorHandle:
                 next_hit += counts[q]
         finally:
             syna_free_hits(hits)
-        return results, (told.plan, told.ef, told.recall, told.codes, told.full, told.hops)
+        return results, (told.plan, told.ef, told.recall, told.codes, told.full, told.hops,
+                         told.matches)
 
     def _build_index(self, progress):
         cdef Progress steps = Progress(progress)

@@ -2,6 +2,7 @@
 
 parser.py      what can be said: commands, options, help
 commands.py    what each command does
+transfer.py    export and import
 output.py      tables, JSON, values as text
 completion.py  the scripts that teach a shell to complete
 

@@ -121,7 +121,8 @@ def _write_bytes(db: SynaDB, a: Arguments, kind: str) -> None:
 
 def keys(a: Arguments, out: Output) -> int:
     with reading(a.path) as db:
-        found = itertools.islice(matching(db, a.pattern), a.limit)
+        names = tensor_keys(a.path, a.pattern) if a.tensors else matching(db, a.pattern)
+        found = itertools.islice(names, a.limit)
         if a.long:
             rows = ({"key": key, **_described(db, key, out)} for key in found)
             out.rows(rows, ["key", "type", "value"])
@@ -131,6 +132,15 @@ def keys(a: Arguments, out: Output) -> int:
             for key in found:
                 print(printable(key))
     return 0
+
+
+def tensor_keys(path: str, pattern: str | None) -> Iterator[str]:
+    """The virtual keys of tensors' elements and chunks; a prefix is a pattern, as for `matching`."""
+    from synadb import TensorEngine
+
+    pattern = pattern or "*"
+    with TensorEngine(path, read_only=True) as engine:
+        yield from engine.keys(pattern if set("*?[") & set(pattern) else pattern + "*")
 
 
 def matching(db: SynaDB, pattern: str | None) -> Iterator[str]:

@@ -8,7 +8,7 @@ import difflib
 import re
 from typing import Any, Callable, NoReturn
 
-from synadb.cli import commands
+from synadb.cli import commands, migrate_command, search_command, transfer
 
 EPILOG = """\
 examples:
@@ -106,6 +106,7 @@ def build() -> argparse.ArgumentParser:
     _add_reading(b)
     _add_writing(b)
     _add_upkeep(b)
+    transfer.add_commands(b)
 
     p = b.add("demo", commands.demo, "build a searchable store from real text and query it")
     p.add_argument("rest", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
@@ -133,7 +134,11 @@ def _add_reading(b: Builder) -> None:
         "-p", "--pattern", metavar="PATTERN",
         help="only keys with this prefix, or matching it when it holds one of *?[",
     )  # fmt: skip
-    p.add_argument("-l", "--long", action="store_true", help="with types and values")
+    how = p.add_mutually_exclusive_group()
+    how.add_argument("-l", "--long", action="store_true", help="with types and values")
+    how.add_argument(
+        "--tensors", action="store_true", help="the keys of tensors' elements and chunks instead"
+    )
     p.add_argument("--limit", type=count, metavar="N", help="at most N keys")
 
     p = b.add("history", commands.history, "list what was ever stored under a key")
@@ -141,6 +146,21 @@ def _add_reading(b: Builder) -> None:
     p.add_argument("key", metavar="KEY")
     p.add_argument("--limit", type=count, metavar="N", help="only the last N records")
     p.add_argument("--since", type=time, metavar="TIME", help="only records from that time on")
+
+    p = b.add("search", search_command.search, "find the documents of a text index by words")
+    p.add_argument("path", metavar="PATH")
+    p.add_argument(
+        "words", metavar="WORDS", nargs="+",
+        help='words, "+word" must be there, "-word" must not, "pre*", and quoted phrases',
+    )  # fmt: skip
+    p.add_argument(
+        "-k", type=search_command.limit, default=10, metavar="N", help="at most N (default: 10)"
+    )
+    p.add_argument("--all", action="store_true", help="every word must be there")
+    p.add_argument(
+        "--filter", type=search_command.filter_of, metavar="JSON",
+        help='only documents whose metadata match, such as \'{"year": {"$gte": 2020}}\'',
+    )  # fmt: skip
 
     p = b.add("stats", commands.stats, "print facts and figures")
     p.add_argument("path", metavar="PATH")
@@ -179,6 +199,21 @@ def _add_upkeep(b: Builder) -> None:
     p.add_argument("path", metavar="PATH")
     p.add_argument("to", metavar="OUT", help="the new file, which must not exist")
 
+    p = b.add(
+        "migrate", migrate_command.migrate,
+        "make a file of this library from one of the ancestor's; status 1 when not all came over",
+    )  # fmt: skip
+    p.add_argument("path", metavar="OLD", help="a log, .mmap, .gwi, .cascade or .svs file")
+    p.add_argument("to", metavar="NEW", help="the new file, which must not exist")
+    p.add_argument(
+        "--metric", choices=["cosine", "euclidean", "dot_product"],
+        help="how its vectors are compared, where the old file does not say",
+    )  # fmt: skip
+    p.add_argument(
+        "--tensor", type=migrate_command.tensor, action="append", default=[],
+        metavar="PREFIX=DTYPE", help="what tensors in chunks hold; * stands for all prefixes",
+    )  # fmt: skip
+
     p = b.add("backup", commands.backup, "write a consistent copy of a file that may be in use")
     p.add_argument("path", metavar="PATH")
     p.add_argument("to", metavar="OUT", help="the new file, which must not exist")
@@ -186,7 +221,7 @@ def _add_upkeep(b: Builder) -> None:
 
 COMMANDS = (
     "info", "get", "put", "delete", "keys", "history", "compact", "stats", "verify", "check",
-    "salvage", "backup", "demo", "completion",
+    "salvage", "migrate", "backup", "demo", "completion",
 )  # fmt: skip
 
 

@@ -32,6 +32,7 @@ _STEPS = {
     "read": "reading the docstrings of the standard library",
     "learn": f"learning {DIMENSIONS} dimensions from them",
     "store vectors": "storing the vectors",
+    "index words": "indexing the words",
     "store texts": "storing the texts",
 }
 
@@ -131,6 +132,8 @@ def _hit(answer: Answer) -> dict[str, Any]:
     document = answer.document
     return {
         "score": round(answer.score, 4),
+        "vector_rank": answer.vector_rank,
+        "word_rank": answer.word_rank,
         "name": document.name,
         "signature": document.signature,
         "summary": document.summary,
@@ -148,6 +151,12 @@ def _history(library: Library) -> dict[str, Any]:
         "median_ms": round(float(np.median(latency)), 3),
         "fastest_ms": round(float(latency.min()), 3),
     }
+
+
+def _ranks(hit: dict[str, Any]) -> str:
+    """How the two searches ranked an answer."""
+    ranks = (("vectors", hit["vector_rank"]), ("words", hit["word_rank"]))
+    return ", ".join(f"{name}: {'-' if rank is None else rank}" for name, rank in ranks)
 
 
 class Screen:
@@ -186,6 +195,7 @@ class Screen:
             f"{report.characters / 1e6:.1f} MB",
             "learn": f"{report.terms:,} terms",
             "store vectors": f"{report.documents:,} x {DIMENSIONS} float32, one commit",
+            "index words": "for BM25, one commit",
             "store texts": "with model and metadata, one commit",
         }
         for step, seconds in report.seconds.items():
@@ -199,6 +209,7 @@ class Screen:
             name = self._shortened(hit["name"] + hit["signature"], 9)
             lines.append(f"  {hit['score']:.3f}  {name}")
             lines.append(f"         {self._shortened(hit['summary'], 9)}")
+            lines.append(f"         {_ranks(hit)}")
         if not answer["hits"]:
             lines.append("  no word of this is in the texts")
         print("\n".join(lines), file=self._out, flush=True)

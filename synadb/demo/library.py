@@ -1,4 +1,5 @@
-"""A searchable store of texts: the texts in a `SynaDB`, their vectors in a `VectorStore`.
+"""A searchable store of texts: the texts in a `SynaDB`, their vectors in a `VectorStore`, their words
+in a `TextIndex`, and both searched at once by a `HybridRetriever`.
 
 =========================  ======================================================================
 file, key                  what
@@ -8,6 +9,7 @@ texts.db  model/...        terms, their weights and the projection that makes ve
 texts.db  library/about    Python version and counts; written in the same commit as all of these
 texts.db  history/...      floats that grow with use: query latency, documents per second
 vectors.db  <name>         its vector
+words.db  doc/<name>       its name and text, for the search by words
 =========================  ======================================================================
 """
 
@@ -24,7 +26,7 @@ from typing import Any, Callable
 import numpy as np
 import numpy.typing as npt
 
-from synadb import SynaDB, VectorStore
+from synadb import HybridRetriever, SynaDB, TextIndex, VectorStore
 from synadb.demo import lsa, words
 from synadb.demo.corpus import Document, collect, library_folder
 
@@ -33,7 +35,7 @@ QUERY_HISTORY = "history/query_ms"
 BUILD_HISTORY = "history/documents_per_second"
 
 _ABOUT = "library/about"
-_FORMAT = 1
+_FORMAT = 2
 # What a word in the name, in the first paragraph and in the module's first paragraph counts, beside
 # 1 in the text. Chosen on fifty questions with known answers: these put the right module among
 # the first five for 45 of them.
@@ -48,10 +50,13 @@ Progress = Callable[[str, int, int], object]
 
 @dataclass(frozen=True)
 class Answer:
-    """One hit of a query: the distance (smaller is nearer) and the document."""
+    """One hit of a query: the document, its score (larger is better), and its ranks in the searches by
+    vectors and by words; None where it was not among the best of that one."""
 
     score: float
     document: Document
+    vector_rank: int | None = None
+    word_rank: int | None = None
 
 
 @dataclass
@@ -90,16 +95,25 @@ class Library:
         self.texts = SynaDB(os.path.join(self.folder, "texts.db"))
         try:
             self.vectors = VectorStore(os.path.join(self.folder, "vectors.db"), DIMENSIONS)
+            try:
+                self.words = TextIndex(os.path.join(self.folder, "words.db"))
+            except BaseException:
+                self.vectors.close()
+                raise
         except BaseException:
             self.texts.close()
             raise
+        self._retriever = HybridRetriever(self.vectors, self.words)
         self._model: lsa.Model | None = None
 
     def close(self) -> None:
         try:
-            self.vectors.close()
+            self.words.close()
         finally:
-            self.texts.close()
+            try:
+                self.vectors.close()
+            finally:
+                self.texts.close()
 
     def __enter__(self) -> Library:
         return self
@@ -114,7 +128,7 @@ class Library:
 
     @property
     def files(self) -> list[str]:
-        return [self.texts.path, self.vectors.path]
+        return [self.texts.path, self.vectors.path, self.words.path]
 
     @property
     def is_current(self) -> bool:
@@ -124,7 +138,7 @@ class Library:
             isinstance(about, dict)
             and about["format"] == _FORMAT
             and about["python"] == platform.python_version()
-            and about["documents"] == len(self.vectors)
+            and about["documents"] == len(self.vectors) == len(self.words)
         )
 
     @property
@@ -141,7 +155,7 @@ class Library:
     ) -> BuildReport:
         """Fill the store with `documents`, by default those of the standard library.
 
-        Texts, model and the record that says so are one atomic commit, after the vectors: a
+        Texts, model and the record that says so are one atomic commit, after vectors and words: a
         library whose building was interrupted is not current, and the next build replaces it.
         """
         report = BuildReport()
@@ -171,6 +185,12 @@ class Library:
             self.vectors.delete(stale)
         self.vectors.insert_batch(names, vectors)
         finish("store vectors")
+
+        timed("index words")
+        for stale in set(self.words.keys()).difference(names):
+            self.words.delete(stale)
+        self.words.add_batch(names, [_searched(document) for document in texts])
+        finish("index words")
 
         report.documents = len(texts)
         report.characters = sum(len(document.text) for document in texts)
@@ -212,17 +232,25 @@ class Library:
     # ------------------------------------------------------------------------------- asking
 
     def ask(self, question: str, k: int = 5) -> list[Answer]:
-        """The `k` texts nearest to the question; none when no word of it is known.
+        """The `k` texts that answer the question best; none when no word of it is known.
 
         The time it took, in milliseconds, goes into the history `QUERY_HISTORY`.
         """
         model = self._load_model()
         started = time.perf_counter()
         vector = _padded(model.embed([words.weighted([(question, 1.0)])]))[0]
-        answers = []
-        if vector.any():
-            for hit in self.vectors.search(vector, k, vectors=False):
-                answers.append(Answer(hit.score, Document(**self.texts["doc/" + hit.key])))
+        hits = self._retriever.search(
+            vector if vector.any() else None, question, k, lexical_options={"texts": False}
+        )
+        answers = [
+            Answer(
+                hit.score,
+                Document(**self.texts["doc/" + hit.key]),
+                hit.dense.rank if hit.dense else None,
+                hit.lexical.rank if hit.lexical else None,
+            )
+            for hit in hits
+        ]
         self.texts.put_float(QUERY_HISTORY, 1e3 * (time.perf_counter() - started))
         return answers
 
@@ -238,6 +266,12 @@ class Library:
 def _padded(vectors: lsa.Matrix) -> npt.NDArray[np.float32]:
     """With zeros up to `DIMENSIONS`: a library of few texts has fewer directions."""
     return np.pad(vectors, ((0, 0), (0, DIMENSIONS - vectors.shape[1])))
+
+
+def _searched(document: Document) -> str:
+    """What the search by words sees: the parts of the name count as words of the text."""
+    name = document.name.replace(".", " ").replace("_", " ")
+    return f"{name}\n{document.summary}\n{document.text}"
 
 
 def _count_terms(documents: Sequence[Document]) -> list[dict[str, float]]:

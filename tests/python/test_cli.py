@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import synadb
-from synadb import SynaDB
+from synadb import SynaDB, TensorEngine
 from synadb.cli import main
 
 ALL = ["info", "get", "put", "delete", "keys", "history", "compact", "stats", "verify", "check",
@@ -184,6 +184,18 @@ def test_keys(ok, file):
     assert ok("keys", file, "--limit", "2").splitlines() == ["config", "name"]
     assert json.loads(ok("keys", file, "--json", "-p", "r"))["keys"][0] == "raw"
     assert json.loads(ok("keys", file, "--json", "-p", "zzz")) == {"keys": []}
+
+
+def test_keys_of_tensors(ok, tmp_path):
+    file = tmp_path / "tensors.db"
+    with TensorEngine(file) as engine:
+        engine.put_tensor("x/", np.arange(3))
+        engine.put_tensor_chunked("y/", np.arange(5), chunk_size=2)
+    assert ok("keys", file) == ""
+    assert ok("keys", file, "--tensors", "-p", "x/").splitlines() == ["x/0000", "x/0001", "x/0002"]
+    assert ok("keys", file, "--tensors", "-p", "*_1*").splitlines() == ["y/chunk_0001"]
+    assert json.loads(ok("keys", file, "--tensors", "--json", "--limit", "1"))["keys"] == ["x/0000"]
+
 
 
 def test_keys_with_values(ok, file):

@@ -97,7 +97,8 @@ def test_json_tells_everything(folder, capsys):
 def test_quiet_prints_answers_only(folder, capsys):
     _, said = run(capsys, "--out", folder, "--quiet", "-q", "compress data with gzip", "-k", 1)
     lines = said.out.strip().splitlines()
-    assert len(lines) == 3 and "gzip" in lines[1]
+    assert len(lines) == 4 and "gzip" in lines[1]
+    assert "vectors: " in lines[3] and "words: " in lines[3]
     assert said.err == ""
 
 

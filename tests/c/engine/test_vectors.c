@@ -42,7 +42,15 @@ static void close_store(struct open_store *o)
 static syna_rc insert(syna_vectors *store, const char *key, const float *v, uint32_t dims)
 {
     size_t added, len = strlen(key);
-    return vectors_insert(store, &key, &len, v, dims, 1, &added);
+    struct vectors_batch row = {.keys = &key, .key_lens = &len, .vectors = v, .dims = dims, .count = 1};
+    return vectors_insert(store, &row, &added);
+}
+
+static syna_rc insert_many(syna_vectors *store, const char *const *keys, const float *v, uint32_t dims,
+                           size_t count, size_t *added)
+{
+    struct vectors_batch rows = {.keys = keys, .vectors = v, .dims = dims, .count = count};
+    return vectors_insert(store, &rows, added);
 }
 
 /* One-dimensional rows: easy to say where they are. */
@@ -79,7 +87,7 @@ static void check_rows(syna_vectors *store, const char *expected)
     char found[1024] = "";
     syna_hit *hits;
     size_t count;
-    CHECK_OK(vectors_rows(store, 0, &hits, &count));
+    CHECK_OK(vectors_rows(store, NULL, 0, &hits, &count));
     for (size_t i = 0; i < count; i++)
         snprintf(found + strlen(found), sizeof found - strlen(found), "%s%s", i ? " " : "",
                  hits[i].key);
@@ -175,13 +183,13 @@ TEST(a_batch_counts_new_keys_and_keeps_the_last_of_a_repeated_one)
     size_t added;
     open_store(&o, 1);
     insert_at(o.store, "c", 9);
-    CHECK_OK(vectors_insert(o.store, keys, NULL, rows, 1, 4, &added));
+    CHECK_OK(insert_many(o.store, keys, rows, 1, 4, &added));
     CHECK_EQ(added, 2);
     check_rows(o.store, "b a c");
     float x;
     CHECK_OK(vectors_get(o.store, "a", 1, &x, 1));
     CHECK(x == 3);
-    CHECK_OK(vectors_insert(o.store, NULL, NULL, NULL, 1, 0, &added));
+    CHECK_OK(insert_many(o.store, NULL, NULL, 1, 0, &added));
     CHECK_EQ(added, 0);
     close_store(&o);
     open_store(&o, 1);
@@ -198,7 +206,7 @@ TEST(queries_of_a_batch_get_their_own_hits_and_vectors)
     size_t added, counts[2];
     syna_hit *hits;
     syna_search how = {.size = sizeof how, .k = 2, .flags = SYNA_SEARCH_VECTORS};
-    CHECK_OK(vectors_insert(o.store, keys, NULL, rows, 3, 3, &added));
+    CHECK_OK(insert_many(o.store, keys, rows, 3, 3, &added));
     CHECK_OK(vectors_search(o.store, queries, 2, 3, &how, &hits, counts));
     CHECK_EQ(counts[0], 2);
     CHECK_EQ(counts[1], 2);
@@ -372,26 +380,26 @@ TEST(bad_rows_are_refused_by_name_and_nothing_of_the_batch_is_kept)
     static const float wrong[] = {NAN, INFINITY, -INFINITY};
     for (size_t i = 0; i < COUNT_OF(wrong); i++) {
         rows[3] = wrong[i];
-        CHECK_FAILS(vectors_insert(o.store, keys, NULL, rows, 2, 3, &added), SYNA_ERR_GENERIC,
+        CHECK_FAILS(insert_many(o.store, keys, rows, 2, 3, &added), SYNA_ERR_GENERIC,
                     SYNA_WHY_ARGUMENT);
         CHECK(strstr(syna_last_error(), "row 1, key bad: element 1"));
     }
     rows[3] = 4;
-    CHECK_FAILS(vectors_insert(o.store, keys, NULL, rows, 1, 3, &added), SYNA_ERR_GENERIC,
+    CHECK_FAILS(insert_many(o.store, keys, rows, 1, 3, &added), SYNA_ERR_GENERIC,
                 SYNA_WHY_ARGUMENT);
     keys[2] = "";
-    CHECK_RC(vectors_insert(o.store, keys, NULL, rows, 2, 3, &added), SYNA_ERR_EMPTY_KEY);
+    CHECK_RC(insert_many(o.store, keys, rows, 2, 3, &added), SYNA_ERR_EMPTY_KEY);
     char *long_key = malloc(SYNA_VECTOR_KEY_MAX + 2);
     memset(long_key, 'k', SYNA_VECTOR_KEY_MAX + 1);
     long_key[SYNA_VECTOR_KEY_MAX + 1] = '\0';
     keys[2] = long_key;
-    CHECK_RC(vectors_insert(o.store, keys, NULL, rows, 2, 3, &added), SYNA_ERR_KEY_TOO_LONG);
+    CHECK_RC(insert_many(o.store, keys, rows, 2, 3, &added), SYNA_ERR_KEY_TOO_LONG);
     keys[2] = "\xff";
-    CHECK(vectors_insert(o.store, keys, NULL, rows, 2, 3, &added) != SYNA_SUCCESS);
+    CHECK(insert_many(o.store, keys, rows, 2, 3, &added) != SYNA_SUCCESS);
     CHECK_EQ(vectors_count(o.store), 0);
     long_key[SYNA_VECTOR_KEY_MAX] = '\0';
     keys[2] = long_key;
-    CHECK_OK(vectors_insert(o.store, keys, NULL, rows, 2, 3, &added));
+    CHECK_OK(insert_many(o.store, keys, rows, 2, 3, &added));
     CHECK(vectors_contains(o.store, long_key, SYNA_VECTOR_KEY_MAX));
     free(long_key);
     close_store(&o);
@@ -463,7 +471,7 @@ TEST(reading_rows_can_be_stopped)
         keys[i] = texts[i];
     }
     open_store(&o, 1);
-    CHECK_OK(vectors_insert(o.store, keys, NULL, rows, 1, ROWS, &added));
+    CHECK_OK(insert_many(o.store, keys, rows, 1, ROWS, &added));
     CHECK_EQ(added, ROWS);
     vectors_free(o.store);
     syna_vectors_options options = {.size = sizeof options,
@@ -507,7 +515,7 @@ TEST(random_changes_agree_with_an_array)
             CHECK_EQ(deleted, there[ids[0]]);
             there[ids[0]] = false;
         } else {
-            CHECK_OK(vectors_insert(o.store, pointers, NULL, rows, 1, n, &added));
+            CHECK_OK(insert_many(o.store, pointers, rows, 1, n, &added));
             for (size_t j = 0; j < n; j++) {
                 added -= !there[ids[j]];
                 there[ids[j]] = true;
@@ -624,7 +632,7 @@ static syna_rc change_and_search(syna_vectors *store)
     syna_search how = {.size = sizeof how, .k = 3};
     syna_hit *hits = NULL;
     SYNA_TRY(insert(store, "a", rows, 1));
-    SYNA_TRY(vectors_insert(store, keys, NULL, rows, 1, 2, &added));
+    SYNA_TRY(insert_many(store, keys, rows, 1, 2, &added));
     SYNA_TRY(vectors_delete(store, "b", 1, &deleted));
     SYNA_TRY(vectors_search(store, rows, 1, 1, &how, &hits, &count));
     syna_free_hits(hits);

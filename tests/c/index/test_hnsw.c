@@ -195,6 +195,83 @@ TEST(dead_rows_are_passed_over_and_led_past)
     free(data);
 }
 
+/* Half of the rows at a time die and are led past, until none of those is left that the graph was built of. */
+TEST(a_graph_outlives_all_rows_that_it_was_built_of)
+{
+    float *data = make_sheet(ROWS);
+    struct fixture f;
+    struct hnsw graph;
+    uint64_t live[ROWS / 64 + 1];
+    memset(live, 0xff, sizeof live);
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&graph, 16, 100));
+    CHECK_OK(hnsw_build(&graph, &f.set, ROWS / 2, 1, NULL));
+    insert_rows(&graph, &f.set, ROWS / 2);
+    for (uint32_t round = 0; round < 2; round++) {
+        struct hnsw_plan plan;
+        for (uint32_t row = round; row < ROWS / 2; row += 2)
+            live[row / 64] &= ~(1ull << row % 64);
+        CHECK_OK(hnsw_plan_repair(&graph, &f.set, live, &plan));
+        CHECK_OK(hnsw_apply(&graph, &f.set, &plan));
+        hnsw_plan_dispose(&plan);
+        CHECK_EQ(check_structure(&graph, live), 0);
+        for (uint32_t e = 0; e < graph.entry_count; e++)
+            CHECK(live[graph.entries[e] / 64] >> graph.entries[e] % 64 & 1);
+        CHECK(recall_of(&graph, &f.set, ROWS, 100, live, K) >= 0.98);
+    }
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}
+
+/* However many take turns, each walk is what it would be alone: the same rows, the same bits, the same work. */
+TEST(searches_that_take_turns_find_what_each_finds_alone)
+{
+    enum { MANY = 43 };
+    float *data = make_sheet(ROWS), *asked = make_sheet(MANY);
+    uint64_t chosen[ROWS / 64 + 1];
+    for (size_t m = 0; m < COUNT_OF(metrics); m++) {
+        struct fixture f;
+        struct hnsw graph;
+        struct hnsw_query queries[MANY];
+        struct topk together[MANY];
+        struct hnsw_visits all = {0}, each = {0};
+        fixture_init(&f, kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
+        CHECK_OK(hnsw_init(&graph, 16, 100));
+        CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+        for (size_t i = 0; i < COUNT_OF(chosen); i++)
+            chosen[i] = check_random();
+        for (uint32_t q = 0; q < MANY; q++) { /* of different widths, some for nothing, some filtered */
+            const float *v = asked + q * DIMS;
+            queries[q] = (struct hnsw_query){v, vector_norm(f.set.kernels, v, DIMS), 5 + 9 * q,
+                                             q % 3 ? NULL : chosen};
+            topk_init(&together[q], q % 7 == 6 ? 0 : K, FLT_MAX);
+        }
+        CHECK_OK(hnsw_search_many(&graph, &f.set, queries, MANY, together, &all));
+        for (uint32_t q = 0; q < MANY; q++) {
+            struct topk alone;
+            topk_init(&alone, together[q].k, FLT_MAX);
+            CHECK_OK(hnsw_search(&graph, &f.set, &queries[q], &alone, &each));
+            topk_sort(&alone);
+            topk_sort(&together[q]);
+            CHECK_EQ(alone.count, together[q].count);
+            for (size_t i = 0; i < alone.count; i++) {
+                CHECK_EQ(alone.items[i].row, together[q].items[i].row);
+                CHECK_MEM(&alone.items[i].rank, &together[q].items[i].rank, sizeof(float));
+            }
+            topk_dispose(&alone);
+            topk_dispose(&together[q]);
+        }
+        CHECK_EQ(all.codes, each.codes);
+        CHECK_EQ(all.full, each.full);
+        CHECK_EQ(all.hops, each.hops);
+        hnsw_dispose(&graph);
+        fixture_dispose(&f);
+    }
+    free(data);
+    free(asked);
+}
+
 TEST(calibration_tells_what_recall_to_expect)
 {
     float *data = make_sheet(ROWS);

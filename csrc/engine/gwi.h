@@ -1,0 +1,63 @@
+/* The GravityWellIndex component: float32 rows in a row file, their codes in the lists of a partition.
+ * Functions mirror gwi.h and have its contract; only what differs is said here.
+ *
+ * Files: gwi_core.h the struct and its locks; gwi.c open, close, fork; gwi_write.c insert and delete;
+ * gwi_read.c get, list, stats; gwi_hits.c results; gwi_search.c searches; gwi_index.c training, lists,
+ * calibration; gwi_file.c the snapshot of the lists; gwi_upkeep.c flush, refresh; gwi_compact.c;
+ * gwi_check.c verify. */
+#ifndef SYNA_ENGINE_GWI_H
+#define SYNA_ENGINE_GWI_H
+
+#include "engine/db.h"
+#include <synadb/gwi.h>
+
+/* ---- gwi.c. Not counted: api/api_gwi.c counts openings and calls close once. */
+syna_rc gwi_open(const char *path, const syna_wells_options *options, syna_wells **out);
+/* One more opening: the same refusals, and an empty store takes the new configuration. */
+syna_rc gwi_again(syna_wells *store, const syna_wells_options *options);
+syna_rc gwi_close(syna_wells *store);
+bool gwi_is_file(const syna_wells *store, uint64_t device, uint64_t inode);
+/* The options as they are meant, for callers built against an older, shorter struct; checks them. */
+syna_rc gwi_options(const syna_wells_options *given, syna_wells_options *out);
+void gwi_before_fork(syna_wells *store);
+void gwi_after_fork(syna_wells *store, bool child);
+
+/* ---- gwi_write.c */
+struct gwi_batch {
+    const char *const *keys;
+    const size_t *key_lens;      /* NULL: keys end with a NUL */
+    const float *vectors;
+    const char *const *metadata; /* NULL: none */
+    const size_t *metadata_lens; /* NULL: texts end with a NUL */
+    uint32_t dims;
+    size_t count;
+};
+syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *added);
+syna_rc gwi_delete(syna_wells *store, const char *key, size_t key_len, int32_t *deleted);
+
+/* ---- gwi_read.c */
+syna_rc gwi_get(syna_wells *store, const char *key, size_t key_len, float *out, uint32_t dims);
+/* *out: mem_alloc'ed with a NUL, or NULL. */
+syna_rc gwi_get_metadata(syna_wells *store, const char *key, size_t key_len, char **out, size_t *len);
+syna_rc gwi_contains(syna_wells *store, const char *key, size_t key_len, bool *found);
+uint64_t gwi_count(syna_wells *store);
+syna_rc gwi_rows(syna_wells *store, uint32_t flags, syna_hit **hits, size_t *count);
+syna_rc gwi_get_stats(syna_wells *store, syna_wells_stats *out);
+
+/* ---- gwi_search.c */
+syna_rc gwi_search(syna_wells *store, const float *queries, size_t count, uint32_t dims,
+                   const syna_wells_search_options *how, syna_hit **hits, size_t *counts);
+
+/* ---- gwi_index.c */
+syna_rc gwi_initialize(syna_wells *store, const float *vectors, size_t count, uint32_t dims,
+                       syna_progress_fn progress, void *context);
+syna_rc gwi_train(syna_wells *store, syna_progress_fn progress, void *context);
+
+/* ---- gwi_upkeep.c, gwi_compact.c, gwi_check.c */
+syna_rc gwi_flush(syna_wells *store);
+syna_rc gwi_refresh(syna_wells *store, bool *changed);
+syna_rc gwi_compact(syna_wells *store, syna_progress_fn progress, void *context);
+syna_rc gwi_verify(const char *path, syna_finding_fn visit, void *context, syna_progress_fn progress,
+                   syna_check *out);
+
+#endif

@@ -1,0 +1,446 @@
+/* partition_search.c - searches: the nearest lists of each query, their codes, then the full rows of what
+ * the codes did not rule out (exact_seeker.c).
+ *
+ * A single query scans its lists one after the other, nearest first, so that its limit falls early. Of
+ * many queries each scans its nearest list; then the lists are gone through once, each with all queries
+ * that want it, as matrix products.
+ *
+ * How much the codes can be wrong by is bounded by the lengths of what they leave out. The bound is met
+ * when those point the same way; by chance a product of two such is, in d dimensions, 1 / sqrt(d) of it.
+ * Unless the result has to be certain, SIGMAS times that is taken as the bound. */
+#include "base/internal.h"
+
+#include "index/exact_core.h"
+#include "index/partition.h"
+#include "math/int8.h"
+#include <synadb/vector.h>
+
+#include <math.h>
+
+#define BLOCK_ROWS 128u
+#define BATCH 256u      /* queries that go through the lists together */
+#define BATCH_LEAST 8u  /* fewer go one by one */
+#define SHARED_LEAST 4u /* queries that make a product with a list worth while */
+#define BUCKETS 1024u
+#define NO_ROW UINT32_MAX
+#define MET_FIRST 512u
+#define SIGMAS 6.0
+
+struct searching {
+    const struct partition *p;
+    const struct row_set *set;
+    const uint64_t *chosen;
+    float doubt; /* share of an error that is taken as possible */
+    struct partition_visits visits;
+};
+
+/* Rows that a query has met, by linear probing: a row stands in two lists, and counts once. */
+struct met {
+    uint32_t *rows; /* NO_ROW = free */
+    uint32_t count, cap;
+};
+
+/* One query: what it found so far, and where it is to look. */
+struct hunter {
+    struct seeker seeker;
+    struct met met;
+    uint32_t *lists;
+    uint32_t probes;
+};
+
+/* ---------------------------------------------------------------- ranking lists */
+
+/* Equal keys in the order of their numbers: `out` holds wells of one bucket. */
+static void sort_wells(const int32_t *keys, uint32_t *wells, uint32_t count)
+{
+    for (uint32_t i = 1; i < count; i++) {
+        uint32_t well = wells[i], at = i;
+        for (; at > 0 && (keys[wells[at - 1]] > keys[well] ||
+                          (keys[wells[at - 1]] == keys[well] && wells[at - 1] > well));
+             at--)
+            wells[at] = wells[at - 1];
+        wells[at] = well;
+    }
+}
+
+static uint32_t bucket_of(int32_t key, int32_t least, unsigned shift)
+{
+    return (uint32_t)(((int64_t)key - least) >> shift);
+}
+
+/* By counting into buckets; only the bucket that is cut through is sorted. */
+void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32_t *out)
+{
+    uint32_t ends[BUCKETS] = {0}, last = 0, placed = 0;
+    int32_t least = keys[0], most = keys[0];
+    for (uint32_t w = 1; w < wells; w++) {
+        least = MIN(least, keys[w]);
+        most = MAX(most, keys[w]);
+    }
+    unsigned shift = 0;
+    while (bucket_of(most, least, shift) >= BUCKETS)
+        shift++;
+    for (uint32_t w = 0; w < wells; w++)
+        ends[bucket_of(keys[w], least, shift)]++;
+    while (placed + ends[last] < probes)
+        placed += ends[last++];
+    uint32_t start = placed, in_last = 0;
+    for (uint32_t b = 0, at = 0; b < last; b++) {
+        uint32_t count = ends[b];
+        ends[b] = at;
+        at += count;
+    }
+    /* The last bucket may hold more wells than are wanted: it keeps the best of them sorted. */
+    for (uint32_t w = 0; w < wells; w++) {
+        uint32_t b = bucket_of(keys[w], least, shift);
+        if (b < last)
+            out[ends[b]++] = w;
+        else if (b == last)
+            out[start + in_last++] = w; /* `out` has room for all wells */
+    }
+    sort_wells(keys, out + start, in_last);
+}
+
+static void rank_lists(const struct searching *s, struct hunter *h, int32_t *keys, uint32_t *order)
+{
+    const struct partition *p = s->p;
+    codes_scan(&p->codes, s->set->kernels, &h->seeker.code, p->centroids, p->count, keys);
+    partition_rank(keys, p->count, h->probes, order);
+    memcpy(h->lists, order, h->probes * sizeof *order);
+}
+
+/* ---------------------------------------------------------------- rows met */
+
+static bool met_put(struct met *met, uint32_t row)
+{
+    uint32_t mask = met->cap - 1, at = row * 0x9e3779b1u >> 7 & mask;
+    while (met->rows[at] != NO_ROW && met->rows[at] != row)
+        at = (at + 1) & mask;
+    bool is_new = met->rows[at] == NO_ROW;
+    met->rows[at] = row;
+    met->count += is_new;
+    return is_new;
+}
+
+static bool met_grow(struct met *met)
+{
+    struct met more = {.cap = met->cap ? met->cap * 4 : MET_FIRST};
+    if (met->cap && met->count < met->cap / 2)
+        return true;
+    more.rows = mem_alloc(more.cap * sizeof *more.rows);
+    if (!more.rows)
+        return false;
+    memset(more.rows, 0xff, more.cap * sizeof *more.rows);
+    for (uint32_t i = 0; i < met->cap; i++)
+        if (met->rows[i] != NO_ROW)
+            met_put(&more, met->rows[i]);
+    mem_free(met->rows);
+    *met = more;
+    return true;
+}
+
+/* ---------------------------------------------------------------- one list, one query */
+
+static bool is_chosen(const struct searching *s, uint32_t row)
+{
+    return !s->chosen || (s->chosen[row / 64] >> row % 64 & 1);
+}
+
+static bool look_at(const struct searching *s, struct hunter *h, uint32_t row, int32_t integer)
+{
+    if (!is_chosen(s, row))
+        return true;
+    if (!met_grow(&h->met))
+        return false;
+    if (!met_put(&h->met, row))
+        return true;
+    float error = *(const float *)array_at(&s->p->errors, row) * s->doubt;
+    return seeker_suspect(&h->seeker, row, integer, error,
+                          *(const float *)array_at(&s->set->norms, row));
+}
+
+static int32_t limit_for(const struct searching *s, const struct seeker *seeker,
+                         const struct well *w)
+{
+    return codes_limit(&seeker->code_limit, w->error * s->doubt, w->norm);
+}
+
+static bool scan_rows(const struct searching *s, struct hunter *h, const struct well *w,
+                      const uint32_t *rows, const uint8_t *codes, uint32_t count)
+{
+    int32_t integers[BLOCK_ROWS], limits[BLOCK_ROWS];
+    uint32_t within[BLOCK_ROWS];
+    for (uint32_t first = 0; first < count; first += BLOCK_ROWS) {
+        uint32_t some = MIN(count - first, BLOCK_ROWS);
+        int32_t limit = limit_for(s, &h->seeker, w);
+        codes_scan(&s->p->codes, s->set->kernels, &h->seeker.code,
+                   codes + (size_t)first * s->p->codes.stride, some, integers);
+        for (uint32_t i = 0; i < some; i++)
+            limits[i] = limit;
+        size_t found = s->set->kernels->int8->within(integers, limits, some, within);
+        for (size_t i = 0; i < found; i++)
+            if (!look_at(s, h, rows[first + within[i]], integers[within[i]]))
+                return false;
+    }
+    return true;
+}
+
+static bool scan_list(struct searching *s, struct hunter *h, uint32_t list)
+{
+    const struct well *w = &s->p->wells[list];
+    s->visits.lists++;
+    s->visits.codes += well_rows(w);
+    return scan_rows(s, h, w, w->head_rows, w->head_codes, w->head_count) &&
+           scan_rows(s, h, w, w->rows, w->codes, w->count);
+}
+
+/* ---------------------------------------------------------------- one list, many queries */
+
+/* Queries that want a list, as columns of a product. */
+struct shared {
+    struct hunter *hunters[BATCH];
+    size_t count;
+    uint8_t *columns;  /* stride each */
+    void *room;
+    int32_t *integers; /* BLOCK_ROWS x BATCH */
+};
+
+static void shared_free(struct shared *shared)
+{
+    if (!shared)
+        return;
+    mem_free_aligned(shared->columns);
+    mem_free_aligned(shared->room);
+    mem_free_aligned(shared->integers);
+    mem_free(shared);
+}
+
+static struct shared *shared_new(size_t stride)
+{
+    struct shared *shared = mem_zalloc(sizeof *shared);
+    if (!shared)
+        return NULL;
+    shared->columns = mem_alloc_aligned(BATCH * stride, 64);
+    shared->room = mem_alloc_aligned(int8_room(BATCH, stride), 64);
+    shared->integers = mem_alloc_aligned((size_t)BLOCK_ROWS * BATCH * sizeof(int32_t), 64);
+    if (shared->columns && shared->room && shared->integers)
+        return shared;
+    shared_free(shared);
+    return NULL;
+}
+
+/* Columns are made of rows, and a query's code is a negated one, except for differences. */
+static void pack_columns(const struct searching *s, struct shared *shared, struct int8_panels *out)
+{
+    size_t stride = s->p->codes.stride;
+    bool difference = s->p->codes.metric == SYNA_METRIC_EUCLIDEAN;
+    const uint8_t *pointers[BATCH];
+    for (size_t q = 0; q < shared->count; q++) {
+        uint8_t *column = shared->columns + q * stride;
+        const uint8_t *code = shared->hunters[q]->seeker.code.bytes;
+        pointers[q] = column;
+        for (size_t i = 0; i < stride; i++)
+            column[i] = difference ? code[i] : (uint8_t)(128 - code[i]);
+    }
+    int8_pack(s->set->kernels->int8, difference, pointers, shared->count, stride, shared->room, out);
+}
+
+static bool multiply_rows(const struct searching *s, struct shared *shared,
+                          const struct int8_panels *panels, const struct well *w,
+                          const uint32_t *rows, const uint8_t *codes, uint32_t count)
+{
+    const uint8_t *pointers[BLOCK_ROWS];
+    int32_t limits[BATCH];
+    uint32_t within[BATCH];
+    for (uint32_t first = 0; first < count; first += BLOCK_ROWS) {
+        uint32_t some = MIN(count - first, BLOCK_ROWS);
+        for (uint32_t i = 0; i < some; i++)
+            pointers[i] = codes + (size_t)(first + i) * s->p->codes.stride;
+        s->set->kernels->int8->tile(panels, 0, pointers, some, shared->integers, BATCH);
+        for (size_t q = 0; q < shared->count; q++)
+            limits[q] = limit_for(s, &shared->hunters[q]->seeker, w);
+        for (uint32_t i = 0; i < some; i++) {
+            const int32_t *integers = shared->integers + (size_t)i * BATCH;
+            size_t found =
+                s->set->kernels->int8->within(integers, limits, shared->count, within);
+            for (size_t f = 0; f < found; f++)
+                if (!look_at(s, shared->hunters[within[f]], rows[first + i], integers[within[f]]))
+                    return false;
+        }
+    }
+    return true;
+}
+
+static bool multiply_list(struct searching *s, struct shared *shared, uint32_t list)
+{
+    const struct well *w = &s->p->wells[list];
+    struct int8_panels panels;
+    if (shared->count < SHARED_LEAST) {
+        for (size_t q = 0; q < shared->count; q++)
+            if (!scan_list(s, shared->hunters[q], list))
+                return false;
+        return true;
+    }
+    s->visits.lists += shared->count;
+    s->visits.codes += (uint64_t)well_rows(w) * shared->count;
+    pack_columns(s, shared, &panels);
+    return multiply_rows(s, shared, &panels, w, w->head_rows, w->head_codes, w->head_count) &&
+           multiply_rows(s, shared, &panels, w, w->rows, w->codes, w->count);
+}
+
+/* Who wants which list, without each query's first: wants[starts[l]] .. are numbers of hunters. */
+static void list_wants(const struct searching *s, const struct hunter *hunters, size_t count,
+                       uint32_t *starts, uint32_t *wants)
+{
+    uint32_t wells = s->p->count;
+    memset(starts, 0, ((size_t)wells + 2) * sizeof *starts);
+    for (size_t q = 0; q < count; q++)
+        for (uint32_t i = 1; i < hunters[q].probes; i++)
+            starts[hunters[q].lists[i] + 2]++;
+    for (uint32_t l = 2; l <= wells; l++)
+        starts[l] += starts[l - 1];
+    for (size_t q = 0; q < count; q++)
+        for (uint32_t i = 1; i < hunters[q].probes; i++)
+            wants[starts[hunters[q].lists[i] + 1]++] = (uint32_t)q;
+}
+
+static bool hunt_together(struct searching *s, struct hunter *hunters, size_t count)
+{
+    uint32_t wells = s->p->count;
+    struct shared *shared = shared_new(s->p->codes.stride);
+    uint32_t *starts = mem_alloc(((size_t)wells + 2) * sizeof *starts);
+    uint32_t *wants = mem_alloc(count * hunters[0].probes * sizeof *wants);
+    bool enough = shared && starts && wants;
+    if (enough)
+        list_wants(s, hunters, count, starts, wants);
+    for (size_t q = 0; enough && q < count; q++)
+        enough = scan_list(s, &hunters[q], hunters[q].lists[0]);
+    for (uint32_t l = 0; enough && l < wells; l++) {
+        shared->count = 0;
+        for (uint32_t i = starts[l]; i < starts[l + 1]; i++)
+            shared->hunters[shared->count++] = &hunters[wants[i]];
+        enough = multiply_list(s, shared, l);
+    }
+    shared_free(shared);
+    mem_free(starts);
+    mem_free(wants);
+    return enough;
+}
+
+/* ---------------------------------------------------------------- the search */
+
+static bool hunt_alone(struct searching *s, struct hunter *h)
+{
+    for (uint32_t i = 0; i < h->probes; i++)
+        if (!scan_list(s, h, h->lists[i]))
+            return false;
+    return true;
+}
+
+/* Codes say nothing about this query: its lists' rows are all scored. */
+static bool score_lists(struct searching *s, struct hunter *h)
+{
+    for (uint32_t w = 0; w < s->p->count; w++) {
+        const struct well *well = &s->p->wells[w];
+        for (uint32_t i = 0; i < well_rows(well); i++) {
+            uint32_t row = i < well->head_count ? well->head_rows[i]
+                                                : well->rows[i - well->head_count];
+            if (!met_grow(&h->met))
+                return false;
+            if (is_chosen(s, row) && met_put(&h->met, row) && !seeker_score(&h->seeker, &row, 1))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool hunt(struct searching *s, struct hunter *hunters, size_t count, struct hunter *plain,
+                 size_t plain_count)
+{
+    bool enough = true;
+    if (count >= BATCH_LEAST)
+        enough = hunt_together(s, hunters, count);
+    for (size_t q = 0; enough && count < BATCH_LEAST && q < count; q++)
+        enough = hunt_alone(s, &hunters[q]);
+    for (size_t q = 0; enough && q < count; q++)
+        enough = seeker_settle(&hunters[q].seeker);
+    for (size_t q = 0; enough && q < plain_count; q++)
+        enough = score_lists(s, &plain[q]);
+    return enough;
+}
+
+struct rooms {
+    struct hunter *hunters;
+    uint8_t *codes;  /* stride a query */
+    uint32_t *lists; /* probes a query, then one for each well */
+    int32_t *keys;   /* one for each well */
+};
+
+static void rooms_free(struct rooms *r)
+{
+    mem_free(r->hunters);
+    mem_free_aligned(r->codes);
+    mem_free(r->lists);
+    mem_free(r->keys);
+}
+
+static bool rooms_make(struct rooms *r, const struct partition *p, size_t count, uint32_t probes)
+{
+    r->hunters = mem_zalloc(count * sizeof *r->hunters);
+    r->codes = mem_alloc_aligned(count * p->codes.stride, 64);
+    r->lists = mem_alloc((count * probes + p->count) * sizeof *r->lists);
+    r->keys = mem_alloc(p->count * sizeof *r->keys);
+    return r->hunters && r->codes && r->lists && r->keys;
+}
+
+/* At most BATCH queries. Those that codes say nothing about go to the end of the hunters. */
+static bool search_some(struct searching *s, const float *queries, size_t count, uint32_t probes,
+                        struct topk *tops)
+{
+    const struct partition *p = s->p;
+    struct rooms r = {.hunters = NULL};
+    bool enough = rooms_make(&r, p, count, probes);
+    size_t used = 0, plain = 0;
+    for (size_t q = 0; enough && q < count; q++) {
+        if (tops[q].k == 0)
+            continue;
+        struct hunter h = {.lists = r.lists + q * probes, .probes = probes};
+        seeker_init(&h.seeker, s->set, queries + q * p->codes.dims, r.codes + q * p->codes.stride,
+                    &tops[q], p->rows);
+        if (h.seeker.plain) {
+            r.hunters[count - ++plain] = h;
+            continue;
+        }
+        h.seeker.code.error *= s->doubt;
+        rank_lists(s, &h, r.keys, r.lists + count * probes);
+        r.hunters[used++] = h;
+    }
+    enough = enough && hunt(s, r.hunters, used, r.hunters + (count - plain), plain);
+    for (size_t q = 0; r.hunters && q < count; q++) {
+        s->visits.full += r.hunters[q].seeker.scored;
+        seeker_dispose(&r.hunters[q].seeker);
+        mem_free(r.hunters[q].met.rows);
+    }
+    rooms_free(&r);
+    return enough;
+}
+
+syna_rc partition_search(const struct partition *p, const struct row_set *set, const float *queries,
+                         size_t count, uint32_t probes, bool exact, const uint64_t *chosen,
+                         struct topk *tops, struct partition_visits *visits)
+{
+    struct searching s = {.p = p, .set = set, .chosen = chosen, .doubt = 1};
+    bool enough = true;
+    probes = MAX(MIN(probes, p->count), 1u);
+    if (!exact)
+        s.doubt = (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
+    for (size_t q = 0; enough && q < count; q += BATCH)
+        enough = search_some(&s, queries + q * p->codes.dims, MIN(count - q, (size_t)BATCH), probes,
+                             tops + q);
+    if (visits) {
+        visits->lists += s.visits.lists;
+        visits->codes += s.visits.codes;
+        visits->full += s.visits.full;
+    }
+    return enough ? SYNA_SUCCESS : syna_no_memory(BATCH * p->codes.stride);
+}

@@ -1,0 +1,545 @@
+/* postings_search.c - the k best rows of a query, exactly.
+ *
+ * Windows are taken from the one with the highest bound on. In a window the lists that can raise a score
+ * are added up, those with the largest impacts first, until a row that was in none of them so far cannot
+ * be among the k best any more; then only rows whose sum so far, and what is left, reach the k-th best
+ * score are candidates, and are scored exactly. It is added on where that is cheaper than scoring the
+ * candidates that there are. The first k rows of the first window are scored early, so that there is a k-th
+ * best score.
+ *
+ * Codes are rounded up, and so is every step from them to a sum, so a sum is never less than the score
+ * that it stands for (1e-5 is added for what float arithmetic drops). Postings that lower a score are left
+ * out of sums. Sums of 0 cannot be positive scores; scores below zero count only when there are fewer than
+ * k above, and are then looked for row by row.
+ *
+ * Where a filter leaves few rows of a window, these are scored and no list is read. */
+#include "base/internal.h"
+
+#include "index/postings_core.h"
+#include "math/accumulate.h"
+
+#include <math.h>
+
+#define BLOCKS (ACCUMULATE_ROWS / ACCUMULATE_BLOCK)
+#define WORDS (POSTINGS_WINDOW / 64)
+#define LISTS_MAX 16384u     /* of a query in a window; more: every row is scored */
+#define SUM_MAX 65000u       /* what the sums of a window stay below, with 3 a list for rounding */
+#define MARGIN 1e-5          /* of bounds, for the rounding of floats */
+#define GROWTH_MAX 16.0      /* bounds so much too high say nothing */
+#define COST_LOOK 24u        /* finding a row in a list, in postings added */
+#define COST_ROW 60u         /* reaching a row, in postings added */
+#define PRIME_AT 3u          /* the k-th best is looked for when a third of the bound is left */
+
+struct part { /* a list that can raise scores */
+    const struct posting_list *list;
+    double bound; /* its largest contribution */
+    uint32_t factor;
+};
+
+struct plan { /* of a window */
+    uint32_t window;
+    double bound;
+};
+
+struct search_scratch {
+    struct search_scratch *next;
+    uint16_t *sums; /* zero between windows */
+    uint64_t *scored; /* rows of the window that were scored; zero between windows */
+    uint32_t *found; /* candidates */
+    uint16_t *maxima;
+    struct scorer_slot *slots; /* zero between searches */
+};
+
+struct searching {
+    const struct postings *p;
+    const struct postings_query *q;
+    struct topk *top;
+    struct postings_visits visits;
+    struct search_scratch *scratch;
+    struct scorer scorer;
+    struct plan *plans;
+    struct part *parts;
+    const struct posting_list **refs; /* COUNTS: list of each term of the query in the window */
+    bool lowers; /* some posting lowers scores */
+    /* of the window: */
+    const struct window *w;
+    uint32_t part_count;
+    uint32_t rows; /* of it, up to a multiple of ACCUMULATE_BLOCK */
+    double unit;   /* score of one unit of a sum */
+    double *left;  /* left[i]: bound of parts from i on, in units */
+};
+
+/* ---------------------------------------------------------------- scratch */
+
+static void scratch_dispose(struct search_scratch *scratch)
+{
+    mem_free_aligned(scratch->sums);
+    mem_free(scratch);
+}
+
+void search_scratch_free(struct search_scratch *scratch)
+{
+    for (struct search_scratch *next; scratch; scratch = next) {
+        next = scratch->next;
+        scratch_dispose(scratch);
+    }
+}
+
+static syna_rc scratch_new(struct search_scratch **out)
+{
+    size_t sums = ACCUMULATE_ROWS * sizeof(uint16_t), scored = WORDS * sizeof(uint64_t);
+    size_t found = ACCUMULATE_ROWS * sizeof(uint32_t), maxima = BLOCKS * sizeof(uint16_t);
+    size_t bytes = sums + scored + found + maxima + SCORER_SLOTS_MAX * sizeof(struct scorer_slot);
+    struct search_scratch *scratch = mem_zalloc(sizeof *scratch);
+    uint8_t *block = scratch ? mem_alloc_aligned(bytes, 64) : NULL;
+    if (!block) {
+        mem_free(scratch);
+        return syna_no_memory(bytes);
+    }
+    memset(block, 0, bytes);
+    scratch->sums = (void *)block;
+    scratch->scored = (void *)(block + sums);
+    scratch->found = (void *)(block + sums + scored);
+    scratch->maxima = (void *)(block + sums + scored + found);
+    scratch->slots = (void *)(block + sums + scored + found + maxima);
+    *out = scratch;
+    return SYNA_SUCCESS;
+}
+
+/* The pool has a lock of its own, so that searches may share the index. */
+static struct postings *pool_of(const struct searching *s)
+{
+    return (struct postings *)(uintptr_t)s->p;
+}
+
+static syna_rc scratch_take(struct searching *s)
+{
+    struct postings *pool = pool_of(s);
+    pthread_mutex_lock(&pool->idle_lock);
+    s->scratch = pool->idle;
+    if (s->scratch)
+        pool->idle = s->scratch->next;
+    pthread_mutex_unlock(&pool->idle_lock);
+    return s->scratch ? SYNA_SUCCESS : scratch_new(&s->scratch);
+}
+
+static void scratch_give(const struct searching *s)
+{
+    struct postings *pool = pool_of(s);
+    pthread_mutex_lock(&pool->idle_lock);
+    s->scratch->next = pool->idle;
+    pool->idle = s->scratch;
+    pthread_mutex_unlock(&pool->idle_lock);
+}
+
+/* ---------------------------------------------------------------- scoring single rows */
+
+/* The score that a row must reach; rows that come later in number must exceed it. */
+static float threshold(const struct searching *s)
+{
+    const struct topk *top = s->top;
+    return top->count < top->k ? -top->limit : -top->items[0].rank;
+}
+
+static bool chosen(const struct searching *s, uint32_t row)
+{
+    const uint64_t *bits = s->q->chosen;
+    return postings_is_live(s->p, row) && (!bits || (bits[row / 64] >> row % 64 & 1));
+}
+
+static uint64_t chosen_word(const struct searching *s, uint32_t first, uint32_t word)
+{
+    uint32_t at = first + word * 64; /* any row, so two words of the bits take part */
+    uint64_t bits = 0;
+    for (uint32_t part = 0; part < 2; part++) {
+        size_t i = at / 64 + part;
+        if (i * 64 >= s->p->count)
+            break;
+        uint64_t both = s->p->live[i] & (s->q->chosen ? s->q->chosen[i] : ~0ull);
+        if (part == 0)
+            bits = both >> at % 64;
+        else if (at % 64)
+            bits |= both << (64 - at % 64);
+    }
+    return bits;
+}
+
+enum sign { ANY, ABOVE, BELOW };
+
+static syna_rc offer(struct searching *s, const struct window *w, uint32_t row, enum sign sign)
+{
+    float score = scorer_score(&s->scorer, w, s->refs, row);
+    s->visits.rows++;
+    if (score == 0 || (sign == ABOVE && score < 0) || (sign == BELOW && score > 0))
+        return SYNA_SUCCESS;
+    if (!topk_offer(s->top, -score, row))
+        return syna_no_memory(s->top->count * sizeof(struct ranked));
+    return SYNA_SUCCESS;
+}
+
+/* Rows [first, first + rows) whose bit is in `within` (NULL: all). */
+static syna_rc offer_rows(struct searching *s, const struct window *w, uint32_t first, uint32_t rows,
+                          const uint64_t *within, enum sign sign)
+{
+    for (uint32_t word = 0; word * 64 < rows; word++) {
+        uint64_t bits = chosen_word(s, first, word);
+        if (rows - word * 64 < 64)
+            bits &= (1ull << (rows - word * 64)) - 1;
+        if (within)
+            bits &= within[word];
+        for (; bits; bits &= bits - 1)
+            SYNA_TRY(offer(s, w, first + word * 64 + (uint32_t)__builtin_ctzll(bits), sign));
+    }
+    return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- plans */
+
+static bool raises(const struct searching *s, size_t term, const struct posting_list *list)
+{
+    return (s->q->weights[term] < 0) == list_negative(list);
+}
+
+/* COUNTS: codes were made for another base and slope, by which an impact grows at most by the larger of
+ * the two ratios. Infinite when a query has none of what a window counts on. */
+static double growth_of(const struct searching *s, const struct window *w)
+{
+    double growth = 1;
+    if (s->p->kind == POSTINGS_WEIGHTS)
+        return 1;
+    if (s->q->base < w->base)
+        growth = (double)w->base / (double)s->q->base;
+    if (s->q->slope < w->slope)
+        growth = MAX(growth, (double)w->slope / (double)s->q->slope);
+    return growth;
+}
+
+/* The lists of the query in a window; *bound of all that raise scores. */
+static void find_parts(struct searching *s, const struct window *w, double *bound)
+{
+    double growth = growth_of(s, w) * (1 + MARGIN);
+    *bound = 0;
+    s->part_count = 0;
+    for (size_t i = 0; i < s->q->count; i++) {
+        uint32_t found;
+        const struct posting_list *list = window_find(w, s->q->terms[i], &found);
+        if (s->refs)
+            s->refs[i] = list;
+        if (s->q->weights[i] == 0)
+            continue;
+        for (uint32_t j = 0; j < found; j++) {
+            if (!raises(s, i, &list[j])) {
+                s->lowers = true;
+                continue;
+            }
+            struct part *part = &s->parts[s->part_count++];
+            part->list = &list[j];
+            part->bound = fabs((double)s->q->weights[i]) * (double)list[j].scale * 255 * growth;
+            *bound += part->bound;
+        }
+    }
+}
+
+static int by_plan_bound(const void *left, const void *right)
+{
+    const struct plan *a = left, *b = right;
+    if (a->bound != b->bound)
+        return a->bound > b->bound ? -1 : 1;
+    return a->window < b->window ? -1 : a->window > b->window;
+}
+
+static int by_part_bound(const void *left, const void *right)
+{
+    const struct part *a = left, *b = right;
+    if (a->bound != b->bound)
+        return a->bound > b->bound ? -1 : 1;
+    return a->list < b->list ? -1 : a->list > b->list;
+}
+
+static void plan_windows(struct searching *s)
+{
+    for (uint32_t i = 0; i < s->p->window_count; i++) {
+        s->plans[i].window = i;
+        find_parts(s, &s->p->windows[i], &s->plans[i].bound);
+    }
+    qsort(s->plans, s->p->window_count, sizeof *s->plans, by_plan_bound);
+}
+
+/* The unit of sums, the factors of parts, and what is left behind each. */
+static void scale_parts(struct searching *s, double bound)
+{
+    qsort(s->parts, s->part_count, sizeof *s->parts, by_part_bound);
+    s->unit = bound / (SUM_MAX - 3 * s->part_count);
+    s->left[s->part_count] = 0;
+    for (uint32_t i = s->part_count; i-- > 0;) {
+        struct part *part = &s->parts[i];
+        double units = part->bound / s->unit;
+        part->factor = (uint32_t)(units / 255 * 256) + 1;
+        s->left[i] = s->left[i + 1] + units + 3;
+    }
+}
+
+/* ---------------------------------------------------------------- one window */
+
+static void add_part(struct searching *s, uint32_t i)
+{
+    const struct posting_list *list = s->parts[i].list;
+    accumulate_add(s->scratch->sums, s->w->ids + list->start, s->w->codes + list->start,
+                   list_rows(list), s->parts[i].factor);
+    s->visits.postings += list_rows(list);
+}
+
+/* The least whole bound, in units, of a row that is worth scoring. */
+static double needed(const struct searching *s)
+{
+    double score = (double)threshold(s) * (1 - MARGIN);
+    return score > 0 ? score / s->unit : 0;
+}
+
+/* The same of a sum when the parts from i on are not in it. */
+static uint16_t sum_needed(const struct searching *s, uint32_t i)
+{
+    double sum = floor(needed(s) - s->left[i]);
+    return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
+}
+
+static syna_rc offer_candidate(struct searching *s, uint32_t id)
+{
+    uint64_t *word = &s->scratch->scored[id / 64], bit = 1ull << id % 64;
+    uint32_t row = s->w->first + id;
+    if ((*word & bit) || id >= s->w->rows || !chosen(s, row))
+        return SYNA_SUCCESS;
+    *word |= bit;
+    return offer(s, s->w, row, ABOVE);
+}
+
+static int descending16(const void *left, const void *right)
+{
+    uint16_t a = *(const uint16_t *)left, b = *(const uint16_t *)right;
+    return a > b ? -1 : a < b;
+}
+
+/* Score about k rows with large sums, so that there is a threshold. Of each block one row is sure to reach
+ * the block's maximum; the k-th largest maximum is what the sums are compared with. */
+static syna_rc prime(struct searching *s)
+{
+    uint16_t *maxima = s->scratch->maxima;
+    uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
+    size_t wanted = s->top->k - s->top->count;
+    if (wanted > blocks / 2)
+        return SYNA_SUCCESS;
+    accumulate_maxima(s->scratch->sums, s->rows, maxima);
+    qsort(maxima, blocks, sizeof *maxima, descending16);
+    if (maxima[wanted] == 0)
+        return SYNA_SUCCESS;
+    size_t found = accumulate_collect(s->scratch->sums, s->rows, maxima[wanted],
+                                      s->scratch->found, 4 * wanted + 16);
+    for (size_t i = 0; i < found; i++)
+        SYNA_TRY(offer_candidate(s, s->scratch->found[i] & UINT16_MAX));
+    return SYNA_SUCCESS;
+}
+
+static uint64_t row_cost(const struct searching *s)
+{
+    if (s->p->kind == POSTINGS_COUNTS)
+        return COST_ROW + s->part_count * COST_LOOK;
+    return COST_ROW + 2 * (uint64_t)s->w->posting_count / MAX(s->w->held, 1u);
+}
+
+static uint64_t postings_from(const struct searching *s, uint32_t i)
+{
+    uint64_t count = 0;
+    for (; i < s->part_count; i++)
+        count += list_rows(s->parts[i].list);
+    return count;
+}
+
+/* Add parts until no row that is in none of them can be among the best. Returns where it stopped. */
+static syna_rc add_essential(struct searching *s, uint32_t *at)
+{
+    bool primed = s->top->count == s->top->k;
+    uint32_t i = 0;
+    while (i < s->part_count && (needed(s) == 0 || s->left[i] >= needed(s))) {
+        add_part(s, i++);
+        if (!primed && s->left[i] * PRIME_AT <= s->left[0]) {
+            SYNA_TRY(prime(s));
+            primed = true;
+        }
+    }
+    *at = i;
+    return SYNA_SUCCESS;
+}
+
+/* Add more parts while that costs less than the candidates that it may rule out. */
+static uint32_t add_while_it_pays(struct searching *s, uint32_t i)
+{
+    uint64_t cost = row_cost(s), left = postings_from(s, i);
+    while (i < s->part_count) {
+        uint64_t candidates = accumulate_count(s->scratch->sums, s->rows, sum_needed(s, i));
+        if (candidates * cost <= left + s->rows / 8)
+            break;
+        uint64_t goal = left - left / 3;
+        do {
+            left -= list_rows(s->parts[i].list);
+            add_part(s, i++);
+        } while (i < s->part_count && left > goal);
+    }
+    return i;
+}
+
+/* A heap of candidates, the largest sum on top. */
+static void sink(uint32_t *heap, size_t count, size_t at)
+{
+    uint32_t item = heap[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && heap[child + 1] > heap[child])
+            child++;
+        if (heap[child] <= item)
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = item;
+}
+
+/* Score the candidates, the most promising first, until none that is left can be among the best. */
+static syna_rc score_candidates(struct searching *s, uint32_t i)
+{
+    uint32_t *heap = s->scratch->found;
+    size_t count = accumulate_collect(s->scratch->sums, s->rows, sum_needed(s, i), heap,
+                                      ACCUMULATE_ROWS);
+    for (size_t at = count / 2; at-- > 0;)
+        sink(heap, count, at);
+    while (count > 0 && heap[0] >> 16 >= sum_needed(s, i)) {
+        SYNA_TRY(offer_candidate(s, heap[0] & UINT16_MAX));
+        heap[0] = heap[--count];
+        sink(heap, count, 0);
+    }
+    return SYNA_SUCCESS;
+}
+
+static uint32_t chosen_in(const struct searching *s, const struct window *w)
+{
+    uint32_t count = 0;
+    if (!s->q->chosen)
+        return w->live;
+    for (uint32_t word = 0; word * 64 < w->rows; word++)
+        count += (uint32_t)__builtin_popcountll(chosen_word(s, w->first, word));
+    return count;
+}
+
+static syna_rc add_and_score(struct searching *s)
+{
+    uint32_t i;
+    SYNA_TRY(add_essential(s, &i));
+    i = add_while_it_pays(s, i);
+    return score_candidates(s, i);
+}
+
+static void mark_rows(struct searching *s, const struct window *w, uint64_t *bits)
+{
+    uint32_t found;
+    for (size_t i = 0; i < s->q->count; i++) {
+        const struct posting_list *list = window_find(w, s->q->terms[i], &found);
+        if (s->refs)
+            s->refs[i] = list;
+        for (uint32_t j = 0; j < found; j++) {
+            const uint16_t *ids = w->ids + list[j].start;
+            for (uint32_t k = 0, n = list_rows(&list[j]); k < n; k++)
+                bits[ids[k] / 64] |= 1ull << ids[k] % 64;
+        }
+    }
+}
+
+/* Score every row that shares a term with the query. */
+static syna_rc score_marked(struct searching *s, const struct window *w, enum sign sign)
+{
+    uint64_t *bits = s->scratch->scored;
+    mark_rows(s, w, bits);
+    syna_rc rc = offer_rows(s, w, w->first, w->rows, bits, sign);
+    memset(bits, 0, WORDS * sizeof *bits);
+    return rc;
+}
+
+static syna_rc search_window(struct searching *s, const struct window *w)
+{
+    double bound;
+    s->w = w;
+    s->rows = (w->rows + ACCUMULATE_BLOCK - 1) / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK;
+    find_parts(s, w, &bound);
+    if (s->part_count == 0 || bound <= 0)
+        return SYNA_SUCCESS;
+    s->visits.windows++;
+    if (s->part_count > LISTS_MAX ||
+        chosen_in(s, w) * row_cost(s) <= postings_from(s, 0) + s->rows / 8)
+        return offer_rows(s, w, w->first, w->rows, NULL, ABOVE);
+    if (growth_of(s, w) > GROWTH_MAX)
+        return score_marked(s, w, ABOVE);
+    scale_parts(s, bound);
+    syna_rc rc = add_and_score(s);
+    memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
+    memset(s->scratch->scored, 0, WORDS * sizeof *s->scratch->scored);
+    return rc;
+}
+
+/* Scores below zero: they are not bounded. */
+static syna_rc search_below(struct searching *s)
+{
+    for (uint32_t i = 0; i < s->p->window_count; i++)
+        SYNA_TRY(score_marked(s, &s->p->windows[i], BELOW));
+    return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- the whole */
+
+static syna_rc search(struct searching *s)
+{
+    const struct postings *p = s->p;
+    const struct posting_list **refs = s->refs;
+    s->refs = NULL; /* fresh rows have none */
+    SYNA_TRY(offer_rows(s, NULL, p->sealed, p->count - p->sealed, NULL, ANY));
+    s->refs = refs;
+    plan_windows(s);
+    for (uint32_t i = 0; i < p->window_count; i++) {
+        if (s->plans[i].bound < (double)threshold(s) * (1 - MARGIN))
+            break;
+        SYNA_TRY(search_window(s, &p->windows[s->plans[i].window]));
+    }
+    return s->lowers && threshold(s) < 0 ? search_below(s) : SYNA_SUCCESS;
+}
+
+static syna_rc take_room(struct searching *s)
+{
+    size_t parts = 2 * s->q->count + 1, plans = s->p->window_count;
+    size_t refs = s->p->kind == POSTINGS_COUNTS ? s->q->count + 1 : 0;
+    size_t bytes = parts * (sizeof *s->parts + sizeof *s->left) + plans * sizeof *s->plans +
+                   refs * sizeof *s->refs;
+    s->parts = mem_alloc(bytes);
+    if (!s->parts)
+        return syna_no_memory(bytes);
+    s->left = (double *)(void *)(s->parts + parts);
+    s->plans = (struct plan *)(void *)(s->left + parts);
+    s->refs = refs ? (const struct posting_list **)(void *)(s->plans + plans) : NULL;
+    return scratch_take(s);
+}
+
+syna_rc postings_search(const struct postings *p, const struct postings_query *query,
+                        struct topk *top, struct postings_visits *visits)
+{
+    struct searching s = {.p = p, .q = query, .top = top};
+    if (query->count == 0 || top->k == 0 || p->live_count == 0)
+        return SYNA_SUCCESS;
+    syna_rc rc = take_room(&s);
+    if (rc == SYNA_SUCCESS) {
+        scorer_init(&s.scorer, p, query, s.scratch->slots);
+        rc = search(&s);
+        scorer_dispose(&s.scorer);
+        scratch_give(&s);
+    }
+    mem_free(s.parts);
+    if (rc == SYNA_SUCCESS && visits) {
+        visits->postings += s.visits.postings;
+        visits->rows += s.visits.rows;
+        visits->windows += s.visits.windows;
+    }
+    return rc;
+}

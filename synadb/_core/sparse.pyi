@@ -1,0 +1,56 @@
+import os
+from typing import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+MAX_TERMS: int
+MAX_VOCABULARY: int
+
+class SparseHandle:
+    @property
+    def path(self) -> str: ...
+    @property
+    def closed(self) -> bool: ...
+    def _open(
+        self,
+        path: str | os.PathLike[str],
+        vocab_size: int,
+        sync_on_write: bool,
+        read_only: bool,
+        must_exist: bool,
+        progress: bool | Callable[[int, int], object] | None,
+    ) -> None: ...
+    def close(self) -> None: ...
+    def _index(
+        self,
+        keys: list[str],
+        offsets: npt.NDArray[np.uint64],
+        terms: npt.NDArray[np.uint32],
+        weights: npt.NDArray[np.float32],
+        metadata: list[str | None] | None,
+    ) -> int: ...
+    def _delete(self, key: str) -> bool: ...
+    def flush(self) -> None: ...
+    def _save(self) -> None: ...
+    def _get(
+        self, key: str
+    ) -> tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32], str | None] | None: ...
+    def _contains(self, key: object) -> bool: ...
+    def __len__(self) -> int: ...
+    def _keys(self) -> list[str]: ...
+    def _search(
+        self,
+        offsets: npt.NDArray[np.uint64],
+        terms: npt.NDArray[np.uint32],
+        weights: npt.NDArray[np.float32],
+        k: int | None,
+        min_score: float | None,
+        filter: str | None,
+        recall: float,
+        metadata: bool,
+    ) -> tuple[list[list[tuple[str, float, str | None]]], tuple[int, int, int, int]]: ...
+    def refresh(self) -> bool: ...
+    def _stats(self) -> tuple[int, int, int, int, int, int, int, int, int]: ...
+
+def close_all() -> None: ...
