@@ -88,7 +88,7 @@ class FeatureStore:
     def _newest(self, key: str, until: When | None) -> Any:
         history = self._db.get_history(key)
         times = history.timestamps.astype(np.int64)
-        places = np.arange(len(times))
+        places: npt.NDArray[np.int64] = np.arange(len(times), dtype=np.int64)
         if until is not None:
             places = places[times <= int(times_us(np.asarray([until]))[0])]
         if len(places) == 0:

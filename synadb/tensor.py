@@ -701,6 +701,7 @@ def _stored_dtype(found: TensorSet) -> np.dtype[Any]:
 
 def _load(found: TensorSet, dtype: np.dtype[Any] | None, view: bool) -> npt.NDArray[Any]:
     """Everything in the set, in one dimension."""
+    array: npt.NDArray[Any]
     if found.part_count == 0:
         array = np.empty(0, dtype or np.float32)
     elif found.dtype < 0:

@@ -10,7 +10,8 @@
 
 #include "io/lock.h"
 
-enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 5000 };
+/* Short pauses: a busy writer of a shared log lets go for microseconds between syncs of milliseconds. */
+enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 500 };
 
 static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
 {
