@@ -28,9 +28,11 @@ import report
 from context import Context
 from measure import BENCH_DIR, BenchError
 from suites import (
+    cascade,
     experiments,
     footprint,
     history,
+    interchange,
     kv,
     loaders,
     memory,
@@ -38,6 +40,7 @@ from suites import (
     opening,
     recovery,
     tensors,
+    text,
     ycsb,
 )
 from workloads import SIZES
@@ -49,6 +52,9 @@ SECTIONS: dict[str, Callable[[Context], report.Section]] = {
     "open": opening.run,
     "memory": memory.run,
     "tensors": tensors.run,
+    "cascade": cascade.run,
+    "text": text.run,
+    "interchange": interchange.run,
     "loaders": loaders.run,
     "models": models.run,
     "experiments": experiments.run,

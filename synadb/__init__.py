@@ -34,8 +34,8 @@ Each component is a class with its own file and usable alone:
 ...     my_data.get_history_tensor("temperature")
 array([23.5, 24.1])
 
-`verify` and `salvage` work on files; every error is a `SynaError`. The command ``synadb`` (or
-``python -m synadb``) looks into files from a shell.
+`verify` and `salvage` work on files, `synadb.migrate` on the ancestor's; every error is a
+`SynaError`. The command ``synadb`` (or ``python -m synadb``) looks into files from a shell.
 """
 
 from __future__ import annotations

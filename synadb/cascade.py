@@ -1,12 +1,11 @@
-"""`CascadeIndex`: vectors found in three stages, hash, buckets and graph, at the recall you name."""
+"""`CascadeIndex`: vectors found in three stages, at the recall you name."""
 
 from __future__ import annotations
 
 import atexit
-import json
 import operator
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Callable, Union
 
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import cascade as _cascade
 from synadb.errors import ClosedError
+from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import CheckReport, SearchResult
 
 _METRICS = {
@@ -96,14 +96,14 @@ class CascadePlan:
     Attributes
     ----------
     plan : str
-        ``"scan"``: every matching vector was scored. ``"exact"``: all 8-bit codes were compared, and
-        the vectors that could matter scored, with the same result. ``"cascade"``: hash, buckets and
-        graph, and rows that are not linked yet exactly.
+        ``"scan"``: every matching vector was scored. ``"exact"``: all 8-bit codes were compared,
+        and the vectors that could matter scored, with the same result. ``"cascade"``: hash, buckets
+        and graph, and rows that are not linked yet exactly.
     ef_search : int
         Candidates that the walk kept; 0 without one.
     recall : float
-        Share of the true nearest that is to be expected, as measured on this index: 1.0 is exact, 0.0
-        not measured.
+        Share of the true nearest that is to be expected, as measured on this index: 1.0 is exact,
+        0.0 not measured.
     buckets, codes, rows_scored, hops : int
         The work: buckets whose rows were ranked, 8-bit codes compared, vectors scored in full, rows
         whose links were followed.
@@ -128,9 +128,9 @@ class CascadeIndex(_cascade.CascadeHandle):
     Each stage narrows down what the next one looks at: sign bits along random hyperplanes choose a
     cell and those beside it; in each cell a tree of buckets, which split when they are full, leads
     to a few hundred rows that are ranked by one bit a dimension; from the best of these a walk over
-    sixteen links a row finds the nearest by 8-bit codes, and the last candidates are scored from the
-    full vectors. Nothing has to be trained: a vector is found as soon as `insert` returns. How wide
-    the walk has to be for a recall is measured by the index on its own rows.
+    sixteen links a row finds the nearest by 8-bit codes, and the last candidates are scored from
+    the full vectors. Nothing has to be trained: a vector is found as soon as `insert` returns. How
+    wide the walk has to be for a recall is measured by the index on its own rows.
 
     Parameters
     ----------
@@ -177,9 +177,9 @@ class CascadeIndex(_cascade.CascadeHandle):
     -----
     Vectors become durable together, by `flush`, `save` or `close`: what came after the last one may
     be lost in a crash, but only as a whole. Up to 2,048 vectors every search is exact. Then the
-    index is built; vectors that come one by one are linked as they come, many at once are built into
-    a new index. Any method may be called from any thread; the GIL is released while the core works,
-    and searches run beside inserts. After `os.fork` a child may search; its writes raise
+    index is built; vectors that come one by one are linked as they come, many at once are built
+    into a new index. Any method may be called from any thread; the GIL is released while the core
+    works, and searches run beside inserts. After `os.fork` a child may search; its writes raise
     `ForkedError`.
 
     Examples
@@ -320,13 +320,13 @@ class CascadeIndex(_cascade.CascadeHandle):
         if metadata is None:
             self._insert(key, row)
         else:
-            self._insert_batch([key], row[None], [_json(metadata, "metadata")], None)
+            self._insert_batch([key], row[None], [metadata_text(metadata)], None)
 
     def insert_batch(
         self,
         keys: Iterable[str],
         vectors: npt.ArrayLike,
-        metadata: Sequence[Mapping[str, Any] | None] | None = None,
+        metadata: Iterable[Mapping[str, Any] | None] | None = None,
         *,
         progress: Progress = None,
     ) -> int:
@@ -338,7 +338,7 @@ class CascadeIndex(_cascade.CascadeHandle):
             A key that occurs twice keeps its last vector.
         vectors : array_like, shape (len(keys), dimensions)
             As in `insert`. A contiguous float32 array is taken as it is. An error names the row.
-        metadata : sequence of mappings or None, optional
+        metadata : iterable of mappings or None, optional
             As many as keys.
         progress : bool or callable, optional
             True draws a bar on standard error; a callable gets the rows linked and in all. Ctrl-C
@@ -364,12 +364,7 @@ class CascadeIndex(_cascade.CascadeHandle):
         rows = many_rows(vectors, self._dimensions, "vectors", self.path)
         if len(names) != len(rows):
             raise refused(f"{len(names)} keys for {len(rows)} vectors", self.path)
-        texts = None
-        if metadata is not None:
-            texts = [None if m is None else _json(m, "metadata") for m in metadata]
-            if len(texts) != len(names):
-                raise refused(f"metadata of {len(texts)} rows for {len(names)} keys", self.path)
-        return self._insert_batch(names, rows, texts, progress)
+        return self._insert_batch(names, rows, metadata_texts(metadata, len(rows)), progress)
 
     def delete(self, key: str) -> bool:
         """Remove the vector under `key`; a missing key is no error.
@@ -386,8 +381,9 @@ class CascadeIndex(_cascade.CascadeHandle):
     def flush(self) -> None:
         """Make everything stored so far durable.
 
-        When it returns, all of it survives the end of the process and power loss. The index is saved
-        with it when a quarter of its rows is new; what is not saved is linked anew on opening.
+        When it returns, all of it survives the end of the process and power loss. The index is
+        saved with it when a quarter of its rows is new; what is not saved is linked anew on
+        opening.
 
         Raises
         ------
@@ -428,11 +424,12 @@ class CascadeIndex(_cascade.CascadeHandle):
         return self._refresh()
 
     def compact(self, *, progress: Progress = None) -> None:
-        """Write the live vectors to a new file in the place of the old one, and build the index anew.
+        """Write the live vectors to a new file in the place of the old one, and build the index
+        anew.
 
         Gives back the room of vectors that were replaced or deleted, and makes everything durable.
-        Readers in other processes keep the old file until they `refresh`. Ctrl-C or a failure leaves
-        the vectors as they were.
+        Readers in other processes keep the old file until they `refresh`. Ctrl-C or a failure
+        leaves the vectors as they were.
 
         Parameters
         ----------
@@ -478,11 +475,7 @@ class CascadeIndex(_cascade.CascadeHandle):
 
     def get_metadata(self, key: str) -> dict[str, Any] | None:
         """The metadata of the vector under `key`; None when it has none, or there is no vector."""
-        text = self._metadata(key)
-        if text is None:
-            return None
-        value: dict[str, Any] = json.loads(text)
-        return value
+        return metadata_of(self._metadata(key))
 
     def contains(self, key: str) -> bool:
         """Whether there is a vector under `key`; also ``key in index``."""
@@ -507,6 +500,7 @@ class CascadeIndex(_cascade.CascadeHandle):
         exact: bool = False,
         num_probes: int | None = None,
         ef_search: int | None = None,
+        metadata: bool = True,
     ) -> list[SearchResult]:
         """Return the `k` stored vectors nearest to `query`, best first.
 
@@ -531,6 +525,8 @@ class CascadeIndex(_cascade.CascadeHandle):
             Buckets to look at, up to 256.
         ef_search : int, optional
             Candidates that the walk keeps, up to 8192, in place of what the recall asks for.
+        metadata : bool, default True
+            False leaves ``metadata`` of the results None, which saves reading it.
 
         Returns
         -------
@@ -564,7 +560,7 @@ class CascadeIndex(_cascade.CascadeHandle):
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
         return self._ask(
-            row, k, radius, vectors, filter, recall, exact, num_probes, ef_search
+            row, k, radius, vectors, filter, recall, exact, num_probes, ef_search, metadata
         )[0][0]
 
     def search_batch(
@@ -579,6 +575,7 @@ class CascadeIndex(_cascade.CascadeHandle):
         exact: bool = False,
         num_probes: int | None = None,
         ef_search: int | None = None,
+        metadata: bool = True,
     ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
@@ -588,7 +585,7 @@ class CascadeIndex(_cascade.CascadeHandle):
         Parameters
         ----------
         queries : array_like, shape (any, dimensions)
-        k, radius, vectors, filter, recall, exact, num_probes, ef_search
+        k, radius, vectors, filter, recall, exact, num_probes, ef_search, metadata
             As in `search`.
 
         Examples
@@ -599,7 +596,9 @@ class CascadeIndex(_cascade.CascadeHandle):
         ['x', 'y']
         """
         rows = many_rows(queries, self._dimensions, "queries", self.path)
-        return self._ask(rows, k, radius, vectors, filter, recall, exact, num_probes, ef_search)[0]
+        return self._ask(
+            rows, k, radius, vectors, filter, recall, exact, num_probes, ef_search, metadata
+        )[0]
 
     def explain(
         self,
@@ -623,7 +622,9 @@ class CascadeIndex(_cascade.CascadeHandle):
         scan
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
-        facts = self._ask(row, k, radius, False, filter, recall, exact, num_probes, ef_search)[1]
+        facts = self._ask(
+            row, k, radius, False, filter, recall, exact, num_probes, ef_search, False
+        )[1]
         return CascadePlan(**facts)
 
     def _ask(
@@ -637,6 +638,7 @@ class CascadeIndex(_cascade.CascadeHandle):
         exact: bool,
         num_probes: int | None,
         ef_search: int | None,
+        metadata: bool,
     ) -> tuple[list[list[SearchResult]], dict[str, Any]]:
         return self._search(
             rows,
@@ -647,7 +649,8 @@ class CascadeIndex(_cascade.CascadeHandle):
             exact,
             _number(num_probes, "num_probes", 256),
             _number(ef_search, "ef_search", 8192),
-            None if filter is None else _json(filter, "filter"),
+            filter_text(filter),
+            metadata,
         )
 
 
@@ -668,15 +671,6 @@ def _share(recall: float | None) -> float:
     if not 0 < recall <= 1:
         raise refused(f"recall is {recall}; expected more than 0, up to 1")
     return float(recall)
-
-
-def _json(given: Mapping[str, Any], what: str) -> str:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} is a mapping, not {type(given).__name__}")
-    try:
-        return json.dumps(dict(given), ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise refused(f"{what}: {error}") from None
 
 
 __all__ = ["CascadeIndex", "CascadePlan", "CascadeSearchResult", "CascadeStats", "SearchResult"]

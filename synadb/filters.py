@@ -1,7 +1,7 @@
 """Metadata and filters as the core takes them: JSON text.
 
-Metadata is any JSON-like mapping of a row. A filter is a mapping too, see `VectorStore.search` for what
-it says; the same language serves every component that keeps metadata.
+Metadata is any JSON-like mapping of a row. A filter is a mapping too, see `VectorStore.search` for
+what it says; the same language serves every component that keeps metadata.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def _check_names(value: Any) -> None:
     if isinstance(value, Mapping):
         for name, field in value.items():
             if not isinstance(name, str):
-                raise TypeError(f"the name of a field is a str, not {type(name).__name__}: {name!r}")
+                raise TypeError(
+                    f"the name of a field is a str, not {type(name).__name__}: {name!r}"
+                )
             if isinstance(field, (Mapping, list, tuple)):
                 _check_names(field)
     else:

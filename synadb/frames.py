@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,12 +19,11 @@ _KEYS = 4096
 
 def _pandas() -> Any:
     try:
-        import pandas
+        return importlib.import_module("pandas")
     except ImportError as error:
         raise ImportError(
             f"data frames need pandas: pip install 'synadb[pandas]' ({error})"
         ) from None
-    return pandas
 
 
 def to_dataframe(db: SynaDB, key_pattern: str | None = None) -> Any:
@@ -64,8 +64,9 @@ def float_history(
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.datetime64]]:
     """The floats of a history, with their times."""
     history = db.get_history(key)
-    if isinstance(history.values, np.ndarray) and history.values.dtype == np.float64:
-        return history.values, history.timestamps
+    values: Any = history.values
+    if isinstance(values, np.ndarray) and values.dtype == np.float64:
+        return values, history.timestamps
     kept = [i for i, value in enumerate(history.values) if type(value) is float]
     return (
         np.array([history.values[i] for i in kept], dtype=np.float64),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import json
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -16,6 +15,7 @@ import numpy.typing as npt
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import gwi as _gwi
 from synadb.errors import ClosedError
+from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import CheckReport, SearchResult
 
 _METRICS = {
@@ -353,7 +353,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         True {'lang': 'en'}
         """
         row = one_row(vector, self._dimensions, "vector", self.path)[None]
-        self._insert_batch([key], row, None if metadata is None else [_json(metadata)])
+        self._insert_batch([key], row, None if metadata is None else [metadata_text(metadata)])
 
     def insert_batch(
         self,
@@ -391,10 +391,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         rows = many_rows(vectors, self._dimensions, "vectors", self.path)
         if len(texts) != len(rows):
             raise refused(f"{len(texts)} keys for {len(rows)} vectors", self.path)
-        facts = None if metadata is None else [m if m is None else _json(m) for m in metadata]
-        if facts is not None and len(facts) != len(texts):
-            raise refused(f"{len(facts)} metadata for {len(texts)} keys", self.path)
-        return self._insert_batch(texts, rows, facts)
+        return self._insert_batch(texts, rows, metadata_texts(metadata, len(rows)))
 
     def delete(self, key: str) -> None:
         """Remove the vector under `key`; a missing key is no error.
@@ -491,11 +488,7 @@ class GravityWellIndex(_gwi.WellsHandle):
 
     def get_metadata(self, key: str) -> dict[str, Any] | None:
         """The metadata of the vector under `key`; None when it has none, or is not there."""
-        text = self._get_metadata(key)
-        if text is None:
-            return None
-        metadata: dict[str, Any] = json.loads(text)
-        return metadata
+        return metadata_of(self._get_metadata(key))
 
     def contains(self, key: str) -> bool:
         """Whether there is a vector under `key`; also ``key in gwi``."""
@@ -519,6 +512,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         radius: float | None = None,
         exact: bool = False,
         vectors: bool = True,
+        metadata: bool = True,
     ) -> list[SearchResult]:
         """Return the `k` stored vectors nearest to `query`, best first.
 
@@ -542,8 +536,8 @@ class GravityWellIndex(_gwi.WellsHandle):
             Only vectors with ``score <= radius``; such a search is exact.
         exact : bool, default False
             Leave out nothing that could matter.
-        vectors : bool, default True
-            False leaves ``vector`` of the results None, which saves copying.
+        vectors, metadata : bool, default True
+            False leaves ``vector`` or ``metadata`` of the results None, which saves copying.
 
         Returns
         -------
@@ -570,7 +564,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         y
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
-        return self._run(row, k, nprobe, recall, filter, radius, exact, vectors)[0][0]
+        return self._run(row, k, nprobe, recall, filter, radius, exact, vectors, metadata)[0][0]
 
     def search_batch(
         self,
@@ -583,6 +577,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         radius: float | None = None,
         exact: bool = False,
         vectors: bool = True,
+        metadata: bool = True,
     ) -> list[list[SearchResult]]:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
@@ -592,7 +587,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Parameters
         ----------
         queries : array_like, shape (any, dimensions)
-        k, nprobe, recall, filter, radius, exact, vectors
+        k, nprobe, recall, filter, radius, exact, vectors, metadata
             As in `search`.
 
         Examples
@@ -603,7 +598,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         ['x', 'y']
         """
         rows = many_rows(queries, self._dimensions, "queries", self.path)
-        return self._run(rows, k, nprobe, recall, filter, radius, exact, vectors)[0]
+        return self._run(rows, k, nprobe, recall, filter, radius, exact, vectors, metadata)[0]
 
     def explain(
         self,
@@ -626,7 +621,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         True
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
-        told = self._run(row, k, nprobe, recall, filter, radius, exact, False)[1]
+        told = self._run(row, k, nprobe, recall, filter, radius, exact, False, False)[1]
         return GwiPlan(
             wells=told["wells"],
             probed=told["lists"],
@@ -648,6 +643,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         radius: float | None,
         exact: bool,
         vectors: bool,
+        metadata: bool,
     ) -> tuple[list[list[SearchResult]], dict[str, Any]]:
         probes = operator.index(nprobe)
         if probes < 1:
@@ -660,9 +656,10 @@ class GravityWellIndex(_gwi.WellsHandle):
             min(probes, 2**63),
             recall or 0.0,
             search_radius(radius),
-            None if given is None else _json(given, "filter"),
+            filter_text(given),
             bool(exact),
             bool(vectors),
+            bool(metadata),
         )
 
 
@@ -673,15 +670,6 @@ def _within(what: str, given: int | None, least: int, most: int) -> int:
     if not least <= number <= most:
         raise refused(f"a {what} of {number}; expected {least} to {most}")
     return number
-
-
-def _json(given: Mapping[str, Any], what: str = "metadata") -> str:
-    if not isinstance(given, Mapping):
-        raise TypeError(f"{what} is a mapping, not {type(given).__name__}")
-    try:
-        return json.dumps(dict(given), ensure_ascii=False, allow_nan=False)
-    except ValueError as error:
-        raise refused(f"{what}: {error}") from None
 
 
 __all__ = ["GravityWellIndex", "GwiPlan", "GwiSearchResult", "GwiStats", "SearchResult"]

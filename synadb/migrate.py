@@ -16,6 +16,7 @@ a log (``.db``)                           a log: `SynaDB`, with all keys, their 
 ``.mmap``                                 `MmapVectorStore`
 ``.gwi``                                  `GravityWellIndex`
 ``.cascade``                              `CascadeIndex`
+``.svs``                                  `SparseVectorStore`
 ========================================  ==========================================================
 
 Of files of vectors the keys and vectors come over; wells, hash tables and graphs are made anew.
@@ -34,6 +35,7 @@ from synadb._migrate import rows, tensors
 from synadb._migrate.logs import migrate_log
 from synadb._migrate.place import Place
 from synadb._migrate.report import Findings, Lost, MigrationReport
+from synadb._migrate.sparse import migrate_svs
 from synadb._migrate.vectors import METRICS
 from synadb.errors import ArgumentError, FormatVersionError, Reason, WrongKindError, make_error
 
@@ -44,11 +46,11 @@ _MAGIC = {
     b"CEVM": "mmap",
     b"GWIX": "gwi",
     b"CASC": "cascade",
+    b"SVS\0": "svs",
 }
 _REFUSED = {
     b"HNSW": "an index of the ancestor's, made from the vectors of its log: migrate the log",
     b"SVMC": "the rows of a cascade in three files, whose header is not known",
-    b"SVS\0": "an inverted index of sparse vectors, for which this release has no component",
 }
 _READERS = {"mmap": rows.read_mmap, "gwi": rows.read_gwi, "cascade": rows.read_cascade}
 
@@ -66,8 +68,8 @@ def migrate(
     Parameters
     ----------
     old : str or os.PathLike
-        A log, ``.mmap``, ``.gwi`` or ``.cascade`` file; which, is told by its content. It is only
-        read. Nothing may write to it meanwhile.
+        A log, ``.mmap``, ``.gwi``, ``.cascade`` or ``.svs`` file; which, is told by its content. It
+        is only read. Nothing may write to it meanwhile.
     new : str or os.PathLike
         The file to make. It must not exist, its folder must. It gets its name when it is complete
         and on disk: a call that fails, or a process that is killed, leaves no file of this name.
@@ -137,7 +139,10 @@ def migrate(
             migrate_log(place, findings, metric, dtypes, progress)
         else:
             with _Telling(progress) as tell:
-                rows.migrate_rows(place, findings, kind, _READERS[kind], metric, tell)
+                if kind == "svs":
+                    migrate_svs(place, findings, tell)
+                else:
+                    rows.migrate_rows(place, findings, kind, _READERS[kind], metric, tell)
         place.publish()
     return findings.report()
 
@@ -159,7 +164,7 @@ def _kind_of(path: str) -> str:
             -3, f"{path}: {error.strerror}", errno=error.errno or 0, path=path
         ) from None
     magic, version = head[:4], int.from_bytes(head[4:], "little")
-    if magic in _REFUSED and (version == 1 or magic != b"SVS\0"):
+    if magic in _REFUSED:
         raise WrongKindError(-4, f"{path}: {_REFUSED[magic]}", reason=Reason.WRONG_KIND, path=path)
     kind = _MAGIC.get(magic)
     if kind is None:

@@ -219,14 +219,10 @@ class HybridRetriever:
         deep = search_limit(depth) or self.depth or max(_DEPTH_FACTOR * limit, _DEPTH_LEAST)
         deep = max(deep, limit)
         dense = (
-            []
-            if vector is None
-            else self._dense.search(vector, deep, filter, dense_options or {})
+            [] if vector is None else self._dense.search(vector, deep, filter, dense_options or {})
         )
         lexical = (
-            []
-            if text is None
-            else self._lexical.search(text, deep, filter, lexical_options or {})
+            [] if text is None else self._lexical.search(text, deep, filter, lexical_options or {})
         )
         return self._merge(dense, lexical, limit, how, weight)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import math
 import operator
@@ -457,7 +458,7 @@ class SparseVectorStore(_sparse.SparseHandle):
         True
         """
         try:
-            from scipy.sparse import csr_array
+            csr_array = importlib.import_module("scipy.sparse").csr_array
         except ImportError as error:
             raise ImportError("to_csr needs SciPy: pip install scipy") from error
         keys = []
@@ -527,7 +528,8 @@ class SparseVectorStore(_sparse.SparseHandle):
         [SparseSearchResult(key='x', score=1.0)]
         """
         if isinstance(query_values, (int, np.integer)) and isinstance(query_indices, Mapping):
-            query_values, k = None, int(query_values)  # search({index: value}, k)
+            k = int(query_values)  # search({index: value}, k)
+            query_values = None
         vector = _vector(query_indices, query_values, "query_indices")
         return self._results(_stack([vector]), k, filter, min_score, recall, metadata)[0]
 
@@ -549,6 +551,7 @@ class SparseVectorStore(_sparse.SparseHandle):
 
         Examples
         --------
+        >>> sparse.index("one", {3: 1.0})
         >>> [len(hits) for hits in sparse.search_batch([{3: 1.0}, {1000: 1.0}], k=1)]
         [1, 0]
         """

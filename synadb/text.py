@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import importlib
 import json
 import math
 import os
@@ -144,9 +145,10 @@ class TextIndex(_text.TextHandle):
 
         ``"english"``: folded words without stop words (*the*, *of*, ...), stemmed, so that
         *libraries* finds *library*. ``"standard"``: folded words of any language. The name of
-        another language such as ``"german"``: folded words with the Snowball stems of that language,
-        by the package PyStemmer (``pip install PyStemmer``). With all of them upper and lower case
-        and accents do not matter, and scripts without spaces are searched by pairs of characters.
+        another language such as ``"german"``: folded words with the Snowball stems of that
+        language, by the package PyStemmer (``pip install 'synadb[text]'``). With all of them upper
+        and lower case and accents do not matter, and scripts without spaces are searched by pairs
+        of characters.
     k1 : float, default 1.2
         How much a repeated word counts, 0 to 1000.
     b : float, default 0.75
@@ -171,10 +173,11 @@ class TextIndex(_text.TextHandle):
 
     Notes
     -----
-    Texts stay in the log; in memory are postings, keys and metadata. They are saved beside the file,
-    as ``<path>.text``, on `close`, so that opening again is quick; that file may be deleted at any
-    time. Any method may be called from any thread; the GIL is released while the core works, and
-    searches run beside writes. After `os.fork` a child may search; its writes raise `ForkedError`.
+    Texts stay in the log; in memory are postings, keys and metadata. They are saved beside the
+    file, as ``<path>.text``, on `close`, so that opening again is quick; that file may be deleted
+    at any time. Any method may be called from any thread; the GIL is released while the core works,
+    and searches run beside writes. After `os.fork` a child may search; its writes raise
+    `ForkedError`.
 
     Examples
     --------
@@ -377,7 +380,7 @@ class TextIndex(_text.TextHandle):
     def compact(self, *, progress: bool | Callable[[int, int], object] | None = None) -> None:
         """Rewrite the file with the newest version of each document only.
 
-        Readers and writers go on meanwhile. The histories of replaced documents are gone afterwards.
+        Readers and writers go on meanwhile. Histories of replaced documents are gone afterwards.
 
         Parameters
         ----------
@@ -438,7 +441,8 @@ class TextIndex(_text.TextHandle):
         ----------
         query : str
             Words. ``+word`` must be there, ``-word`` must not, ``"two words"`` must be there one
-            after the other (``-"two words"`` must not), ``pre*`` stands for every term that begins so.
+            after the other (``-"two words"`` must not), ``pre*`` stands for every term that begins
+            so.
         k : int or None, default 10
             At least 1. None: no limit.
         filter : mapping, optional
@@ -557,9 +561,7 @@ class TextIndex(_text.TextHandle):
 
     # --------------------------------------------------------------------------- highlighting
 
-    def highlight(
-        self, query: str, text: str, *, before: str = "<b>", after: str = "</b>"
-    ) -> str:
+    def highlight(self, query: str, text: str, *, before: str = "<b>", after: str = "</b>") -> str:
         """The text with `before` and `after` around the words that the query looks for.
 
         Nothing else of the text is changed: escape it first where it is to be shown as HTML.
@@ -608,17 +610,17 @@ def _resolve(analyzer: str | None) -> tuple[str | None, Callable[[str], str] | N
     language = analyzer[len(_SNOWBALL) :] if analyzer.startswith(_SNOWBALL) else analyzer
     if language not in _stemmers:
         try:
-            import Stemmer
+            snowball: Any = importlib.import_module("Stemmer")
         except ImportError:
             raise ImportError(
-                f"the analyser {analyzer!r} needs PyStemmer: pip install PyStemmer"
+                f"the analyser {analyzer!r} needs PyStemmer: pip install 'synadb[text]'"
             ) from None
-        if language not in Stemmer.algorithms():
+        if language not in snowball.algorithms():
             raise refused(
                 f"analyzer {analyzer!r}; expected 'english', 'standard' or one of "
-                + ", ".join(sorted(Stemmer.algorithms()))
+                + ", ".join(sorted(snowball.algorithms()))
             )
-        _stemmers[language] = Stemmer.Stemmer(language).stemWord
+        _stemmers[language] = snowball.Stemmer(language).stemWord
     return _SNOWBALL + language, _stemmers[language]
 
 

@@ -444,7 +444,7 @@ class VectorStore(_vectors.VectorHandle):
         return self._contains(key)
 
     def keys(self, filter: Mapping[str, Any] | None = None) -> list[str]:
-        """The keys of all vectors, or of those that match, in the order in which they were written."""
+        """The keys of all vectors, or of those that match, in the order last written."""
         return self._keys(filter_text(filter))
 
     def rows(
@@ -507,7 +507,7 @@ class VectorStore(_vectors.VectorHandle):
             Find what scoring every row would find.
         filter : dict, optional
             Only rows whose metadata matches: ``{"lang": "en", "year": {"$gte": 2020}}``. Fields may
-            be compared with ``$eq $ne $lt $lte $gt $gte $in $nin $exists $contains`` and joined with
+            be compared with ``$eq $ne $lt $lte $gt $gte $in $nin $exists $contains`` and joined by
             ``$and``, ``$or`` (lists of filters) and ``$not``; those of nested dicts are named with
             dots. A list matches when one of its elements does. Numbers compare exactly, other types
             only with their own. A row without the field matches ``$ne``, ``$nin`` and ``"$exists":

@@ -36,6 +36,7 @@ struct syna_buckets {
     struct row_set set;    /* codes, lengths and errors of rows [0, index.linked) */
     struct cascade index;  /* linked 0: not built */
     uint32_t trained_of;   /* rows that the codes were learned from */
+    uint32_t dead_before;  /* rows that were dead when the index was built: they are no part of it */
     struct snapshot *snapshot; /* that the index stands in; NULL: it does not */
     struct cascade_params params; /* wanted; the index has those of its building */
     float recall;          /* of searches that name none */
@@ -79,11 +80,12 @@ struct bucket_hits {
     const syna_buckets *store;
     syna_hit *hits;
     float *vectors; /* NULL when not asked for */
-    char *keys;
+    char *texts;    /* keys and metadata */
+    bool metadata;
 };
 syna_rc bucket_hits_begin(struct bucket_hits *b, const syna_buckets *store, uint32_t flags,
-                          size_t count, size_t key_bytes);
-size_t bucket_hits_key_bytes(const syna_buckets *store, uint32_t row);
+                          size_t count, size_t text_bytes);
+size_t bucket_hits_text_bytes(const syna_buckets *store, uint32_t flags, uint32_t row);
 void bucket_hits_add(struct bucket_hits *b, syna_hit *hit, uint32_t row, float score);
 
 /* cascade_store_index.c: full rows as the index reads them. A row whose block is damaged is remembered. */

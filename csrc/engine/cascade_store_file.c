@@ -19,7 +19,7 @@ struct store_head {
     uint32_t rows;
     float step, low;
     uint32_t trained_of;
-    uint32_t reserved;
+    uint32_t dead_before;
 };
 
 /* Checksum of row number end - 1, and of its record; 0 for none. */
@@ -52,7 +52,8 @@ static syna_rc write_codes(const syna_buckets *store, struct snapshot_writer *wr
                                     .rows = store->index.linked,
                                     .step = set->codes.step,
                                     .low = set->codes.low,
-                                    .trained_of = store->trained_of};
+                                    .trained_of = store->trained_of,
+                                    .dead_before = store->dead_before};
     SYNA_TRY(snapshot_section(writer, "store"));
     SYNA_TRY(snapshot_append(writer, &head, sizeof head));
     SYNA_TRY(snapshot_section(writer, "codes"));
@@ -124,7 +125,7 @@ static syna_rc covers(syna_buckets *store, const struct snapshot_cover *found, b
 
 static bool head_sound(const syna_buckets *store, const struct store_head *head)
 {
-    return head->version == STORE_VERSION && head->dims == store->dims &&
+    return head->version == STORE_VERSION && head->dead_before < head->rows && head->dims == store->dims &&
            head->metric == store->metric && head->rows > 0 && head->rows <= store->rows.count &&
            isfinite(head->step) && head->step > 0 && isfinite(head->low);
 }
@@ -159,6 +160,7 @@ static syna_rc load_codes(syna_buckets *store, struct snapshot *snapshot, struct
     set->codes.low = head.low;
     set->count = head.rows;
     store->trained_of = head.trained_of;
+    store->dead_before = head.dead_before;
     SYNA_TRY(load_array(&set->code_rows, head.rows, "codes", snapshot, found));
     if (*found)
         SYNA_TRY(load_array(&set->norms, head.rows, "norms", snapshot, found));

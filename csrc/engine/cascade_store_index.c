@@ -78,7 +78,7 @@ void cascade_store_drop_index(syna_buckets *store)
     snapshot_close(store->snapshot);
     store->index = (struct cascade){0};
     store->snapshot = NULL;
-    store->trained_of = 0;
+    store->trained_of = store->dead_before = 0;
     store->saved_end = 0;
     store->index_changed = false;
 }
@@ -196,6 +196,7 @@ static void swap_index(struct building *b)
     cascade_replace(&store->index, &b->index);
     store->snapshot = NULL;
     store->trained_of = b->live_count;
+    store->dead_before = b->count - b->live_count;
     store->saved_end = 0;
     store->index_changed = true;
     cascade_store_sweep(store);
@@ -321,7 +322,8 @@ static bool build_due(const syna_buckets *store)
     if (store->rows.live < BUILD_ROWS)
         return false;
     return fresh > index->linked / REBUILD_SHARE ||
-           index->linked - index->filed > index->filed / DEAD_SHARE + DEAD_LEAST ||
+           index->linked - index->filed - store->dead_before >
+               index->filed / DEAD_SHARE + DEAD_LEAST ||
            (store->trained_of < TRAINED_FULLY &&
             store->rows.live / RETRAIN_GROWTH > store->trained_of) ||
            index->params.hyperplanes != store->params.hyperplanes ||

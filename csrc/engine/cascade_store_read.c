@@ -149,16 +149,16 @@ static syna_rc list_rows(syna_buckets *store, uint32_t flags, syna_hit **hits, s
 {
     const struct mmap_rows *rows = &store->rows;
     struct bucket_hits b;
-    size_t key_bytes = 0;
-    if (flags & ~SYNA_SEARCH_VECTORS)
-        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "flags are %#x, expected 0 or %#x",
-                         flags, SYNA_SEARCH_VECTORS);
+    size_t text_bytes = 0;
+    if (flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_METADATA))
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
+                         "flags are %#x, expected VECTORS or METADATA", flags);
     if (flags & SYNA_SEARCH_VECTORS)
         SYNA_TRY(cascade_store_note_damage(store, rowfile_touch(rows->file, 0, rows->count)));
     for (uint32_t row = 0; row < rows->count; row++)
         if (mmap_rows_is_live(rows, row))
-            key_bytes += bucket_hits_key_bytes(store, row);
-    SYNA_TRY(bucket_hits_begin(&b, store, flags, rows->live, key_bytes));
+            text_bytes += bucket_hits_text_bytes(store, flags, row);
+    SYNA_TRY(bucket_hits_begin(&b, store, flags, rows->live, text_bytes));
     syna_hit *hit = b.hits;
     for (uint32_t row = 0; row < rows->count; row++)
         if (mmap_rows_is_live(rows, row))

@@ -46,9 +46,10 @@ static syna_rc check_how(const syna_buckets_search_options *given, syna_buckets_
                          "syna_buckets_search_options.size is %u, expected %zu", given->size,
                          sizeof *given);
     memcpy(how, given, MIN((size_t)given->size, sizeof *how));
-    if (how->flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT))
+    if (how->flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT |
+                        SYNA_SEARCH_METADATA))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
-                         "flags are %#x; this index takes VECTORS, RADIUS and EXACT", how->flags);
+                         "flags are %#x; this index takes VECTORS, RADIUS, EXACT and METADATA", how->flags);
     if ((how->flags & SYNA_SEARCH_RADIUS) && isnan(how->radius))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "the radius is NaN");
     if (!(how->recall >= 0 && how->recall <= 1))
@@ -178,7 +179,8 @@ static enum way choose_way(struct searching *s, uint32_t *ef)
     if (must_be_exact(s) || s->how.k > s->matches / EXACT_SHARE)
         return ALL_CODES;
     uint64_t wanted = width(s);
-    wanted = (wanted * index->linked + s->matches - 1) / s->matches;
+    uint64_t stones = index->linked - s->store->dead_before;
+    wanted = (wanted * stones + s->matches - 1) / s->matches;
     if (wanted == 0 || wanted > CASCADE_EF_MAX ||
         (s->matches < s->store->rows.live && wanted * HOP_CODES > s->matches))
         return ALL_CODES;
@@ -203,7 +205,8 @@ static syna_rc walk_all(struct searching *s, uint32_t ef)
     struct cascade *index =
         (struct cascade *)(uintptr_t)&store->index; /* whose scratch has a lock */
     struct cascade_visits visits = {0};
-    bool all = s->matches == store->rows.live && index->filed == index->linked;
+    bool all = s->matches == store->rows.live &&
+               index->filed + store->dead_before == index->linked;
     for (size_t q = 0; q < s->count; q++) {
         const float *vector = s->queries + q * store->dims;
         struct cascade_query query = {.vector = vector,
@@ -283,15 +286,15 @@ static syna_rc rank_rows(struct searching *s)
 static syna_rc collect_hits(const struct searching *s, syna_hit **hits, size_t *counts)
 {
     const syna_buckets *store = s->store;
-    size_t total = 0, key_bytes = 0;
+    size_t total = 0, text_bytes = 0;
     for (size_t q = 0; q < s->count; q++) {
         topk_sort(&s->tops[q]);
         total += s->tops[q].count;
         for (size_t i = 0; i < s->tops[q].count; i++)
-            key_bytes += bucket_hits_key_bytes(store, s->tops[q].items[i].row);
+            text_bytes += bucket_hits_text_bytes(store, s->how.flags, s->tops[q].items[i].row);
     }
     struct bucket_hits b;
-    SYNA_TRY(bucket_hits_begin(&b, store, s->how.flags, total, key_bytes));
+    SYNA_TRY(bucket_hits_begin(&b, store, s->how.flags, total, text_bytes));
     syna_hit *hit = b.hits;
     for (size_t q = 0; q < s->count; q++) {
         counts[q] = s->tops[q].count;

@@ -1,4 +1,5 @@
-/* cascade_store_upkeep.c - flush, save and refresh. */
+/* cascade_store_upkeep.c - what makes rows durable and what shows them to others: flush and save, refresh of
+ * a reader. */
 #include "base/internal.h"
 
 #include "engine/cascade_store_core.h"

@@ -109,9 +109,12 @@ static syna_rc save_blob(struct salvage *s, const struct frame *f, bool *saved)
 
 /* ---------------------------------------------------------------- records */
 
+/* What a deletion of the ancestor's carries says nothing; ours carries nothing. */
 static syna_rc save_ancestor(struct salvage *s, const struct frame *f)
 {
-    struct value v;
+    struct value v = {.type = SYNA_TYPE_NULL};
+    if (f->flags & FRAME_TOMBSTONE)
+        return write_value(s, f, &v);
     SYNA_TRY(ancestor_value(&s->ancestor, f, s->walk.file.path, &s->scratch, &v));
     return write_value(s, f, &v);
 }

@@ -80,16 +80,17 @@ syna_rc gwi_apply_meta(const struct mmap_rows *rows, struct meta *meta, uint32_t
 /* gwi_read.c: take state_lock shared with the key table built. On failure it is not held. */
 syna_rc gwi_begin_lookup(syna_wells *store);
 
-/* gwi_hits.c: one block with hits, their vectors and keys. A lock is held. */
+/* gwi_hits.c: one block with hits, their vectors, keys and metadata. A lock is held. */
 struct hit_block {
     const syna_wells *store;
     syna_hit *hits;
     float *vectors; /* NULL when not asked for */
-    char *keys;
+    char *texts;    /* keys and metadata */
+    bool metadata;
 };
 syna_rc hit_block_begin(struct hit_block *b, const syna_wells *store, uint32_t flags, size_t count,
-                        size_t key_bytes);
-size_t hit_block_key_bytes(const syna_wells *store, uint32_t row);
+                        size_t text_bytes);
+size_t hit_block_text_bytes(const syna_wells *store, uint32_t flags, uint32_t row);
 void hit_block_add(struct hit_block *b, syna_hit *hit, uint32_t row, float score);
 
 /* gwi_search.c: full rows for the searches of the index. A row whose block is damaged is remembered. */

@@ -134,16 +134,16 @@ static syna_rc list_rows(syna_wells *store, uint32_t flags, syna_hit **hits, siz
 {
     const struct mmap_rows *rows = &store->rows;
     struct hit_block b;
-    size_t key_bytes = 0;
-    if (flags & ~SYNA_SEARCH_VECTORS)
-        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "flags are %#x, expected 0 or %#x",
-                         flags, SYNA_SEARCH_VECTORS);
+    size_t text_bytes = 0;
+    if (flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_METADATA))
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
+                         "flags are %#x; this list takes VECTORS and METADATA", flags);
     if (flags & SYNA_SEARCH_VECTORS)
         SYNA_TRY(gwi_note_damage(store, rowfile_touch(rows->file, 0, rows->count)));
     for (uint32_t row = 0; row < rows->count; row++)
         if (mmap_rows_is_live(rows, row))
-            key_bytes += hit_block_key_bytes(store, row);
-    SYNA_TRY(hit_block_begin(&b, store, flags, rows->live, key_bytes));
+            text_bytes += hit_block_text_bytes(store, flags, row);
+    SYNA_TRY(hit_block_begin(&b, store, flags, rows->live, text_bytes));
     syna_hit *hit = b.hits;
     for (uint32_t row = 0; row < rows->count; row++)
         if (mmap_rows_is_live(rows, row))

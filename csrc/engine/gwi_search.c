@@ -67,9 +67,11 @@ static syna_rc check_how(const syna_wells_search_options *given, syna_wells_sear
                          "syna_wells_search_options.size is %u, expected %zu", given->size,
                          sizeof *given);
     memcpy(how, given, MIN((size_t)given->size, sizeof *how));
-    if (how->flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT))
+    if (how->flags & ~(SYNA_SEARCH_VECTORS | SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT |
+                       SYNA_SEARCH_METADATA))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
-                         "flags are %#x; this index takes VECTORS, RADIUS and EXACT", how->flags);
+                         "flags are %#x; this index takes VECTORS, RADIUS, EXACT and METADATA",
+                         how->flags);
     if ((how->flags & SYNA_SEARCH_RADIUS) && isnan(how->radius))
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "the radius is NaN");
     if (!(how->recall >= 0 && how->recall <= 1))
@@ -263,15 +265,15 @@ static syna_rc rank_rows(struct searching *s)
 static syna_rc collect_hits(const struct searching *s, syna_hit **hits, size_t *counts)
 {
     const syna_wells *store = s->store;
-    size_t total = 0, key_bytes = 0;
+    size_t total = 0, text_bytes = 0;
     for (size_t q = 0; q < s->count; q++) {
         topk_sort(&s->tops[q]);
         total += s->tops[q].count;
         for (size_t i = 0; i < s->tops[q].count; i++)
-            key_bytes += hit_block_key_bytes(store, s->tops[q].items[i].row);
+            text_bytes += hit_block_text_bytes(store, s->how.flags, s->tops[q].items[i].row);
     }
     struct hit_block b;
-    SYNA_TRY(hit_block_begin(&b, store, s->how.flags, total, key_bytes));
+    SYNA_TRY(hit_block_begin(&b, store, s->how.flags, total, text_bytes));
     syna_hit *hit = b.hits;
     for (size_t q = 0; q < s->count; q++) {
         counts[q] = s->tops[q].count;

@@ -1,4 +1,5 @@
-/* gwi_upkeep.c - flush and refresh. */
+/* gwi_upkeep.c - flush and refresh. A flush makes the rows durable first and saves the lists of them
+ * after that, so what is saved never names a row that a crash could take back. */
 #include "base/internal.h"
 
 #include "engine/gwi_core.h"

@@ -99,6 +99,7 @@ static syna_rc choose_analyzer(syna_text *index, const syna_text_options *o)
                          o->stem_context);
 }
 
+/* An index without documents takes the analyser that the file got meanwhile. */
 syna_rc text_check_config(syna_text *index)
 {
     struct config config;
@@ -106,10 +107,14 @@ syna_rc text_check_config(syna_text *index)
     SYNA_TRY(read_config(index, &config, &index->configured));
     if (!index->configured || (strcmp(config.name, a->name) == 0 && config.version == a->version))
         return SYNA_SUCCESS;
-    index->configured = false;
-    return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, db_path(index->db), -1, 0,
-                        "its analyser became \"%s\" version %u, opened with \"%s\" version %u",
-                        config.name, config.version, a->name, a->version);
+    syna_text_options as_before = {.stem = a->stem, .stem_context = a->context};
+    struct analyzer before = *a;
+    syna_rc rc = take_remembered(index, &as_before, &config);
+    if (rc != SYNA_SUCCESS) {
+        index->analyzer = before;
+        index->configured = false;
+    }
+    return rc;
 }
 
 /* ---------------------------------------------------------------- opening */
@@ -123,7 +128,7 @@ static syna_rc load_document(void *context, const syna_record *record)
 {
     struct loading *loading = context;
     SYNA_TRY(text_apply_record(loading->index, record->key, record->key_len, record->data,
-                               record->len));
+                               record->len, false));
     if (postings_due(loading->index->rows.postings))
         SYNA_TRY(postings_settle(loading->index->rows.postings));
     return progress_step(&loading->progress, 1);
@@ -146,7 +151,9 @@ static syna_rc load(syna_text *index, const syna_text_options *o)
     SYNA_TRY(text_load_snapshot(index, &loaded));
     if (!loaded)
         SYNA_TRY(load_from_log(index, o));
+    index->opening = true;
     SYNA_TRY(text_follow(index));
+    index->opening = false;
     return text_maintain(index);
 }
 

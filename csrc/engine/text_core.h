@@ -72,6 +72,7 @@ struct syna_text {
 
     struct db_view *view; /* the generation of the log that `followed` speaks of */
     uint64_t followed;    /* the log is known to be applied up to here */
+    bool opening;         /* nothing behind `followed` is applied yet */
     struct text_rows rows;
     struct text_room promised;
     uint64_t begun, done; /* writes: promised, applied or given up */
@@ -81,7 +82,7 @@ struct syna_text {
 
 /* ---- text.c */
 size_t text_config_text(const syna_text *index, char text[TEXT_CONFIG_ROOM]);
-/* The log remembers an analyser by now: is it this index's? */
+/* The log remembers an analyser by now, of which this index knew nothing. Exclusive. */
 syna_rc text_check_config(syna_text *index);
 
 /* ---- text_rows.c. Exclusive, where not said otherwise */
@@ -138,11 +139,12 @@ syna_rc text_load_snapshot(syna_text *index, bool *loaded);
 syna_rc text_save_snapshot(syna_text *index);
 /* Apply what the log has and this index has not seen. Exclusive. */
 syna_rc text_follow(syna_text *index);
-/* Make the row of an id what the log has newest. Exclusive. `name` has the prefix. */
-syna_rc text_apply(syna_text *index, const char *name, size_t len);
+/* Make the row of an id what the log has newest. Exclusive. `name` has the prefix. `anew`: it was written
+ * just now, so it comes behind all others even if it is the same as before. */
+syna_rc text_apply(syna_text *index, const char *name, size_t len, bool anew);
 /* The same for a record that was read already. */
 syna_rc text_apply_record(syna_text *index, const char *name, size_t len, const void *record,
-                          size_t record_len);
+                          size_t record_len, bool anew);
 
 /* ---- text_write.c */
 /* After a write: seal, join, pack when it is time. Takes the locks. */

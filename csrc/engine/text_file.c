@@ -258,14 +258,14 @@ static syna_rc apply_document(syna_text *index, const syna_document *d, uint64_t
 }
 
 syna_rc text_apply_record(syna_text *index, const char *name, size_t len, const void *record,
-                          size_t record_len)
+                          size_t record_len, bool anew)
 {
     syna_document d = {.id = name + DOC_PREFIX_LEN, .id_len = len - DOC_PREFIX_LEN};
     uint64_t hash = record_hash(record, record_len);
     if (len == DOC_PREFIX_LEN)
         return SYNA_SUCCESS; /* an empty id: no document of ours */
     uint32_t row = names_find(&index->rows.ids, d.id, d.id_len);
-    if (row != ROW_NONE && text_row_hash(&index->rows, row) == hash)
+    if (!anew && row != ROW_NONE && text_row_hash(&index->rows, row) == hash)
         return SYNA_SUCCESS;
     struct status_record why = *status_get();
     if (!document_decode(record, record_len, &d) || document_check(&d) != SYNA_SUCCESS) {
@@ -276,7 +276,7 @@ syna_rc text_apply_record(syna_text *index, const char *name, size_t len, const 
     return apply_document(index, &d, hash);
 }
 
-syna_rc text_apply(syna_text *index, const char *name, size_t len)
+syna_rc text_apply(syna_text *index, const char *name, size_t len, bool anew)
 {
     void *record;
     size_t record_len;
@@ -289,15 +289,18 @@ syna_rc text_apply(syna_text *index, const char *name, size_t len)
         return SYNA_SUCCESS;
     }
     SYNA_TRY(rc);
-    rc = text_apply_record(index, name, len, record, record_len);
+    rc = text_apply_record(index, name, len, record, record_len, anew);
     mem_free(record);
     return rc;
 }
 
+/* A writer meets its own writes again, which are applied already; so is nearly everything after a
+ * compaction. */
 static syna_rc follow_document(void *context, const char *name, size_t len)
 {
     syna_text *index = context;
-    SYNA_TRY(text_apply(index, name, len));
+    bool anew = index->followed > 0 && (index->opening || !db_is_writer(index->db));
+    SYNA_TRY(text_apply(index, name, len, anew));
     return postings_due(index->rows.postings) ? postings_settle(index->rows.postings)
                                               : SYNA_SUCCESS;
 }

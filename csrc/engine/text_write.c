@@ -274,7 +274,7 @@ static void change_begins(syna_text *index)
 static syna_rc change_ends(syna_text *index, const char *name, size_t len, syna_rc changed)
 {
     pthread_rwlock_wrlock(&index->state_lock);
-    syna_rc rc = changed == SYNA_SUCCESS ? text_apply(index, name, len) : changed;
+    syna_rc rc = changed == SYNA_SUCCESS ? text_apply(index, name, len, true) : changed;
     index->done++;
     pthread_rwlock_unlock(&index->state_lock);
     if (rc == SYNA_SUCCESS)

@@ -150,8 +150,8 @@ syna_rc vectors_meta_enable(syna_vectors *store);
 syna_rc vectors_meta_apply(syna_vectors *store, const char *name, size_t len);
 /* The name of the row that a record of metadata, of this name, is of; borrowed until the next call. */
 const char *vectors_meta_row_name(syna_vectors *store, const char *name, size_t *len);
-/* Room for what is promised. */
-syna_rc vectors_meta_reserve(syna_vectors *store);
+/* Room for what is promised, of which the longest text has `longest` bytes. */
+syna_rc vectors_meta_reserve(syna_vectors *store, size_t longest);
 
 /* ---- vectors_filter.c. Shared */
 /* One bit a row: it lives and matches. *bits is given (mem_free). */

@@ -9,6 +9,7 @@
 #include "engine/db_core.h"
 #include "engine/vectors_core.h"
 
+#define PLAIN_MORE 64u /* what is before and behind the text in a decompressed value, and more */
 #define NAME_ROOM (META_PREFIX_LEN + SYNA_VECTOR_KEY_MAX)
 
 syna_rc vectors_meta_enable(syna_vectors *store)
@@ -21,8 +22,10 @@ syna_rc vectors_meta_enable(syna_vectors *store)
     return SYNA_SUCCESS;
 }
 
-syna_rc vectors_meta_reserve(syna_vectors *store)
+syna_rc vectors_meta_reserve(syna_vectors *store, size_t longest)
 {
+    if (store->has_meta && !buf_reserve(&store->meta_plain, longest + PLAIN_MORE))
+        return syna_no_memory(longest);
     size_t top = store->set.count + store->promised;
     return meta_reserve(store->meta, (uint32_t)MIN(top, (size_t)VECTORS_ROWS_MAX), store->meta_rows,
                         store->meta_bytes);

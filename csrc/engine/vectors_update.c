@@ -112,11 +112,9 @@ static syna_rc promise_text(struct update *u, bool replace)
                             "no row has the key %.*s", (int)MIN(u->key_len, (size_t)200), u->key);
     SYNA_TRY(make_text(u, row, replace));
     SYNA_TRY(vectors_meta_enable(store));
-    if (!buf_reserve(&store->meta_plain, u->len))
-        return syna_no_memory(u->len);
     store->meta_rows++;
     store->meta_bytes += u->len;
-    syna_rc rc = vectors_meta_reserve(store);
+    syna_rc rc = vectors_meta_reserve(store, u->len);
     if (rc == SYNA_SUCCESS) /* a racing insert may have put the key again */
         rc = vectors_rows_reserve(store, store->promised + 1);
     if (rc != SYNA_SUCCESS) {

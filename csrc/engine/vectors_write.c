@@ -132,9 +132,7 @@ static syna_rc promise_rows(struct insertion *in)
 {
     syna_vectors *store = in->store;
     SYNA_TRY(vectors_rows_reserve(store, store->promised));
-    if (store->has_meta && !buf_reserve(&store->meta_plain, in->meta_longest))
-        return syna_no_memory(in->meta_longest);
-    return vectors_meta_reserve(store);
+    return vectors_meta_reserve(store, in->meta_longest);
 }
 
 static void take_back(struct insertion *in)

@@ -145,7 +145,7 @@ static syna_rc measure_curves(struct measuring *m, struct cascade_curve *curves)
         more = false;
         for (uint32_t i = 0; i < CASCADE_CURVES; i++)
             more |= add_point(m, i, codes, &curves[i]);
-        if (codes * WALK_COST > (float)m->c->linked)
+        if (codes * WALK_COST > (float)m->c->filed)
             break;
     }
     return SYNA_SUCCESS;
@@ -225,7 +225,7 @@ uint32_t cascade_ef_for(const struct cascade *c, uint32_t k, float recall, float
         float part = i == 0 ? 1 : (recall - curve->recall[i - 1]) / (curve->recall[i] - curve->recall[i - 1]);
         float codes = between(curve->codes[i == 0 ? 0 : i - 1], curve->codes[i], part);
         float low = logf((float)curve->ef[i == 0 ? 0 : i - 1]), high = logf((float)curve->ef[i]);
-        if (codes * scale * WALK_COST > (float)c->linked)
+        if (codes * scale * WALK_COST > (float)c->filed)
             break;
         *expected = MAX(recall, curve->recall[0]);
         return MAX(k, (uint32_t)ceilf(expf(between(low, high, part)) * scale));

@@ -44,7 +44,7 @@ uint32_t hnsw_link_count(const struct hnsw *graph, uint32_t row)
 {
     const uint32_t *links = hnsw_links(graph, row);
     uint32_t count = 0;
-    while (count < graph->degree && links[count] != HNSW_NONE)
+    while (count < graph->degree && links[count] < graph->linked) /* the end, or a damaged link */
         count++;
     return count;
 }

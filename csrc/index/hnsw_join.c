@@ -60,7 +60,7 @@ static uint32_t put_link(struct hnsw *graph, uint32_t from, uint32_t to)
 static void put_between(struct hnsw *graph, uint32_t from, uint32_t row)
 {
     uint32_t behind = put_link(graph, from, row);
-    if (behind != HNSW_NONE && behind != row && !has_link(graph, row, behind))
+    if (behind < graph->linked && behind != row && !has_link(graph, row, behind))
         put_link(graph, row, behind);
 }
 
@@ -69,7 +69,7 @@ static uint32_t find_reached(struct joining *j, uint32_t row)
 {
     struct hnsw_walk *walk = j->walk;
     const uint32_t *links = hnsw_links(j->graph, row);
-    for (uint32_t i = 0; i < j->graph->degree && links[i] != HNSW_NONE; i++)
+    for (uint32_t i = 0; i < j->graph->degree && links[i] < j->graph->linked; i++)
         if (is_reached(j, links[i]))
             return links[i];
     codes_query_row(&j->set->codes, array_at(&j->set->code_rows, row), walk->query_room,

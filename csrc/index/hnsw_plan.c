@@ -176,7 +176,7 @@ static syna_rc link_back(struct planning *p, uint32_t row, const struct wish *wi
     uint32_t rows[PRUNE_MAX], have = 0, degree = p->graph->degree;
     struct candidate near[PRUNE_MAX + 1];
     const uint32_t *old = links_now(p, row);
-    while (have < degree && old[have] != HNSW_NONE) {
+    while (have < degree && old[have] < p->plan->linked) { /* the end, or a damaged link */
         rows[have] = old[have];
         have++;
     }

@@ -205,8 +205,8 @@ static void take_lists(struct partition *p, const struct head *head, const struc
     memcpy(p->centroids, s->centers, head->count * stride);
     for (uint32_t w = 0; w < head->count; w++) {
         const struct size *size = &s->sizes[w];
-        p->wells[w] = (struct well){.head_rows = s->rows + at,
-                                    .head_codes = s->codes + at * stride,
+        p->wells[w] = (struct well){.head_rows = size->rows ? s->rows + at : NULL,
+                                    .head_codes = size->rows ? s->codes + at * stride : NULL,
                                     .head_count = size->rows,
                                     .error = size->error,
                                     .norm = size->norm};

@@ -18,8 +18,12 @@
 /* What the seeds promise for nprobe, and what is aimed at. */
 #define PROBES_GOOD 50u
 #define PROBES_FULL 100u
-#define RECALL_GOOD 0.990
-#define RESERVE 1.15 /* times the lists measured */
+#define RECALL_GOOD 0.989
+#define RESERVE 1.1 /* times the lists measured */
+/* Where less is enough, PROBES_GOOD looks into no more than this share of the lists: a quarter of the
+ * rows, because each stands in two lists and the lists near a query are the longer ones. */
+#define RECALL_ENOUGH 0.985
+#define SHARE_GOOD 0.08
 
 static const uint32_t curve_ks[PARTITION_CURVES] = {10, 100};
 
@@ -254,7 +258,8 @@ uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe)
     const struct probe_curve *curve = curve_for(p, curve_ks[0]);
     if (!curve || nprobe >= p->count)
         return p->count;
-    double good = MAX(lists_at(curve, RECALL_GOOD) * RESERVE, PROBES_GOOD);
+    double enough = MAX(lists_at(curve, RECALL_ENOUGH) * RESERVE, SHARE_GOOD * curve->lists);
+    double good = MAX(MIN(lists_at(curve, RECALL_GOOD) * RESERVE, enough), PROBES_GOOD);
     double full = MAX(lists_at(curve, 1) * RESERVE, MAX(good, PROBES_FULL));
     double lists = nprobe <= PROBES_GOOD
                        ? good * (double)nprobe / PROBES_GOOD

@@ -10,7 +10,9 @@
 
 #include <math.h>
 
-#define ITERATIONS 6u
+/* The part of the sample that each iteration looks at: the first ones only bring centroids near. */
+static const uint32_t parts[] = {4, 4, 2, 2, 1};
+#define PART_LEAST 4096u
 
 /* ---------------------------------------------------------------- means */
 
@@ -140,7 +142,8 @@ static syna_rc iterate(struct training *t)
 syna_rc partition_train(const struct code_rows *rows, uint32_t wells, uint8_t *centroids,
                         int32_t *weights)
 {
-    struct training t = {.rows = rows, .wells = wells, .centroids = centroids, .weights = weights};
+    struct code_rows some = *rows;
+    struct training t = {.rows = &some, .wells = wells, .centroids = centroids, .weights = weights};
     size_t sums = (size_t)MAX(rows->threads, 1u) * rows->codes->stride;
     t.near = mem_alloc(rows->count * sizeof *t.near);
     t.starts = mem_alloc(((size_t)wells + 2) * sizeof *t.starts);
@@ -151,8 +154,10 @@ syna_rc partition_train(const struct code_rows *rows, uint32_t wells, uint8_t *c
                      : syna_no_memory(rows->count * 2 * sizeof *t.near);
     if (rc == SYNA_SUCCESS)
         first_centroids(&t);
-    for (uint32_t i = 0; rc == SYNA_SUCCESS && i < ITERATIONS; i++)
+    for (uint32_t i = 0; rc == SYNA_SUCCESS && i < COUNT_OF(parts); i++) {
+        some.count = MIN(rows->count, MAX(rows->count / parts[i], PART_LEAST));
         rc = iterate(&t);
+    }
     mem_free(t.near);
     mem_free(t.starts);
     mem_free(t.members);

@@ -12,6 +12,9 @@
  * out of sums. Sums of 0 cannot be positive scores; scores below zero count only when there are fewer than
  * k above, and are then looked for row by row.
  *
+ * Approximate searches add up the lists that make up most of the bound, and score the rows with the largest
+ * sums. With a filter every search is exact.
+ *
  * Where a filter leaves few rows of a window, these are scored and no list is read. */
 #include "base/internal.h"
 
@@ -28,6 +31,9 @@
 #define GROWTH_MAX 16.0      /* bounds so much too high say nothing */
 #define COST_LOOK 24u        /* finding a row in a list, in postings added */
 #define COST_ROW 60u         /* reaching a row, in postings added */
+#define SKIP_LEAST 0.2       /* of the bound, by approximate searches: measured on lists like SPLADE's */
+#define SKIP_MOST 0.5
+#define SKIPPED_GIVE 0.4     /* of their bound, to a row that is among the best */
 #define PRIME_AT 3u          /* the k-th best is looked for when a third of the bound is left */
 
 struct part { /* a list that can raise scores */
@@ -61,6 +67,7 @@ struct searching {
     struct part *parts;
     const struct posting_list **refs; /* COUNTS: list of each term of the query in the window */
     bool lowers; /* some posting lowers scores */
+    double skip; /* share of the bound whose lists are not added; 0: exact */
     /* of the window: */
     const struct window *w;
     uint32_t part_count;
@@ -284,6 +291,13 @@ static void scale_parts(struct searching *s, double bound)
 static void add_part(struct searching *s, uint32_t i)
 {
     const struct posting_list *list = s->parts[i].list;
+    if (i + 1 < s->part_count) { /* no stride tells the processor where the next list is */
+        const struct posting_list *next = s->parts[i + 1].list;
+        for (uint32_t line = 0; line < 4; line++)
+            __builtin_prefetch(s->w->ids + next->start + line * 32);
+        __builtin_prefetch(s->w->codes + next->start);
+        __builtin_prefetch(s->w->codes + next->start + 64);
+    }
     accumulate_add(s->scratch->sums, s->w->ids + list->start, s->w->codes + list->start,
                    list_rows(list), s->parts[i].factor);
     s->visits.postings += list_rows(list);
@@ -313,27 +327,34 @@ static syna_rc offer_candidate(struct searching *s, uint32_t id)
     return offer(s, s->w, row, ABOVE);
 }
 
-static int descending16(const void *left, const void *right)
+/* What at least `wanted` of the block maxima reach, rounded down to 256 units; 0 when fewer do. */
+static uint16_t common_maximum(const uint16_t *maxima, uint32_t blocks, size_t wanted)
 {
-    uint16_t a = *(const uint16_t *)left, b = *(const uint16_t *)right;
-    return a > b ? -1 : a < b;
+    uint32_t bins[256] = {0}, above = 0;
+    for (uint32_t i = 0; i < blocks; i++)
+        bins[maxima[i] >> 8]++;
+    for (uint32_t bin = 255; bin > 0; bin--) {
+        above += bins[bin];
+        if (above >= wanted)
+            return (uint16_t)(bin << 8);
+    }
+    return 0;
 }
 
-/* Score about k rows with large sums, so that there is a threshold. Of each block one row is sure to reach
- * the block's maximum; the k-th largest maximum is what the sums are compared with. */
+/* Score about k rows with large sums, so that there is a threshold: of each block whose maximum is among the
+ * k largest, one row at least reaches the least of them. */
 static syna_rc prime(struct searching *s)
 {
-    uint16_t *maxima = s->scratch->maxima;
     uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
     size_t wanted = s->top->k - s->top->count;
     if (wanted > blocks / 2)
         return SYNA_SUCCESS;
-    accumulate_maxima(s->scratch->sums, s->rows, maxima);
-    qsort(maxima, blocks, sizeof *maxima, descending16);
-    if (maxima[wanted] == 0)
+    accumulate_maxima(s->scratch->sums, s->rows, s->scratch->maxima);
+    uint16_t limit = common_maximum(s->scratch->maxima, blocks, wanted);
+    if (limit == 0)
         return SYNA_SUCCESS;
-    size_t found = accumulate_collect(s->scratch->sums, s->rows, maxima[wanted],
-                                      s->scratch->found, 4 * wanted + 16);
+    size_t found = accumulate_collect(s->scratch->sums, s->rows, limit, s->scratch->found,
+                                      4 * wanted + 16);
     for (size_t i = 0; i < found; i++)
         SYNA_TRY(offer_candidate(s, s->scratch->found[i] & UINT16_MAX));
     return SYNA_SUCCESS;
@@ -359,9 +380,10 @@ static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
     bool primed = s->top->count == s->top->k;
     uint32_t i = 0;
-    while (i < s->part_count && (needed(s) == 0 || s->left[i] >= needed(s))) {
+    while (i < s->part_count && (needed(s) == 0 || s->left[i] >= needed(s)) &&
+           (s->skip == 0 || s->left[i] > s->skip * s->left[0])) {
         add_part(s, i++);
-        if (!primed && s->left[i] * PRIME_AT <= s->left[0]) {
+        if (!primed && s->skip == 0 && s->left[i] * PRIME_AT <= s->left[0]) {
             SYNA_TRY(prime(s));
             primed = true;
         }
@@ -427,10 +449,35 @@ static uint32_t chosen_in(const struct searching *s, const struct window *w)
     return count;
 }
 
+/* Approximately: the rows with the largest sums, a few times as many as are wanted. What the lists that were
+ * skipped would add differs little between rows, so it hardly changes which are the best. */
+static syna_rc score_largest(struct searching *s, double left)
+{
+    uint32_t *heap = s->scratch->found;
+    size_t wanted = s->top->k > ACCUMULATE_ROWS / 4 ? ACCUMULATE_ROWS : 6 * s->top->k + 32;
+    accumulate_maxima(s->scratch->sums, s->rows, s->scratch->maxima);
+    uint16_t limit =
+        common_maximum(s->scratch->maxima, s->rows / ACCUMULATE_BLOCK, MAX(wanted / 2, (size_t)1));
+    size_t count = accumulate_collect(s->scratch->sums, s->rows, MAX(limit, (uint16_t)1), heap,
+                                      ACCUMULATE_ROWS);
+    for (size_t at = count / 2; at-- > 0;)
+        sink(heap, count, at);
+    for (; count > 0 && wanted > 0; wanted--) {
+        if (needed(s) > (heap[0] >> 16) + SKIPPED_GIVE * left)
+            break;
+        SYNA_TRY(offer_candidate(s, heap[0] & UINT16_MAX));
+        heap[0] = heap[--count];
+        sink(heap, count, 0);
+    }
+    return SYNA_SUCCESS;
+}
+
 static syna_rc add_and_score(struct searching *s)
 {
     uint32_t i;
     SYNA_TRY(add_essential(s, &i));
+    if (s->skip > 0)
+        return score_largest(s, s->left[i]);
     i = add_while_it_pays(s, i);
     return score_candidates(s, i);
 }
@@ -526,6 +573,8 @@ syna_rc postings_search(const struct postings *p, const struct postings_query *q
                         struct topk *top, struct postings_visits *visits)
 {
     struct searching s = {.p = p, .q = query, .top = top};
+    if (query->recall > 0 && query->recall < 1 && !query->chosen)
+        s.skip = MIN(SKIP_MOST, SKIP_LEAST + 1.5 * (1 - (double)query->recall));
     if (query->count == 0 || top->k == 0 || p->live_count == 0)
         return SYNA_SUCCESS;
     syna_rc rc = take_room(&s);

@@ -2,7 +2,8 @@
  *
  *   fresh rows --seal--> windows of ~1,000 rows --join 4--> ~4,000 --join 4--> ... up to 65,536
  *
- * so that every posting is written a few times at most, however rows come in. A window of which three
+ * so that every posting is written a few times at most, however rows come in; before a snapshot, neighbours
+ * that fit one window are joined, too. A window of which three
  * tenths are dead is written anew without them; one without a live row is dropped. */
 #include "base/internal.h"
 
@@ -66,16 +67,27 @@ static uint32_t joinable(const struct postings *p, uint32_t first, bool *limited
     return n;
 }
 
+/* Would two neighbours make one window, none of them so small that the other is written for little? */
+static bool pair_fits(const struct postings *p, uint32_t first)
+{
+    if (first + 1 >= p->window_count)
+        return false;
+    const struct window *a = &p->windows[first], *b = a + 1;
+    return b->first + b->rows - a->first <= POSTINGS_WINDOW &&
+           (uint64_t)a->posting_count + b->posting_count <= WINDOW_VALUES_MAX &&
+           MAX(a->rows, b->rows) / JOIN <= MIN(a->rows, b->rows);
+}
+
 /* The next windows to be made one, or one to be written anew. *count 0: none. */
-static void find_join(const struct postings *p, uint32_t *first, uint32_t *count)
+static void find_join(const struct postings *p, bool settle, uint32_t *first, uint32_t *count)
 {
     for (uint32_t i = 0; i < p->window_count; i++) {
         bool limited;
         uint32_t n = joinable(p, i, &limited);
         bool anew = rewrite_due(&p->windows[i]);
-        if (anew || n == JOIN || (n >= 2 && limited)) {
+        if (anew || n == JOIN || (n >= 2 && limited) || (settle && pair_fits(p, i))) {
             *first = i;
-            *count = anew ? 1 : n;
+            *count = anew ? 1 : MAX(n, 2u);
             return;
         }
     }
@@ -87,7 +99,7 @@ bool postings_due(const struct postings *p)
     uint32_t first, count;
     if (seal_due(p))
         return true;
-    find_join(p, &first, &count);
+    find_join(p, false, &first, &count);
     return count > 0;
 }
 
@@ -127,7 +139,7 @@ static void job_free(struct postings_job *job)
     mem_free(job);
 }
 
-static syna_rc prepare(const struct postings *p, bool seal, struct postings_job **out)
+static syna_rc prepare(const struct postings *p, bool seal, bool settle, struct postings_job **out)
 {
     struct postings_job *job = mem_zalloc(sizeof *job);
     *out = NULL;
@@ -137,7 +149,7 @@ static syna_rc prepare(const struct postings *p, bool seal, struct postings_job 
     if (seal)
         rc = prepare_seal(p, job);
     else
-        find_join(p, &job->first, &job->count);
+        find_join(p, settle, &job->first, &job->count);
     if (rc == SYNA_SUCCESS && job->count > 0)
         rc = prepare_join(p, job);
     if (rc != SYNA_SUCCESS || (!seal && job->count == 0))
@@ -149,7 +161,7 @@ static syna_rc prepare(const struct postings *p, bool seal, struct postings_job 
 
 syna_rc postings_prepare(const struct postings *p, struct postings_job **out)
 {
-    return prepare(p, seal_due(p), out);
+    return prepare(p, seal_due(p), false, out);
 }
 
 /* Rows below `sealed` are not fresh any more. */
@@ -215,7 +227,7 @@ syna_rc postings_settle(struct postings *p)
 {
     struct postings_job *job;
     do {
-        SYNA_TRY(prepare(p, p->count > p->sealed, &job));
+        SYNA_TRY(prepare(p, p->count > p->sealed, true, &job));
         postings_install(p, job);
     } while (job);
     return SYNA_SUCCESS;

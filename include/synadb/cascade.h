@@ -159,7 +159,7 @@ typedef struct syna_buckets_explain {
 /* What is searched. Set size; zero is the default. */
 typedef struct syna_buckets_search_options {
     uint32_t size;
-    uint32_t flags;     /* SYNA_SEARCH_VECTORS, RADIUS (always exact), EXACT */
+    uint32_t flags;     /* SYNA_SEARCH_VECTORS, METADATA, RADIUS (always exact), EXACT */
     uint64_t k;         /* at most this many rows a query; UINT64_MAX = no limit */
     float radius;
     float recall;       /* share of the true nearest to aim at; 0 = by ef_search, or the preset's */
@@ -174,7 +174,7 @@ typedef struct syna_buckets_search_options {
 SYNA_API int32_t syna_buckets_search(syna_buckets *index, const float *queries, size_t count,
                                      uint32_t dimensions, const syna_buckets_search_options *how,
                                      syna_hit **hits, size_t *counts);
-/* Every row in the order written, with score 0. flags: 0 or SYNA_SEARCH_VECTORS. */
+/* Every row in the order written, with score 0. flags: SYNA_SEARCH_VECTORS, METADATA. */
 SYNA_API int32_t syna_buckets_rows(syna_buckets *index, uint32_t flags, syna_hit **hits,
                                    size_t *count);
 

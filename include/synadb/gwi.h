@@ -155,7 +155,7 @@ typedef struct syna_wells_explain {
 /* What is searched. Set size; zero is the default. */
 typedef struct syna_wells_search_options {
     uint32_t size;
-    uint32_t flags;      /* SYNA_SEARCH_VECTORS, RADIUS (always exact), EXACT */
+    uint32_t flags;      /* SYNA_SEARCH_VECTORS, METADATA, RADIUS (always exact), EXACT */
     uint64_t k;          /* at most this many rows a query; UINT64_MAX = no limit */
     float radius;
     float recall;        /* share of the true nearest wanted, as measured; 0 = by nprobe */
@@ -170,7 +170,7 @@ typedef struct syna_wells_search_options {
 SYNA_API int32_t syna_wells_search(syna_wells *index, const float *queries, size_t count,
                                    uint32_t dimensions, const syna_wells_search_options *how,
                                    syna_hit **hits, size_t *counts);
-/* Every row in the order written, with score 0. flags: 0 or SYNA_SEARCH_VECTORS. */
+/* Every row in the order written, with score 0. flags: SYNA_SEARCH_VECTORS, METADATA. */
 SYNA_API int32_t syna_wells_rows(syna_wells *index, uint32_t flags, syna_hit **hits, size_t *count);
 
 /* Make everything inserted so far durable, and save the lists when many rows are new in them. After a

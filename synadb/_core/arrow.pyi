@@ -1,7 +1,6 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from _typeshed import ReadableBuffer
 from typing_extensions import Self
 
 from synadb._core.kv import Database, Dependent
@@ -51,7 +50,7 @@ class Column:
         name: str,
         format: str,
         length: int,
-        buffers: Sequence[ReadableBuffer | None],
+        buffers: Sequence[Any],  # of ReadableBuffer | None, which numpy's arrays are not to mypy
         children: Iterable[Column] = (),
         nulls: int = 0,
     ) -> Self: ...

@@ -63,6 +63,7 @@ class CascadeHandle:
         nprobe: int,
         ef_search: int,
         filter: str | None,
+        metadata: bool,
     ) -> tuple[list[list[SearchResult]], dict[str, Any]]: ...
     def _stats(self) -> dict[str, Any]: ...
 

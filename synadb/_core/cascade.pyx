@@ -21,7 +21,7 @@ from synadb._core.libsynadb cimport (
     SYNA_CASCADE_FAST_SEARCH, SYNA_CASCADE_HIGH_RECALL, SYNA_CASCADE_LARGE, SYNA_CASCADE_SMALL,
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METRIC_COSINE, SYNA_METRIC_DOT_PRODUCT,
     SYNA_METRIC_EUCLIDEAN, SYNA_PLAN_EXACT, SYNA_PLAN_GRAPH, SYNA_PLAN_SCAN, SYNA_SEARCH_EXACT,
-    SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, syna_buckets, syna_buckets_close, syna_buckets_compact,
+    SYNA_SEARCH_METADATA, SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, syna_buckets, syna_buckets_close, syna_buckets_compact,
     syna_buckets_contains, syna_buckets_count, syna_buckets_delete, syna_buckets_explain,
     syna_buckets_flush, syna_buckets_get, syna_buckets_get_metadata, syna_buckets_get_stats,
     syna_buckets_insert, syna_buckets_insert_batch, syna_buckets_open, syna_buckets_options,
@@ -35,6 +35,7 @@ cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
 
+import json
 import os
 import warnings
 from _thread import get_ident
@@ -65,7 +66,7 @@ cdef object LIVE = WeakSet()  # the indexes to close when the interpreter ends
 
 
 cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
-    """SearchResult objects; each has a vector of its own, or None when the hits carry none."""
+    """SearchResult objects; each has a vector and metadata of its own, or None when the hits carry none."""
     cdef list results = []
     cdef size_t i
     cdef float[::1] room
@@ -75,8 +76,13 @@ cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
             vector = np.empty(dims, np.float32)
             room = vector
             memcpy(&room[0], hits[i].vector, dims * sizeof(float))
+        metadata = None
+        if hits[i].metadata is not NULL:
+            metadata = json.loads(
+                PyUnicode_DecodeUTF8(hits[i].metadata, <Py_ssize_t>hits[i].metadata_len, NULL))
         results.append(SearchResult(
-            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector))
+            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector,
+            metadata))
     return results
 
 
@@ -418,7 +424,7 @@ cdef class CascadeHandle:
             syna_free_hits(hits)
 
     def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, float recall,
-                bint exact, uint32_t nprobe, uint32_t ef_search, filter):
+                bint exact, uint32_t nprobe, uint32_t ef_search, filter, bint metadata):
         """A list of results for each query, and how they were found. k None: no limit."""
         cdef syna_buckets_search_options how
         cdef syna_buckets_explain facts
@@ -443,6 +449,8 @@ cdef class CascadeHandle:
         how.ef_search = ef_search
         if vectors:
             how.flags |= SYNA_SEARCH_VECTORS
+        if metadata:
+            how.flags |= SYNA_SEARCH_METADATA
         if exact:
             how.flags |= SYNA_SEARCH_EXACT
         if radius is not None:

@@ -59,6 +59,7 @@ class WellsHandle:
         filter_json: str | None,
         exact: bool,
         vectors: bool,
+        metadata: bool,
     ) -> tuple[list[list[SearchResult]], dict[str, Any]]: ...
     def _stats(self) -> dict[str, Any]: ...
 

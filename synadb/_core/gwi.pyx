@@ -19,7 +19,7 @@ from synadb._core.kv cimport (
     state_swap)
 from synadb._core.libsynadb cimport (
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_GWI_NPROBE, SYNA_METRIC_COSINE,
-    SYNA_METRIC_DOT_PRODUCT, SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_RADIUS,
+    SYNA_METRIC_DOT_PRODUCT, SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_METADATA, SYNA_SEARCH_RADIUS,
     SYNA_SEARCH_VECTORS, syna_check, syna_free_hits, syna_free_json, syna_hit, syna_wells,
     syna_wells_close, syna_wells_compact, syna_wells_contains, syna_wells_count, syna_wells_delete,
     syna_wells_explain, syna_wells_flush, syna_wells_get, syna_wells_get_metadata,
@@ -33,6 +33,7 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
+import json
 import os
 import warnings
 from _thread import get_ident
@@ -66,8 +67,13 @@ cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
             vector = np.empty(dims, np.float32)
             room = vector
             memcpy(&room[0], hits[i].vector, dims * sizeof(float))
+        metadata = None
+        if hits[i].metadata is not NULL:
+            metadata = json.loads(
+                PyUnicode_DecodeUTF8(hits[i].metadata, <Py_ssize_t>hits[i].metadata_len, NULL))
         results.append(SearchResult(
-            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector))
+            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector,
+            metadata))
     return results
 
 
@@ -400,7 +406,7 @@ cdef class WellsHandle:
             syna_free_hits(hits)
 
     def _search(self, const float[:, ::1] queries not None, k, nprobe, recall, radius,
-                filter_json, bint exact, bint vectors):
+                filter_json, bint exact, bint vectors, bint metadata):
         """A list of results for each query, and how they were found. k None: no limit."""
         cdef syna_wells_search_options how
         cdef syna_wells_explain told
@@ -427,6 +433,8 @@ cdef class WellsHandle:
             how.filter_len = <size_t>size
         if vectors:
             how.flags |= SYNA_SEARCH_VECTORS
+        if metadata:
+            how.flags |= SYNA_SEARCH_METADATA
         if exact:
             how.flags |= SYNA_SEARCH_EXACT
         if radius is not None:

@@ -1,13 +1,18 @@
 """The ancestor's ``.svs``: ``SVS`` and a NUL, u32 1, u64 next id; u32 keys, each u32 length, key,
-u64 id; u32 vectors, each u64 id, u32 length in bytes, u32 terms, and for each u32 term, f32
-weight."""
+u64 id; u32 vectors, each u64 id, u32 length in bytes, and in these u32 terms, for each u32 term,
+f32 weight. How large the vocabulary was is not in it."""
 
 from __future__ import annotations
 
-import math
+import itertools
 import struct
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from synadb._migrate.place import Place
 from synadb._migrate.reading import Ends, Source, key_of
 from synadb._migrate.report import Findings
 
@@ -15,87 +20,99 @@ _HEAD = struct.Struct("<4sIQ")
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 _VECTOR = struct.Struct("<QI")
-_TERM_BYTES = 8
+_PAIR = np.dtype([("term", "<u4"), ("weight", "<f4")])
+#: What the store takes; its default vocabulary is that of the usual tokenizers.
+_TERM_MAX = 2**32 - 2
+_TERMS_MAX = 1 << 20
+_VOCABULARY = 30522
+_BATCH_ROWS = 1000
 
-Terms = dict[int, float]
+Pairs = npt.NDArray[Any]
 
 
-def read_svs(source: Source, findings: Findings) -> dict[str, Terms]:
+def read_svs(source: Source, findings: Findings) -> dict[str, Pairs]:
     """The vectors that have a key, by key."""
     source.header(_HEAD, "an .svs file")
-    names = _names(source, findings)
-    if names is None:
-        return {}
-    found: dict[str, Terms] = {}
+    found: dict[str, Pairs] = {}
+    names: dict[int, str] = {}
     seen: set[int] = set()
-    count = 0
     try:
+        _read_names(source, findings, names)
         (count,) = source.numbers(_U32)
         for _ in range(count):
-            vector_id, terms = _vector(source)
+            vector_id, length = source.numbers(_VECTOR)
+            _take(findings, found, names, vector_id, source.take(length))
             seen.add(vector_id)
-            _take(findings, found, names, vector_id, terms)
     except Ends:
-        findings.note(f"the file ends in its vectors, of which it should have {count:,}")
+        findings.lose(f"offset {source.at}", "the file ends in the middle of its keys or vectors")
     for vector_id, key in names.items():
         if vector_id not in seen:
             findings.lose(repr(key), f"there is no vector with its id {vector_id}")
     return found
 
 
-def _names(source: Source, findings: Findings) -> dict[int, str] | None:
-    names: dict[int, str] = {}
-    try:
-        (count,) = source.numbers(_U32)
-        for _ in range(count):
-            at = source.at
-            raw = source.take(source.numbers(_U32)[0])
-            (vector_id,) = source.numbers(_U64)
-            try:
-                names[vector_id] = key_of(raw)
-            except ValueError as error:
-                findings.lose(f"offset {at}", f"the vector {vector_id} has {error}")
-    except Ends:
-        findings.lose(
-            f"offset {source.at}", "the file ends in its list of keys; no vector could be read"
-        )
-        return None
-    return names
-
-
-def _vector(source: Source) -> tuple[int, list[tuple[int, float]] | str]:
-    """An id and its terms, or what is wrong with them."""
-    vector_id, length = source.numbers(_VECTOR)
-    body = source.take(length)
-    if length < 4 or (length - 4) != _TERM_BYTES * _U32.unpack_from(body)[0]:
-        return vector_id, f"its {length:,} bytes are not those of its number of terms"
-    return vector_id, [(int(t), float(w)) for t, w in struct.iter_unpack("<If", body[4:])]
+def _read_names(source: Source, findings: Findings, names: dict[int, str]) -> None:
+    (count,) = source.numbers(_U32)
+    for _ in range(count):
+        at = source.at
+        raw = source.take(source.numbers(_U32)[0])
+        (vector_id,) = source.numbers(_U64)
+        try:
+            key = key_of(raw)
+        except ValueError as error:
+            findings.lose(f"offset {at}", f"the vector {vector_id} has {error}")
+            continue
+        if vector_id in names:
+            findings.lose(repr(names[vector_id]), f"{key!r} has the same id {vector_id}")
+        names[vector_id] = key
 
 
 def _take(
     findings: Findings,
-    found: dict[str, Terms],
+    found: dict[str, Pairs],
     names: dict[int, str],
     vector_id: int,
-    terms: list[tuple[int, float]] | str,
+    body: bytes,
 ) -> None:
     key = names.get(vector_id)
     if key is None:
         findings.lose(f"vector {vector_id}", "no key has this id")
-    elif isinstance(terms, str):
-        findings.lose(repr(key), terms)
-    elif not all(math.isfinite(weight) for _, weight in terms):
-        findings.lose(repr(key), "a weight is NaN or infinite")
+        return
+    why = _wrong(body)
+    if why:
+        findings.lose(repr(key), why)
     else:
-        found[key] = dict(terms)
+        found[key] = np.frombuffer(body, _PAIR, offset=_U32.size)
 
 
-def migrate_svs(findings: Findings, open_target: Any) -> None:
+def _wrong(body: bytes) -> str | None:
+    count = _U32.unpack_from(body)[0] if len(body) >= _U32.size else 0
+    if len(body) != _U32.size + _PAIR.itemsize * count:
+        return f"its {len(body):,} bytes are not those of {count:,} terms"
+    pairs = np.frombuffer(body, _PAIR, offset=_U32.size)
+    if count > _TERMS_MAX:
+        return f"{count:,} terms, at most {_TERMS_MAX:,} fit"
+    if not np.isfinite(pairs["weight"]).all():
+        return "a weight is NaN or infinite"
+    if count and int(pairs["term"].max()) > _TERM_MAX:
+        return f"a term above {_TERM_MAX}"
+    return None
+
+
+def migrate_svs(place: Place, findings: Findings, tell: Callable[[int, int], object]) -> None:
+    from synadb.sparse import SparseVectorStore
+
     findings.kind = "svs"
+    findings.component("SparseVectorStore")
     with Source(findings.old) as source:
         vectors = read_svs(source, findings)
-    with open_target() as store:
-        for key, terms in vectors.items():
-            store.insert(key, terms)
-    findings.component("SparseVectorStore")
-    findings.came["sparse vectors"] += len(vectors)
+        size = source.size
+    top = max((int(pairs["term"].max()) for pairs in vectors.values() if len(pairs)), default=0)
+    rows = iter(vectors.items())
+    done = 0
+    with SparseVectorStore(place.path, max(_VOCABULARY, top + 1), sync_on_write=False) as store:
+        for some in iter(lambda: list(itertools.islice(rows, _BATCH_ROWS)), []):
+            tell(size * done // len(vectors), size)
+            store.index_batch([(key, p["term"], p["weight"]) for key, p in some])
+            done += len(some)
+    findings.came["sparse vectors"] += done

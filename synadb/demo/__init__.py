@@ -1,8 +1,8 @@
 """``synadb demo``: a searchable store of real text, built on the spot and questioned.
 
 The text is the documentation inside the installed Python's standard library. `corpus` collects it,
-`words` and `lsa` turn it into vectors, `library` keeps both in stores and searches vectors and words at
-once, `app` is the command.
+`words` and `lsa` turn it into vectors, `library` keeps both in stores and searches vectors and
+words at once, `app` is the command.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A searchable store of texts: the texts in a `SynaDB`, their vectors in a `VectorStore`, their words
-in a `TextIndex`, and both searched at once by a `HybridRetriever`.
+"""A searchable store of texts: the texts in a `SynaDB`, their vectors in a `VectorStore`, their
+words in a `TextIndex`, and both searched at once by a `HybridRetriever`.
 
 =========================  ======================================================================
 file, key                  what
@@ -50,8 +50,8 @@ Progress = Callable[[str, int, int], object]
 
 @dataclass(frozen=True)
 class Answer:
-    """One hit of a query: the document, its score (larger is better), and its ranks in the searches by
-    vectors and by words; None where it was not among the best of that one."""
+    """One hit of a query: the document, its score (larger is better), and its ranks in the searches
+    by vectors and by words; None where it was not among the best of that one."""
 
     score: float
     document: Document
@@ -220,14 +220,17 @@ class Library:
         yield "model/terms", list(model.vocabulary)
         yield "model/idf", model.idf
         yield "model/projection", model.projection
-        yield _ABOUT, {
-            "format": _FORMAT,
-            "python": platform.python_version(),
-            "documents": report.documents,
-            "characters": report.characters,
-            "modules": report.modules,
-            "terms": report.terms,
-        }
+        yield (
+            _ABOUT,
+            {
+                "format": _FORMAT,
+                "python": platform.python_version(),
+                "documents": report.documents,
+                "characters": report.characters,
+                "modules": report.modules,
+                "terms": report.terms,
+            },
+        )
 
     # ------------------------------------------------------------------------------- asking
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
 import os
+import re
 from typing import IO, TYPE_CHECKING, Any
 
 from synadb._core.arrow import Selection
-from synadb.errors import ArgumentError, Reason
+from synadb.errors import ArgumentError, Reason, TypeMismatchError
 from synadb.interchange.files import refuse_own_file, replaced
 from synadb.interchange.rows import Progress, ProgressArgument
 
@@ -29,6 +31,7 @@ FORMATS = {
     "messagepack": "msgpack_files",
     "mp": "msgpack_files",
 }
+_TENSOR = b"TENS"  # what a tensor's header begins with
 #: Formats whose files can be written to a pipe.
 STREAMED = ("json_files", "jsonl_files", "csv_files", "pickle_files")
 
@@ -58,10 +61,11 @@ def export_file(
     rest."""
     module = module_of(format)
     refuse_own_file(db.path, path)
+    selected = _select(db, key_pattern, history, type)
     report = Progress(progress)
     try:
         with replaced(path) as out:
-            return int(module.write(db, out, format, _select(key_pattern, history, type), report))
+            return int(module.write(db, out, format, selected, report))
     finally:
         report.close()
 
@@ -82,14 +86,34 @@ def export_stream(
         raise ArgumentError(
             0, f"{format} cannot be written to a pipe; name a file", reason=Reason.ARGUMENT
         )
-    selection = _select(key_pattern, history, type)
+    selection = _select(db, key_pattern, history, type)
     return int(module.write(db, out, format, selection, Progress(None)))
 
 
-def _select(key_pattern: str | None, history: bool, type: str | None) -> dict[str, Any]:
+def _select(db: SynaDB, key_pattern: str | None, history: bool, type: str | None) -> dict[str, Any]:
+    """The arguments of `Selection`; what is wrong with them is said before a file is made."""
     selected: dict[str, Any] = {"pattern": key_pattern, "history": history, "type": type}
-    Selection(**selected)  # what is wrong with it is said before a file is made
+    Selection(**selected)
+    if type is None or type == "blob":
+        _refuse_tensors(db, key_pattern)
     return selected
+
+
+def _refuse_tensors(db: SynaDB, key_pattern: str | None) -> None:
+    """A stored tensor is a blob that knows where its pieces lie, which no other file can."""
+    wanted = re.compile(fnmatch.translate(key_pattern or "*")).match
+    for prefix in ("tensor/", "tensor-chunks/"):
+        for key in db.scan(prefix, keys_only=True):
+            if not wanted(key) or db.type_of(key) != "blob":
+                continue
+            with db.open_blob(key) as source:
+                if source.read(len(_TENSOR)) == _TENSOR:
+                    raise TypeMismatchError(
+                        -6,
+                        f"{db.path}: key {key!r:.200} holds a tensor, which belongs to "
+                        "TensorEngine; select other keys or types",
+                        path=db.path,
+                    )
 
 
 def total_of(db: SynaDB, selected: dict[str, Any]) -> int:

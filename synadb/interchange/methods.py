@@ -55,6 +55,13 @@ class Interchange(Database):
         int
             How many records were written.
 
+        Raises
+        ------
+        TypeMismatchError
+            A tensor of `TensorEngine` is among the keys: no file of these formats can hold it.
+        CorruptionError
+            Damage was met; there is no file.
+
         Notes
         -----
         Reads record by record: memory does not grow with the database. What is written to the

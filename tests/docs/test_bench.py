@@ -14,8 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 SECTIONS = [
-    *("kv", "ycsb", "history", "open", "memory", "tensors", "loaders", "models", "experiments"),
-    *("recovery", "footprint"),
+    *("kv", "ycsb", "history", "open", "memory", "tensors", "cascade", "text", "interchange"),
+    *("loaders", "models", "experiments", "recovery", "footprint"),
 ]
 MARKER = re.compile(r"<!-- (/?)bench:(\w+) -->")
 

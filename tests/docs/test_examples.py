@@ -9,6 +9,7 @@ import pkgutil
 import re
 import shutil
 import subprocess
+from contextlib import ExitStack
 from importlib import import_module
 from pathlib import Path
 
@@ -83,13 +84,19 @@ def docstrings():
 
 @pytest.mark.parametrize("name, text", list(docstrings()))
 def test_the_docstrings(name, text, tmp_path):
-    """`tmp` is an empty folder; `db`, `store` and `registry` are an open database, vector store and
-    model registry."""
+    """`tmp` is an empty folder; `db`, `store`, `registry` and, in their own modules, others are an open
+    database, vector store, model registry ..."""
     vectors = synadb.VectorStore(tmp_path / "vectors.db", dimensions=64, sync_on_write=False)
     models = synadb.ModelRegistry(tmp_path / "registry.db", sync_on_write=False)
-    with SynaDB(tmp_path / "doc.db", sync_on_write=False) as db, vectors as store, models as registry:
+    log = SynaDB(tmp_path / "doc.db", sync_on_write=False)
+    with log as db, vectors as store, models as registry, ExitStack() as stack:
         names = {"tmp": tmp_path, "db": db, "store": store, "registry": registry, "np": np}
         names["synadb"] = synadb
+        if name.startswith("synadb.text."):
+            names["index"] = stack.enter_context(synadb.TextIndex(tmp_path / "texts.db"))
+        if name.startswith("synadb.sparse."):
+            sparse = synadb.SparseVectorStore(tmp_path / "sparse.svs", sync_on_write=False)
+            names["sparse"] = stack.enter_context(sparse)
         names.update({export: getattr(synadb, export) for export in synadb.__all__})
         names.update(vars(import_module(module_of(name))))
         example = doctest.DocTestParser().get_doctest(text, names, name, name, 0)

@@ -22,7 +22,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synadb import ArgumentError, CancelledError, CorruptionError, SynaDB, TypeMismatchError
+from synadb import ArgumentError, CancelledError, CorruptionError, SynaDB, TensorEngine, TypeMismatchError
 from synadb._core.arrow import Rows, Selection, Writer, unpack
 from synadb.interchange import export_file, export_stream, importing
 
@@ -489,6 +489,21 @@ def test_damage_met_by_an_export_is_an_error_and_no_file(tmp_path, path):
             with pytest.raises(CorruptionError, match="checksum"):
                 export(db, format, tmp_path / "x")
             assert not (tmp_path / "x").exists()
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_a_tensor_is_refused_by_name_and_can_be_left_out(tmp_path, path, format):
+    with TensorEngine(path) as engine:
+        engine.put_tensor("x/", np.arange(100.0))
+    with SynaDB(path, sync_on_write=False) as db:
+        db["a"] = 1.5
+        with db.open_blob("tensor/mine", "wb") as out:
+            out.write(b"no tensor")
+        with pytest.raises(TypeMismatchError, match="'tensor/x/' holds a tensor"):
+            export(db, format, tmp_path / "x")
+        assert not (tmp_path / "x").exists()
+        assert export(db, format, tmp_path / "x", type="float") == 1
+        assert export(db, format, tmp_path / "x", key_pattern="*[!/]") == 2
 
 
 # ------------------------------------------------------------------------------------- pickles

@@ -17,18 +17,31 @@ import textwrap
 
 import numpy as np
 import pytest
+from formats.ancestor import (
+    DELTA,
+    LZ4,
+    T0,
+    TOMBSTONE,
+    Log,
+    blob,
+    integer,
+    lz4,
+    make_mmap,
+    null,
+    real,
+    rows_of,
+    text,
+    vector,
+)
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import synadb
 from synadb import (
     ArgumentError,
-    CascadeIndex,
     CorruptionError,
     ExperienceCollector,
     Experiment,
-    FormatVersionError,
-    GravityWellIndex,
     MmapVectorStore,
     ModelRegistry,
     SynaDB,
@@ -41,68 +54,6 @@ from synadb import (
 )
 from synadb.cli import main
 from synadb.migrate import migrate
-
-T0 = 1_700_000_000_000_000  # a time in 2023, in microseconds
-DELTA, LZ4, TOMBSTONE = 1, 2, 4
-
-# ----------------------------------------------------------------------------- the ancestor's bytes
-
-
-def null():
-    return struct.pack("<I", 0)
-
-
-def real(value):
-    return struct.pack("<Id", 1, value)
-
-
-def integer(value):
-    return struct.pack("<Iq", 2, value)
-
-
-def text(value):
-    raw = value.encode()
-    return struct.pack("<IQ", 3, len(raw)) + raw
-
-
-def blob(value):
-    return struct.pack("<IQ", 4, len(value)) + value
-
-
-def vector(values):
-    row = np.asarray(values, "<f4")
-    return struct.pack("<IQ", 5, len(row)) + row.tobytes() + struct.pack("<H", len(row))
-
-
-def lz4(atom):
-    """The atom as LZ4 has it when nothing repeats: its length, then one run of literals."""
-    n = len(atom)
-    run = bytes([min(n, 15) << 4])
-    if n >= 15:
-        run += b"\xff" * ((n - 15) // 255) + bytes([(n - 15) % 255])
-    return struct.pack("<I", n) + run + atom
-
-
-class Log:
-    """A log on its way; every entry a millisecond after the one before."""
-
-    def __init__(self):
-        self.entries = []
-        self.time = T0
-
-    def add(self, key, atom, flags=0, time=None):
-        self.time += 1000
-        raw = key if isinstance(key, bytes) else key.encode()
-        stamp = self.time if time is None else time
-        self.entries.append(struct.pack("<QHIB", stamp, len(raw), len(atom), flags) + raw + atom)
-        return self
-
-    def json(self, key, value):
-        return self.add(key, text(json.dumps(value)))
-
-    @property
-    def bytes(self):
-        return b"".join(self.entries)
 
 
 @pytest.fixture
@@ -687,176 +638,6 @@ def db_key(record):
     from synadb import Transition
 
     return Transition(**record).key()
-
-
-# --------------------------------------------------------------------------------- files of vectors
-
-
-def rows_of(count, dims, seed=3):
-    rng = np.random.default_rng(seed)
-    return [(f"key{i}", rng.normal(size=dims).astype("<f4")) for i in range(count)]
-
-
-def make_mmap(rows, dims, metric=0, *, count=None, end=None, padding=300, absolute=True):
-    body = b"".join(
-        struct.pack("<H", len(k.encode())) + k.encode() + r.astype("<f4").tobytes() for k, r in rows
-    )
-    stop = len(body) + (64 if absolute else 0) if end is None else end
-    rows_said = len(rows) if count is None else count
-    head = struct.pack("<4sIHB5xQQ", b"CEVM", 1, dims, metric, rows_said, stop)
-    return head.ljust(64, b"\0") + body + bytes(padding)
-
-
-def make_gwi(rows, dims, metric=0, *, count=None, start=64 + 40, padding=100):
-    body = b"".join(
-        struct.pack("<HH", len(k.encode()), i % 3) + k.encode() + r.astype("<f4").tobytes()
-        for i, (k, r) in enumerate(rows)
-    )
-    head = struct.pack(
-        "<4sIHHBB2xQQQQQ", b"GWIX", 1, dims, 16, 3, metric, len(rows) if count is None else count,
-        start + len(body), 64, 64 + 20, start,
-    )  # fmt: skip
-    return head.ljust(64, b"\0") + b"\x11" * (start - 64) + body + bytes(padding)
-
-
-def make_cascade(rows, dims, metric=0, *, count=None, hashes=b"\x07" * 33):
-    tuning = (6, 10, 128, 20, 40, 16, 80)
-    data = struct.pack("<4sIHB7IQ", b"CASC", 1, dims, metric, *tuning, len(hashes))
-    data += hashes + struct.pack("<Q", len(rows) if count is None else count)
-    for i, (k, r) in enumerate(rows):
-        raw, near = k.encode(), range(max(0, i - 2), i)
-        data += struct.pack("<I", len(raw)) + raw + r.astype("<f4").tobytes()
-        data += struct.pack("<I", len(near)) + b"".join(struct.pack("<Qf", n, 0.5) for n in near)
-    return data
-
-
-MAKERS = {"mmap": make_mmap, "gwi": make_gwi, "cascade": make_cascade}
-kinds = pytest.mark.parametrize("kind", MAKERS)
-
-
-TARGETS = {"mmap": MmapVectorStore, "gwi": GravityWellIndex, "cascade": CascadeIndex}
-
-
-def content(path, dims, metric="cosine", kind="mmap"):
-    with TARGETS[kind](path, dims, metric=metric) as store:
-        return {key: store.get(key).tolist() for key in store.keys()}
-
-
-@kinds
-def test_files_of_vectors(kind, old, new):
-    rows = rows_of(500, 9)
-    twice = (rows[7][0], rows[8][1])
-    source = old(MAKERS[kind]([*rows, twice], 9, metric=1))
-    before = source.read_bytes()
-    report = migrate(source, new)
-    assert source.read_bytes() == before
-    assert [name for name in os.listdir(new.parent) if not name.startswith("new.db.")] == ["new.db"]
-    assert report.complete and report.kind == kind and report.came == {"vectors": 500}
-    assert report.notes == ("1 rows were replaced by later ones with the same key",)
-    wanted = {**{key: row.tolist() for key, row in rows}, twice[0]: twice[1].tolist()}
-    assert content(new, 9, "euclidean", kind) == wanted
-    assert report.components == (TARGETS[kind].__name__,)
-    with TARGETS[kind](new, 9, metric="euclidean") as store:
-        assert store.search(rows[3][1], k=1)[0].key == "key3" and store.verify().ok
-        store.insert("more", np.ones(9))
-
-
-@kinds
-def test_an_empty_file_of_vectors(kind, old, new):
-    report = migrate(old(MAKERS[kind]([], 5)), new)
-    assert report.complete and report.came == {"vectors": 0}
-    assert content(new, 5, kind=kind) == {}
-
-
-@kinds
-def test_rows_that_no_store_takes(kind, old, new):
-    rows = rows_of(6, 3)
-    rows[1] = ("", rows[1][1])
-    rows[2] = ("nul\0nul", rows[2][1])
-    rows[3] = ("nan", np.array([1, math.nan, 0], "<f4"))
-    rows[4] = ("inf", np.array([1, math.inf, 0], "<f4"))
-    report = migrate(old(MAKERS[kind](rows, 3)), new)
-    assert report.lost_count == 4 and report.came == {"vectors": 2}
-    assert list(content(new, 3, kind=kind)) == ["key0", "key5"]
-
-
-@kinds
-def test_every_cut_of_a_file_of_vectors(kind, old, tmp_path):
-    rows = rows_of(4, 3)
-    whole = MAKERS[kind](rows, 3)
-    for cut in range(0, len(whole), 3):
-        target = tmp_path / f"new{cut}"
-        try:
-            report = migrate(old(whole[:cut]), target)
-        except (CorruptionError, WrongKindError):
-            assert cut < 110 + 64 and not target.exists()
-            continue
-        found = content(target, 3, kind=kind)
-        assert found == {key: row.tolist() for key, row in rows[: len(found)]}
-        assert report.complete == (len(found) == 4) and report.lost_count == 4 - len(found)
-
-
-@kinds
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
-@given(data=st.data())
-def test_no_damage_to_a_file_of_vectors_does_harm(tmp_path_factory, kind, data):
-    folder = tmp_path_factory.mktemp("rows")
-    raw = bytearray(MAKERS[kind](rows_of(5, 4), 4))
-    for _ in range(data.draw(st.integers(1, 4))):
-        raw[data.draw(st.integers(4, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    (folder / "old").write_bytes(bytes(raw[: data.draw(st.integers(8, len(raw)))]))
-    try:
-        report = migrate(folder / "old", folder / "new")
-    except SynaError:
-        assert os.listdir(folder) == ["old"]
-        return
-    dims = struct.unpack_from("<H", raw, 8)[0]
-    metric = ("cosine", "euclidean", "dot_product")[raw[13 if kind == "gwi" else 10]]
-    assert len(content(folder / "new", dims, metric, kind)) == report.came["vectors"]
-
-
-def test_a_length_that_was_changed_is_noticed(old, new):
-    data = bytearray(make_mmap(rows_of(20, 4), 4))
-    assert data[64] == 4  # of the first key
-    data[64] = 3
-    report = migrate(old(bytes(data)), new)
-    assert not report.complete
-
-
-def test_rows_behind_the_count_are_left_out_and_told_of(old, new):
-    report = migrate(old(make_mmap(rows_of(5, 4), 4, count=3, end=64 + 3 * (2 + 4 + 16))), new)
-    assert report.came == {"vectors": 3} and report.complete
-    assert len(report.notes) == 1 and "never flushed" in report.notes[0]
-
-
-def test_a_write_offset_that_counts_from_the_rows(old, new):
-    assert migrate(old(make_mmap(rows_of(5, 4), 4, absolute=False)), new).complete
-
-
-@pytest.mark.parametrize(
-    ("data", "error", "why"),
-    [
-        (make_mmap([], 0), CorruptionError, "0 dimensions"),
-        (make_mmap([], 4, metric=3), CorruptionError, "metric 3"),
-        (make_mmap([], 4)[:30], CorruptionError, "too few"),
-        (make_gwi([], 4, start=64)[:56], CorruptionError, "rows begin at 64"),
-        (make_cascade([], 4, hashes=b"")[:50], CorruptionError, "hash tables"),
-        (b"GWIX" + struct.pack("<I", 2) + bytes(90), FormatVersionError, "version 2"),
-        (struct.pack("<4sHHB", b"HNSW", 1, 8, 0) + bytes(50), WrongKindError, "migrate the log"),
-        (b"SVMC" + struct.pack("<I", 1) + bytes(90), WrongKindError, "three files"),
-    ],
-)
-def test_headers_that_are_refused(old, new, data, error, why):
-    source = old(data)
-    with pytest.raises(error, match=why) as caught:
-        migrate(source, new)
-    assert caught.value.path == str(source)
-    assert source.read_bytes() == data and os.listdir(new.parent) == []
-
-
-def test_a_count_that_lies_takes_no_memory(old, new):
-    report = migrate(old(make_mmap(rows_of(3, 4), 4, count=2**60)), new)
-    assert report.came == {"vectors": 3} and report.lost_count >= 2**60 - 10**6
 
 
 # ---------------------------------------------------------------------------------- refused, undone

@@ -122,7 +122,9 @@ def test_over_the_stores(tmp_path, kind):
     keys = [f"k{i}" for i in range(300)]
     with kind(tmp_path / "v.db", 16) as vectors, TextIndex(tmp_path / "t.db") as words:
         vectors.insert_batch(keys, rows)
-        words.add_batch(keys, [f"number{i} of some" for i in range(300)], [{"i": i} for i in range(300)])
+        words.add_batch(
+            keys, [f"number{i} of some" for i in range(300)], [{"i": i} for i in range(300)]
+        )
         retriever = HybridRetriever(vectors, words)
         assert type(vectors).__name__ in repr(retriever)
         best = retriever.search(rows[5], "number5", k=3)

@@ -27,10 +27,12 @@ const VectorsOptions = koffi.struct("syna_vectors_options", {
 });
 const Search = koffi.struct("syna_search", {
   size: "uint32_t", flags: "uint32_t", k: "uint64_t", radius: "float", ef: "uint32_t",
-  recall: "float", reserved: "uint32_t", explain: "void *",
+  recall: "float", reserved: "uint32_t", explain: "void *", filter: "const char *",
+  filter_len: "size_t",
 });
 const Hit = koffi.struct("syna_hit", {
   key: "const char *", vector: "void *", key_len: "uint32_t", score: "float",
+  metadata: "const char *", metadata_len: "size_t",
 });
 
 const syna = {};

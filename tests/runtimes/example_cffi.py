@@ -51,12 +51,16 @@ DECLARATIONS = """
         float recall;
         uint32_t reserved;
         void *explain;
+        const char *filter;
+        size_t filter_len;
     } syna_search;
     typedef struct {
         const char *key;
         const float *vector;
         uint32_t key_len;
         float score;
+        const char *metadata;
+        size_t metadata_len;
     } syna_hit;
     int32_t syna_vectors_open(const char *path, const syna_vectors_options *options,
                               syna_vectors **out);

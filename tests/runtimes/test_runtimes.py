@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -34,6 +35,27 @@ EXPECTED = {
     # cosine distances: 1 - 1.5 / sqrt(1.25 * 2), 1 - 1 / sqrt(1.25)
     "hits": [["doc2", "0.0513"], ["doc0", "0.1056"]],
 }
+
+
+STRUCTS = ("syna_db_options", "syna_vectors_options", "syna_search", "syna_hit")
+
+
+def fields(body):
+    """The names of a struct's fields, in order."""
+    body = re.sub(r"/\*.*?\*/", "", body, flags=re.S)
+    return re.findall(r"(\w+)(?:\[\d+\])?\s*[;,]", body)
+
+
+@pytest.mark.parametrize("name", STRUCTS)
+def test_the_structs_are_those_of_the_headers(name):
+    headers = "".join(path.read_text("utf-8") for path in sorted((INCLUDE / "synadb").glob("*.h")))
+    wanted = fields(re.search(rf"typedef struct {name} {{(.*?)}} {name};", headers, re.S)[1])
+    cffi = (HERE / "example_cffi.py").read_text("utf-8")
+    found = re.search(rf"typedef struct {{([^}}]*)}} {name};", cffi)[1]
+    assert fields(found) == wanted
+    node = (HERE / "example.cjs").read_text("utf-8")
+    found = re.search(rf'koffi\.struct\("{name}", {{(.*?)\n}}\);', node, re.S)[1]
+    assert re.findall(r"(\w+):", found) == wanted
 
 
 def compare(command, folder, **options):

@@ -53,6 +53,38 @@ TEST(the_path_keyed_face_stores_finds_and_keeps)
     CHECK_OK(syna_mmap_vector_store_close(path));
 }
 
+TEST(an_index_is_built_told_of_and_explained)
+{
+    syna_mmap *store;
+    const char *path = new_store("a.mmap");
+    syna_explain told = {.size = sizeof told};
+    syna_search how = {.size = sizeof how, .k = 1, .recall = 0.9f, .explain = &told};
+    syna_mmap_stats stats = {.size = sizeof stats};
+    syna_hit *hits;
+    size_t count;
+    store = open_handle(path, 0);
+    for (int i = 0; i < 100; i++) {
+        char key[16];
+        const float at[] = {(float)i, (float)(i % 7), 0};
+        snprintf(key, sizeof key, "%d", i);
+        CHECK_OK(syna_mmap_insert(store, key, strlen(key), at, 3));
+    }
+    CHECK_EQ(syna_mmap_has_index(store), 0);
+    CHECK_OK(syna_mmap_build_index(store, NULL, NULL));
+    CHECK_EQ(syna_mmap_has_index(store), 1);
+    CHECK_OK(syna_mmap_get_stats(store, &stats));
+    CHECK_EQ(stats.indexed_rows, 100);
+    const float query[] = {50, 1, 0};
+    CHECK_OK(syna_mmap_search(store, query, 1, 3, &how, &hits, &count));
+    CHECK_STR(hits[0].key, "50");
+    CHECK_EQ(told.plan, SYNA_PLAN_GRAPH);
+    CHECK(told.recall >= 0.9f && told.ef > 0 && told.hops > 0);
+    syna_free_hits(hits);
+    CHECK(syna_mmap_has_index(NULL) <= 0);
+    CHECK_OK(syna_mmap_close(store));
+    CHECK_OK(syna_mmap_vector_store_close(path));
+}
+
 TEST(openings_are_counted_and_every_spelling_is_one_store)
 {
     const char *path = new_store("a.mmap");

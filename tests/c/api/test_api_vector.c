@@ -59,6 +59,32 @@ TEST(json_escapes_keys_and_brings_floats_back)
     CHECK_OK(syna_vector_store_close(path));
 }
 
+TEST(metadata_and_filters_by_path)
+{
+    const char *path = new_store("v.db");
+    char *json = NULL;
+    CHECK_OK(syna_vector_store_insert_with_metadata(path, "x", X, 2, "{\"n\": 1}"));
+    CHECK_OK(syna_vector_store_insert_with_metadata(path, "y", Y, 2, NULL));
+    CHECK_FAILS(syna_vector_store_insert_with_metadata(path, "z", Y, 2, "{"), SYNA_ERR_GENERIC,
+                SYNA_WHY_ARGUMENT);
+    CHECK_EQ(syna_vector_store_search_filtered(path, Y, 2, 5, "{\"n\":{\"$gt\":0}}", &json), 1);
+    CHECK_STR(json, "[{\"key\":\"x\",\"score\":1,\"vector\":[1,0],\"metadata\":{\"n\": 1}}]");
+    syna_free_json(json);
+    CHECK_EQ(syna_vector_store_search_filtered(path, Y, 2, 5, NULL, &json), 2);
+    CHECK(strncmp(json, "[{\"key\":\"y\",\"score\":0,\"vector\":[0,1]},", 38) == 0);
+    syna_free_json(json);
+    CHECK_EQ(syna_vector_store_search_filtered(path, Y, 2, 5, "{\"$no\":1}", &json),
+             SYNA_ERR_INVALID_PATH);
+    CHECK(json == NULL);
+    CHECK_OK(syna_vector_store_get_metadata(path, "x", &json));
+    CHECK_STR(json, "{\"n\": 1}");
+    syna_free_json(json);
+    CHECK_OK(syna_vector_store_get_metadata(path, "y", &json));
+    CHECK(json == NULL);
+    CHECK_RC(syna_vector_store_get_metadata(path, "z", &json), SYNA_ERR_KEY_NOT_FOUND);
+    CHECK_OK(syna_vector_store_close(path));
+}
+
 TEST(every_spelling_of_a_path_is_one_counted_store)
 {
     const char *path = new_store("v.db");

@@ -1,0 +1,61 @@
+"""Documents found by their words: built, added one by one, searched."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+from context import Context
+from measure import Run, Sample, contest, figures, run_worker
+from report import US, Row, Section, at_least, at_least_times
+
+_NEEDS = {"synadb": "synadb", "bm25s": "bm25s", "tantivy": "tantivy"}
+_DOCUMENTS = 50_000
+_QUERIES = 2_000
+
+
+def run(context: Context) -> Section:
+    """The texts are those of the file in $SYNADB_BENCH_TEXTS, JSON lines with a field "text"."""
+    source = os.environ.get("SYNADB_BENCH_TEXTS", "made")
+    kind = "made texts" if source == "made" else "real texts"
+    documents = min(_DOCUMENTS, context.sizes.keys)
+    queries = min(_QUERIES, documents)
+    section = Section("text", f"{documents:,} {kind}, {queries:,} queries of two to six words")
+    names = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module)]
+
+    def runner(name: str) -> Run:
+        def one(_repeat: int) -> list[Sample]:
+            folder = context.fresh("text", name)
+            try:
+                return run_worker(
+                    "worker_text.py", name, folder, source, documents, queries, context.seed
+                )
+            finally:
+                context.discard(folder)
+
+        return one
+
+    results = contest({name: runner(name) for name in names}, context.sizes.repeats, "text")
+    build = Row("build", "index in bulk", "docs / CPU-s", figures(results, lambda s: s[0].per_cpu))
+    search = Row("search", "ten best", "queries / CPU-s", figures(results, lambda s: s[-1].per_cpu))
+    disk = Row(
+        "disk",
+        "files, with the texts where they are kept",
+        "MB",
+        figures(results, lambda s: s[-1].extra["disk"] / 1e6),
+        higher_is_better=False,
+    )
+    ours = {US: results[US]} if US in results else {}
+    add = Row("add", "one by one, unsynced", "docs / CPU-s", figures(ours, lambda s: s[1].per_cpu))
+    section.rows += [build, add, search, disk]
+    section.floors += [
+        at_least_times(build, 1.0, ["bm25s"], "bulk"),
+        at_least(add.value(US), 20_000, "docs / CPU-s", "one by one"),
+        at_least_times(search, 3.0, ["bm25s"], "search beside bm25s"),
+        at_least_times(search, 5.0, ["tantivy"], "search beside tantivy"),
+    ]
+    section.notes.append(
+        "bm25s: backend numba, one thread, all queries in one call; its tokenizer without stems. "
+        "tantivy: en_stem, one writing thread. bm25s keeps no texts."
+    )
+    return section
