@@ -5,8 +5,8 @@
 CONTESTANT is synadb (CascadeIndex), hnswlib (M=16, ef_construction=200) or faiss (HNSW over 8-bit
 codes). VECTORS is the beginning of the names of two files, <VECTORS>_base.npy and
 <VECTORS>_query.npy, or "made": points on a curved sheet of few dimensions in 128. RECALL is what
-the ten nearest found are to hold of the true ones: SynaDB is asked for it, a peer takes the narrowest
-search that reaches it on these queries. One line of JSON each for
+the ten nearest found are to hold of the true ones: SynaDB is asked for it, a peer takes the
+narrowest search that reaches it on these queries. One line of JSON each for
     build    all rows in one go, until they can be searched
     add      SynaDB only: a tenth of the rows one by one, on top of the others
     search   one query after the other; "recall", "bytes": of the index a row, without keys

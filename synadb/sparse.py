@@ -451,11 +451,10 @@ class SparseVectorStore(_sparse.SparseHandle):
         -----
         Needs SciPy. Rows that are written meanwhile may be seen or not.
 
-        Examples
-        --------
-        >>> keys, matrix = sparse.to_csr()
-        >>> matrix.shape == (len(keys), sparse.vocab_size)
-        True
+        The inverse of `insert_csr`::
+
+            keys, matrix = sparse.to_csr()
+            matrix.shape == (len(keys), sparse.vocab_size)
         """
         try:
             csr_array = importlib.import_module("scipy.sparse").csr_array

@@ -31,7 +31,7 @@
 #define GROWTH_MAX 16.0      /* bounds so much too high say nothing */
 #define COST_LOOK 24u        /* finding a row in a list, in postings added */
 #define COST_ROW 60u         /* reaching a row, in postings added */
-#define SKIP_LEAST 0.2       /* of the bound, by approximate searches: measured on lists like SPLADE's */
+#define SKIP_LEAST 0.2       /* of the bound, by approximate searches: a rule of thumb, not calibrated */
 #define SKIP_MOST 0.5
 #define SKIPPED_GIVE 0.4     /* of their bound, to a row that is among the best */
 #define PRIME_AT 3u          /* the k-th best is looked for when a third of the bound is left */

@@ -6,7 +6,7 @@ import synadb
 
 SEEDS = ["SynaDB", "SynaError", "VectorStore", "MmapVectorStore", "TensorEngine", "ModelRegistry",
          "Experiment", "Run", "ExperienceCollector"]  # fmt: skip
-TO_COME = ["CascadeIndex", "HybridVectorStore", "SparseVectorStore"]
+TO_COME = ["HybridVectorStore"]
 
 
 @pytest.mark.parametrize("name", SEEDS)
