@@ -451,10 +451,7 @@ class SparseVectorStore(_sparse.SparseHandle):
         -----
         Needs SciPy. Rows that are written meanwhile may be seen or not.
 
-        The inverse of `insert_csr`::
-
-            keys, matrix = sparse.to_csr()
-            matrix.shape == (len(keys), sparse.vocab_size)
+        ``keys, matrix = sparse.to_csr()`` gives what ``index_batch(keys, matrix)`` takes.
         """
         try:
             csr_array = importlib.import_module("scipy.sparse").csr_array

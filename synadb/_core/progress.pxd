@@ -5,6 +5,7 @@ from libc.stdint cimport int32_t, uint64_t
 cdef struct progress_context:
     PyObject *progress  # the Progress it lies in
     uint64_t next_ns
+    bint ended          # it was told that all is done
 
 # One long call. Pass progress_step and &progress.context to the core, then hand the returned code to
 # finish(): it raises what the callback or a signal handler raised, else what the core reports.

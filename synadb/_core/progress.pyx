@@ -55,10 +55,12 @@ cdef int32_t progress_step(void *context, uint64_t done, uint64_t total) noexcep
     cdef progress_context *state = <progress_context *>context
     cdef timespec now
     cdef uint64_t now_ns
+    cdef bint whole = total != 0 and done == total and not state.ended # said once, however soon
     clock_gettime(CLOCK_MONOTONIC, &now)
     now_ns = <uint64_t>now.tv_sec * 1_000_000_000 + <uint64_t>now.tv_nsec
-    if now_ns < state.next_ns:
+    if now_ns < state.next_ns and not whole:
         return 0
+    state.ended = state.ended or whole
     state.next_ns = now_ns + EVERY_NS
     with gil:
         return report(<Progress>state.progress, done, total)
