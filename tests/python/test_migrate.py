@@ -770,3 +770,16 @@ def test_the_command_tells_what_was_lost(old, new, capsys):
 def test_no_component_is_named_that_is_not_there(old, new):
     for name in migrate(old(SMALL), new).components:
         assert hasattr(synadb, name)
+
+
+def test_salvage_of_an_ancestors_log_keeps_a_deletion_and_not_what_it_carries(tmp_path):
+    log = Log()
+    log.add("kept", integer(1))
+    log.add("gone", text("before"))
+    log.add("gone", text("a deletion that carries a value"), TOMBSTONE)
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    old.write_bytes(log.bytes)
+    synadb.salvage(old, new)
+    assert not synadb.verify(new).damaged
+    with synadb.SynaDB(new, read_only=True) as db:
+        assert db.keys() == ["kept"] and db["kept"] == 1
