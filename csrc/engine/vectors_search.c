@@ -17,6 +17,9 @@
 /* Searching the graph for more rows than this share of it costs more than looking at all codes. */
 #define EXACT_SHARE 16u
 
+/* Queries of a batch that are handed to the graph at once; it has some walks of them under way. */
+#define TOGETHER 64u
+
 /* ---------------------------------------------------------------- arguments */
 
 static syna_rc check_how(const syna_search *given, syna_search *how)
@@ -99,21 +102,31 @@ static syna_rc search_exact(struct searching *s)
     return vectors_search_exact(s, 0, 0, s->count);
 }
 
+/* The walks of queries [first, first + count) take turns. */
+static syna_rc walk_together(struct searching *s, struct hnsw *graph, size_t first, size_t count,
+                             struct hnsw_visits *visits)
+{
+    const struct row_set *set = &s->store->set;
+    uint32_t dims = set->codes.dims;
+    struct hnsw_query asked[TOGETHER];
+    for (size_t i = 0; i < count; i++) {
+        const float *query = s->queries + (first + i) * dims;
+        asked[i] = (struct hnsw_query){query, vector_norm(set->kernels, query, dims), s->explain.ef,
+                                       s->chosen};
+    }
+    return hnsw_search_many(graph, set, asked, count, s->tops + first, visits);
+}
+
 static syna_rc search_graph(struct searching *s)
 {
     const syna_vectors *store = s->store;
     struct hnsw *graph = (struct hnsw *)(uintptr_t)&store->graph; /* its scratch has a lock of its own */
-    const struct row_set *set = &store->set;
     struct hnsw_visits visits = {0};
     s->explain.plan = SYNA_PLAN_GRAPH;
     s->explain.ef = vectors_search_ef(s);
     s->explain.recall = hnsw_recall_at(graph, (uint32_t)s->how.k, s->explain.ef);
-    for (size_t q = 0; q < s->count; q++) {
-        const float *query = s->queries + q * set->codes.dims;
-        struct hnsw_query hq = {query, vector_norm(set->kernels, query, set->codes.dims),
-                                s->explain.ef, s->chosen};
-        SYNA_TRY(hnsw_search(graph, set, &hq, &s->tops[q], &visits));
-    }
+    for (size_t q = 0; q < s->count; q += TOGETHER)
+        SYNA_TRY(walk_together(s, graph, q, MIN(s->count - q, (size_t)TOGETHER), &visits));
     s->explain.codes += visits.codes;
     s->explain.full += visits.full;
     s->explain.hops += visits.hops;
