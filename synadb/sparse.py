@@ -498,7 +498,9 @@ class SparseVectorStore(_sparse.SparseHandle):
         min_score : float, optional
             Only vectors with ``score >= min_score``.
         recall : float, optional
-            About this share of the `k` best, such as 0.97, is enough: faster. By default all are found.
+            Below 1, the parts of rows that add least may be passed over, by a rule of thumb that is
+            not calibrated on the stored vectors: the share of the `k` best that is found can be
+            smaller, and the search is not always faster. By default all are found.
         metadata : bool, default True
             False leaves ``metadata`` of the results None.
 
