@@ -10,7 +10,7 @@
  * machine. More is better; rows that score exactly 0 are left out; of equal scores the row that was
  * written earlier comes first. Searches give what scoring every row would give, through an inverted
  * index of 8-bit impacts (3 bytes a posting) whose bounds are safe; with `recall` below 1 they are
- * approximate and faster. Weights of either sign are legal.
+ * approximate. Weights of either sign are legal.
  *
  * The rows stay in the log, which is mapped; the index is saved beside it, in <path>.postings, when a
  * store is saved or closed; that file is derived, and may be deleted. Searches run at the same time as each
