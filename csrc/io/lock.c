@@ -5,12 +5,16 @@
  * all starts over.
  *
  * Waiting is by trying again, with growing pauses: a lock call that blocks could neither time out nor
- * notice that the file was swapped. */
+ * notice that the file was swapped.
+ *
+ * A busy writer of a shared log lets go for microseconds between syncs of milliseconds, and whoever
+ * tries now and then would hardly ever hit them. So the first of those who wait holds the claim, and a
+ * writer that comes back from a long hold asks for the claim before the lock: the lock stays free until
+ * the one who waited has it, and the claim goes to the next. */
 #include "base/internal.h"
 
 #include "io/lock.h"
 
-/* Short pauses: a busy writer of a shared log lets go for microseconds between syncs of milliseconds. */
 enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 500 };
 
 static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
@@ -22,7 +26,9 @@ static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
     SYNA_TRY(file_open(&f, path, VFS_WRITE));
     syna_rc rc = file_stat(&f, &st);
     if (rc == SYNA_SUCCESS) {
-        *lock = (struct writer_lock){.fd = f.fd, .device = st.device, .inode = st.inode};
+        lock->fd = f.fd;
+        lock->device = st.device;
+        lock->inode = st.inode;
         f.fd = -1; /* kept open: closing it would release the lock */
     }
     file_close(&f);
@@ -41,13 +47,44 @@ static syna_rc compare(const struct writer_lock *lock, const char *path, struct 
     return SYNA_SUCCESS;
 }
 
-/* One try. *refusal: 0 = locked; -EAGAIN: somebody else has it; else it was not the right file any
- * more, or a signal came. The descriptor stays open only with the lock. */
-static syna_rc try_lock(struct writer_lock *lock, const char *path, struct vfs_stat *named,
-                        int *refusal)
+static void claim(struct writer_lock *lock, int *refusal)
+{
+    *refusal = lock->claimed ? 0 : syna_vfs->claim(lock->fd);
+    lock->claimed = *refusal == 0;
+}
+
+static void unclaim(struct writer_lock *lock)
+{
+    if (lock->claimed)
+        syna_vfs->unclaim(lock->fd);
+    lock->claimed = false;
+}
+
+/* The lock, in the order of the claims when this writer gives way; without it at least the claim, when
+ * it will `wait`. */
+static void lock_or_claim(struct writer_lock *lock, bool wait, int *refusal)
+{
+    *refusal = 0;
+    if (lock->gives_way)
+        claim(lock, refusal);
+    if (*refusal == 0)
+        *refusal = syna_vfs->lock(lock->fd);
+    if (*refusal == 0) {
+        unclaim(lock);
+        lock->gives_way = false;
+    } else if (*refusal == -EAGAIN && wait) {
+        int ignored; /* -EAGAIN as well: not the first who waits */
+        claim(lock, &ignored);
+    }
+}
+
+/* One try. *refusal: 0 = locked; -EAGAIN: somebody else has it, or goes first; else it was not the
+ * right file any more, or a signal came. The descriptor stays open only with the lock or the claim. */
+static syna_rc try_lock(struct writer_lock *lock, const char *path, bool wait,
+                        struct vfs_stat *named, int *refusal)
 {
     SYNA_TRY(open_descriptor(lock, path));
-    *refusal = syna_vfs->lock(lock->fd);
+    lock_or_claim(lock, wait, refusal);
     syna_rc rc = SYNA_SUCCESS;
     if (*refusal == 0) {
         rc = compare(lock, path, named, refusal);
@@ -57,7 +94,8 @@ static syna_rc try_lock(struct writer_lock *lock, const char *path, struct vfs_s
     }
     if (*refusal != -EAGAIN && *refusal != -EINTR)
         rc = syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -*refusal, "cannot be locked");
-    lock_forget(lock);
+    if (rc != SYNA_SUCCESS || !lock->claimed)
+        lock_forget(lock);
     return rc;
 }
 
@@ -69,7 +107,7 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
     for (;;) {
         struct vfs_stat named = {0};
         int refusal;
-        SYNA_TRY(try_lock(lock, path, &named, &refusal));
+        SYNA_TRY(try_lock(lock, path, waited < limit, &named, &refusal));
         if (refusal == 0) {
             if (same_as)
                 *same_as = named;
@@ -77,9 +115,11 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
         }
         if (refusal != -EAGAIN)
             continue; /* swapped or interrupted: try the file that is there now */
-        if (waited >= limit)
+        if (waited >= limit) {
+            lock_forget(lock);
             return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_LOCKED, path, -1, EAGAIN,
                                 "another process is writing to it (waited %u ms)", timeout_ms);
+        }
         pause = (uint32_t)MIN((uint64_t)pause, limit - waited);
         syna_vfs->pause_us(pause);
         waited += pause;
@@ -87,16 +127,17 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
     }
 }
 
-void lock_leave(struct writer_lock *lock)
+void lock_leave(struct writer_lock *lock, bool long_hold)
 {
     /* A forked child may hold the same open file: unlocking, unlike closing, is final for it too. */
     if (lock->fd >= 0)
         syna_vfs->unlock(lock->fd);
+    lock->gives_way = long_hold;
 }
 
 void lock_release(struct writer_lock *lock)
 {
-    lock_leave(lock);
+    lock_leave(lock, false);
     lock_forget(lock);
 }
 
@@ -105,4 +146,5 @@ void lock_forget(struct writer_lock *lock)
     if (lock->fd >= 0)
         syna_vfs->close_file(lock->fd);
     lock->fd = -1;
+    lock->claimed = false;
 }

@@ -8,6 +8,8 @@
 struct writer_lock {
     vfs_fd fd;              /* -1 = none; after lock_leave open, but not held */
     uint64_t device, inode; /* of the file that fd is open on */
+    bool gives_way;         /* the next lock_acquire claims the lock before it takes it */
+    bool claimed;           /* while waiting: next in line */
 };
 
 #define WRITER_LOCK_NONE {.fd = -1}
@@ -19,8 +21,9 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
                      struct vfs_stat *same_as);
 void lock_release(struct writer_lock *lock);
 /* Give it back and keep the descriptor: for who takes it again and again. The next lock_acquire opens
- * nothing when the path still leads to the same file. lock_release, held or not, is the end of it. */
-void lock_leave(struct writer_lock *lock);
+ * nothing when the path still leads to the same file, and after a long hold lets those who waited
+ * meanwhile go first. lock_release, held or not, is the end of it. */
+void lock_leave(struct writer_lock *lock, bool long_hold);
 /* In a forked child: close without unlocking; the parent keeps the lock. */
 void lock_forget(struct writer_lock *lock);
 

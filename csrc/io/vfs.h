@@ -49,6 +49,10 @@ struct vfs {
      * another holds it. Closing the descriptor releases it. */
     int (*lock)(vfs_fd fd);
     int (*unlock)(vfs_fd fd);
+    /* A second lock of the same kind, independent of the first: the claim to be its next holder. Where
+     * the system cannot lock two parts of a file, both do nothing and succeed. */
+    int (*claim)(vfs_fd fd);
+    int (*unclaim)(vfs_fd fd);
     /* Address space of `len` bytes that faults on access; parts are then filled by map. */
     void *(*reserve)(size_t len);
     /* Map file bytes [offset, offset+len) at `at` (inside a reservation, page aligned). shared:

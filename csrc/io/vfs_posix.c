@@ -223,32 +223,53 @@ static int posix_realpath(const char *path, char *out, size_t cap)
 
 /* ---------------------------------------------------------------- locks */
 
-#if defined(F_OFD_SETLK)
-static int ofd_lock(vfs_fd fd, short type)
+/* The bytes that stand for the two locks; no file is that long. */
+#define LOCK_AT ((off_t)0)
+#define LOCK_BYTES ((off_t)1 << 62)
+#define CLAIM_AT LOCK_BYTES
+#define CLAIM_BYTES ((off_t)1)
+
+/* -EINVAL: a kernel that has no locks of open files. */
+static int ofd_lock(vfs_fd fd, short type, off_t at, off_t len)
 {
-    struct flock whole = {.l_type = type, .l_whence = SEEK_SET}; /* l_len 0: to the end, growing */
-    return result(fcntl(fd, F_OFD_SETLK, &whole));
-}
+#if defined(F_OFD_SETLK)
+    struct flock range = {.l_type = type, .l_whence = SEEK_SET, .l_start = at, .l_len = len};
+    return result(fcntl(fd, F_OFD_SETLK, &range));
+#else
+    (void)fd, (void)type, (void)at, (void)len;
+    return -EINVAL;
 #endif
+}
+
+static int held_by_another(int rc)
+{
+    return rc == -EACCES || rc == -EWOULDBLOCK ? -EAGAIN : rc;
+}
 
 static int posix_lock(vfs_fd fd)
 {
-    int rc = -EINVAL;
-#if defined(F_OFD_SETLK)
-    rc = ofd_lock(fd, F_WRLCK);
-#endif
-    if (rc == -EINVAL) /* an old kernel; flock belongs to the open file as well */
+    int rc = ofd_lock(fd, F_WRLCK, LOCK_AT, LOCK_BYTES);
+    if (rc == -EINVAL) /* flock belongs to the open file as well */
         rc = result(flock(fd, LOCK_EX | LOCK_NB));
-    return rc == -EACCES || rc == -EWOULDBLOCK ? -EAGAIN : rc;
+    return held_by_another(rc);
 }
 
 static int posix_unlock(vfs_fd fd)
 {
-    int rc = -EINVAL;
-#if defined(F_OFD_SETLK)
-    rc = ofd_lock(fd, F_UNLCK);
-#endif
+    int rc = ofd_lock(fd, F_UNLCK, LOCK_AT, LOCK_BYTES);
     return rc == -EINVAL ? result(flock(fd, LOCK_UN)) : rc;
+}
+
+static int posix_claim(vfs_fd fd)
+{
+    int rc = ofd_lock(fd, F_WRLCK, CLAIM_AT, CLAIM_BYTES);
+    return rc == -EINVAL ? 0 : held_by_another(rc);
+}
+
+static int posix_unclaim(vfs_fd fd)
+{
+    int rc = ofd_lock(fd, F_UNLCK, CLAIM_AT, CLAIM_BYTES);
+    return rc == -EINVAL ? 0 : rc;
 }
 
 /* ---------------------------------------------------------------- memory */
@@ -376,6 +397,8 @@ const struct vfs vfs_posix = {
     .stat_path = posix_stat,
     .lock = posix_lock,
     .unlock = posix_unlock,
+    .claim = posix_claim,
+    .unclaim = posix_unclaim,
     .reserve = posix_reserve,
     .map = posix_map,
     .unmap = posix_unmap,

@@ -56,7 +56,7 @@ void mem_fs_ensure(struct mem_fs *fs, uint64_t file)
         if (f->used)
             memset(f->bytes, 0, f->used);
         f->size = f->used = 0;
-        f->locked_by = -1;
+        f->locked_by = f->claimed_by = -1;
     }
 }
 
@@ -244,7 +244,7 @@ void mem_fs_copy(struct mem_fs *dst, const struct mem_fs *src)
             memset(to->bytes + from->used, 0, to->used - from->used);
         to->used = from->used;
         to->size = from->size;
-        to->locked_by = -1;
+        to->locked_by = to->claimed_by = -1;
     }
     dst->file_count = src->file_count;
     copy_names(dst, src);

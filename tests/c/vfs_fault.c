@@ -184,6 +184,17 @@ static int fault_unlock(vfs_fd fd)
     return below->unlock(fd);
 }
 
+static int fault_claim(vfs_fd fd)
+{
+    FAIL_IF_HIT(FAULT_LOCK);
+    return below->claim(fd);
+}
+
+static int fault_unclaim(vfs_fd fd)
+{
+    return below->unclaim(fd);
+}
+
 static void *fault_reserve(size_t len)
 {
     return hit(FAULT_RESERVE) ? NULL : below->reserve(len);
@@ -271,6 +282,8 @@ const struct vfs vfs_fault = {
     .stat_path = fault_stat_path,
     .lock = fault_take_lock,
     .unlock = fault_unlock,
+    .claim = fault_claim,
+    .unclaim = fault_unclaim,
     .reserve = fault_reserve,
     .map = fault_map,
     .unmap = fault_unmap,

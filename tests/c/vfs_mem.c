@@ -82,6 +82,8 @@ static int do_close(vfs_fd fd)
     struct mem_file *f = mem_file_at(mem_now, d->file);
     if (f->locked_by == fd)
         f->locked_by = -1;
+    if (f->claimed_by == fd)
+        f->claimed_by = -1;
     d->file = 0;
     return 0;
 }
@@ -281,30 +283,39 @@ LOCKED(int, mem_realpath, (const char *path, char *out, size_t cap), do_realpath
 
 /* ---------------------------------------------------------------- the table: locks, clock */
 
-static int do_lock(vfs_fd fd)
-{
-    struct mem_descriptor *d = descriptor(fd);
-    if (!d)
-        return -EBADF;
-    struct mem_file *f = mem_file_at(mem_now, d->file);
-    if (f->locked_by >= 0 && f->locked_by != fd)
-        return -EAGAIN;
-    f->locked_by = fd;
-    return 0;
-}
-LOCKED(int, mem_take_lock, (vfs_fd fd), do_lock(fd))
+enum mem_lock_kind { THE_LOCK, THE_CLAIM };
 
-static int do_unlock(vfs_fd fd)
+static int *holder(vfs_fd fd, enum mem_lock_kind kind)
 {
     struct mem_descriptor *d = descriptor(fd);
-    if (!d)
+    struct mem_file *f = d ? mem_file_at(mem_now, d->file) : NULL;
+    return !f ? NULL : kind == THE_LOCK ? &f->locked_by : &f->claimed_by;
+}
+
+static int do_lock(vfs_fd fd, enum mem_lock_kind kind)
+{
+    int *by = holder(fd, kind);
+    if (!by)
         return -EBADF;
-    struct mem_file *f = mem_file_at(mem_now, d->file);
-    if (f->locked_by == fd)
-        f->locked_by = -1;
+    if (*by >= 0 && *by != fd)
+        return -EAGAIN;
+    *by = fd;
     return 0;
 }
-LOCKED(int, mem_unlock, (vfs_fd fd), do_unlock(fd))
+LOCKED(int, mem_take_lock, (vfs_fd fd), do_lock(fd, THE_LOCK))
+LOCKED(int, mem_claim, (vfs_fd fd), do_lock(fd, THE_CLAIM))
+
+static int do_unlock(vfs_fd fd, enum mem_lock_kind kind)
+{
+    int *by = holder(fd, kind);
+    if (!by)
+        return -EBADF;
+    if (*by == fd)
+        *by = -1;
+    return 0;
+}
+LOCKED(int, mem_unlock, (vfs_fd fd), do_unlock(fd, THE_LOCK))
+LOCKED(int, mem_unclaim, (vfs_fd fd), do_unlock(fd, THE_CLAIM))
 
 static uint64_t do_now(void)
 {
@@ -516,6 +527,8 @@ const struct vfs vfs_mem = {
     .stat_path = mem_stat_path,
     .lock = mem_take_lock,
     .unlock = mem_unlock,
+    .claim = mem_claim,
+    .unclaim = mem_unclaim,
     .reserve = mem_reserve,
     .map = mem_map_at,
     .unmap = mem_unmap,

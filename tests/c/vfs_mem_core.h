@@ -10,7 +10,7 @@ enum { PAGE = 4096, NAMES = 64, DESCRIPTORS = 128, MAPS = 256 };
 struct mem_file {
     uint8_t *bytes;
     size_t size, used, cap;
-    int locked_by; /* descriptor, -1 = none */
+    int locked_by, claimed_by; /* descriptor, -1 = none */
 };
 
 struct mem_name {

@@ -484,6 +484,14 @@ static int rec_unlock(vfs_fd fd)
 {
     return rec.below->unlock(fd);
 }
+static int rec_claim(vfs_fd fd)
+{
+    return rec.below->claim(fd);
+}
+static int rec_unclaim(vfs_fd fd)
+{
+    return rec.below->unclaim(fd);
+}
 static void *rec_reserve(size_t len)
 {
     return rec.below->reserve(len);
@@ -551,6 +559,8 @@ const struct vfs vfs_record = {
     .stat_path = rec_stat_path,
     .lock = rec_take_lock,
     .unlock = rec_unlock,
+    .claim = rec_claim,
+    .unclaim = rec_unclaim,
     .reserve = rec_reserve,
     .map = rec_map,
     .unmap = rec_unmap,

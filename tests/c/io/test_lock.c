@@ -158,6 +158,82 @@ TEST(who_waits_gets_the_lock_when_it_becomes_free)
     lock_release(&other);
 }
 
+/* ---------------------------------------------------------------- who goes first */
+
+struct waiter {
+    struct writer_lock lock;
+    const char *path;
+    syna_rc rc;
+};
+
+static void *wait_for_lock(void *context)
+{
+    struct waiter *w = context;
+    w->rc = lock_acquire(&w->lock, w->path, 60000, NULL);
+    return NULL;
+}
+
+static bool is_claimed(vfs_fd probe)
+{
+    int rc = vfs_posix.claim(probe);
+    if (rc == 0)
+        CHECK_EQ(vfs_posix.unclaim(probe), 0);
+    return rc == -EAGAIN;
+}
+
+/* Else a writer that only lets go between two syncs would keep everyone else out. */
+TEST(P9_after_a_long_hold_those_who_waited_go_first)
+{
+    const char *path = database();
+    struct writer_lock busy = WRITER_LOCK_NONE;
+    struct waiter waiter = {.lock = WRITER_LOCK_NONE, .path = path};
+    vfs_fd probe = vfs_posix.open_file(path, VFS_WRITE);
+    CHECK_OK(lock_acquire(&busy, path, 0, NULL));
+    pthread_t thread;
+    CHECK_EQ(pthread_create(&thread, NULL, wait_for_lock, &waiter), 0);
+    while (!is_claimed(probe))
+        usleep(100);
+    lock_leave(&busy, true);
+    CHECK_FAILS(lock_acquire(&busy, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    pthread_join(thread, NULL);
+    CHECK_OK(waiter.rc);
+    CHECK(!is_claimed(probe)); /* it has the lock now, and the next may wait for it */
+    lock_release(&waiter.lock);
+    CHECK_OK(lock_acquire(&busy, path, 0, NULL));
+    lock_release(&busy);
+    CHECK_EQ(vfs_posix.close_file(probe), 0);
+}
+
+TEST(after_a_short_hold_nobody_is_asked)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    vfs_fd other = vfs_posix.open_file(path, VFS_WRITE);
+    CHECK_EQ(vfs_posix.claim(other), 0);
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    lock_leave(&lock, false);
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    lock_leave(&lock, true);
+    CHECK_FAILS(lock_acquire(&lock, path, 20, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    CHECK_EQ(lock.fd, -1);
+    CHECK_EQ(vfs_posix.close_file(other), 0);
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    lock_release(&lock);
+}
+
+TEST(who_waited_in_vain_leaves_no_claim)
+{
+    const char *path = database();
+    struct writer_lock lock = WRITER_LOCK_NONE, other = WRITER_LOCK_NONE;
+    vfs_fd probe = vfs_posix.open_file(path, VFS_WRITE);
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    CHECK_FAILS(lock_acquire(&other, path, 20, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
+    CHECK_EQ(other.fd, -1);
+    CHECK(!is_claimed(probe));
+    lock_release(&lock);
+    CHECK_EQ(vfs_posix.close_file(probe), 0);
+}
+
 /* ---------------------------------------------------------------- the file under the name changes */
 
 static int swaps_left;
@@ -218,7 +294,7 @@ TEST(P9_a_lock_that_was_left_is_free_and_taken_again_without_opening_the_file)
     for (int i = 0; i < 3; i++) {
         CHECK_OK(lock_acquire(&lock, path, 0, &st));
         CHECK_EQ(check_child(expect_locked, (void *)(uintptr_t)path), 0);
-        lock_leave(&lock);
+        lock_leave(&lock, false);
         CHECK_EQ(check_child(expect_free, (void *)(uintptr_t)path), 0);
     }
     CHECK_EQ(files_opened, 1);

@@ -112,6 +112,7 @@ TEST(errors_come_back_negated)
     CHECK_EQ(vfs_posix.allocate(-1, 0, 1), -EBADF);
     CHECK_EQ(vfs_posix.stat_fd(-1, &st), -EBADF);
     CHECK_EQ(vfs_posix.lock(-1), -EBADF);
+    CHECK_EQ(vfs_posix.claim(-1), -EBADF);
     CHECK_EQ(vfs_posix.unlock(-1), -EBADF);
     CHECK_EQ(vfs_posix.replace_name(check_path("x"), check_path("y")), -ENOENT);
     CHECK_EQ(vfs_posix.map(NULL, -1, 0, 4096, false, true), -EBADF);
@@ -240,6 +241,10 @@ static void without_ofd_locks(void *context)
     CHECK_EQ(vfs_posix.lock(second), -EAGAIN);
     CHECK_EQ(vfs_posix.unlock(first), 0);
     CHECK_EQ(vfs_posix.lock(second), 0);
+    /* No order among those who wait. */
+    CHECK_EQ(vfs_posix.claim(first), 0);
+    CHECK_EQ(vfs_posix.claim(second), 0);
+    CHECK_EQ(vfs_posix.unclaim(first), 0);
 }
 
 TEST(P9_without_locks_of_open_files_flock_does_the_same)
