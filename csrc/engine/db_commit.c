@@ -521,7 +521,7 @@ syna_rc db_enter_shared(syna_db *db)
 void db_leave_shared(syna_db *db)
 {
     if (db->shared)
-        lock_leave(&db->lock, !db->options.no_sync);
+        lock_leave(&db->lock);
 }
 
 /* One turn with the process lock: append the whole queue, one sync, publish. */

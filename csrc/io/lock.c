@@ -9,13 +9,14 @@
  *
  * A busy writer of a shared log lets go for microseconds between syncs of milliseconds, and whoever
  * tries now and then would hardly ever hit them. So the first of those who wait holds the claim, and a
- * writer that comes back from a long hold asks for the claim before the lock: the lock stays free until
- * the one who waited has it, and the claim goes to the next. */
+ * writer whose turn has lasted TURN_US asks for the claim before the lock: the lock stays free until the
+ * one who waited has it, and the claim goes to the next. Turns are that long because each hand-over
+ * costs a pause. */
 #include "base/internal.h"
 
 #include "io/lock.h"
 
-enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 500 };
+enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 500, TURN_US = 5000 };
 
 static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
 {
@@ -53,11 +54,14 @@ static void claim(struct writer_lock *lock, int *refusal)
     lock->claimed = *refusal == 0;
 }
 
-static void unclaim(struct writer_lock *lock)
+/* With the lock: the claim is for the next one who waits. */
+static void begin_turn(struct writer_lock *lock)
 {
-    if (lock->claimed)
-        syna_vfs->unclaim(lock->fd);
-    lock->claimed = false;
+    if (!lock->claimed)
+        return; /* nobody was asked: the turn goes on */
+    syna_vfs->unclaim(lock->fd);
+    lock->claimed = lock->gives_way = false;
+    lock->turn_us = syna_vfs->ticks_us();
 }
 
 /* The lock, in the order of the claims when this writer gives way; without it at least the claim, when
@@ -70,8 +74,7 @@ static void lock_or_claim(struct writer_lock *lock, bool wait, int *refusal)
     if (*refusal == 0)
         *refusal = syna_vfs->lock(lock->fd);
     if (*refusal == 0) {
-        unclaim(lock);
-        lock->gives_way = false;
+        begin_turn(lock);
     } else if (*refusal == -EAGAIN && wait) {
         int ignored; /* -EAGAIN as well: not the first who waits */
         claim(lock, &ignored);
@@ -127,17 +130,17 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
     }
 }
 
-void lock_leave(struct writer_lock *lock, bool long_hold)
+void lock_leave(struct writer_lock *lock)
 {
     /* A forked child may hold the same open file: unlocking, unlike closing, is final for it too. */
     if (lock->fd >= 0)
         syna_vfs->unlock(lock->fd);
-    lock->gives_way = long_hold;
+    lock->gives_way = syna_vfs->ticks_us() - lock->turn_us >= TURN_US;
 }
 
 void lock_release(struct writer_lock *lock)
 {
-    lock_leave(lock, false);
+    lock_leave(lock);
     lock_forget(lock);
 }
 

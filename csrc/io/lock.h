@@ -8,7 +8,8 @@
 struct writer_lock {
     vfs_fd fd;              /* -1 = none; after lock_leave open, but not held */
     uint64_t device, inode; /* of the file that fd is open on */
-    bool gives_way;         /* the next lock_acquire claims the lock before it takes it */
+    uint64_t turn_us;       /* when it was last taken by claim: the turn began */
+    bool gives_way;         /* the turn is over: the next lock_acquire claims before it locks */
     bool claimed;           /* while waiting: next in line */
 };
 
@@ -21,9 +22,9 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
                      struct vfs_stat *same_as);
 void lock_release(struct writer_lock *lock);
 /* Give it back and keep the descriptor: for who takes it again and again. The next lock_acquire opens
- * nothing when the path still leads to the same file, and after a long hold lets those who waited
- * meanwhile go first. lock_release, held or not, is the end of it. */
-void lock_leave(struct writer_lock *lock, bool long_hold);
+ * nothing when the path still leads to the same file, and after a turn of some milliseconds lets those
+ * who waited meanwhile go first. lock_release, held or not, is the end of it. */
+void lock_leave(struct writer_lock *lock);
 /* In a forked child: close without unlocking; the parent keeps the lock. */
 void lock_forget(struct writer_lock *lock);
 

@@ -181,19 +181,43 @@ static bool is_claimed(vfs_fd probe)
     return rc == -EAGAIN;
 }
 
+static uint64_t passed_us;
+
+static uint64_t passing_ticks(void)
+{
+    return __atomic_load_n(&passed_us, __ATOMIC_RELAXED);
+}
+
+static void pass_time(uint64_t us)
+{
+    __atomic_fetch_add(&passed_us, us, __ATOMIC_RELAXED);
+}
+
+/* The real table with a clock that stands still unless time is passed. */
+static void stop_the_clock(void)
+{
+    static struct vfs table;
+    table = vfs_posix;
+    table.ticks_us = passing_ticks;
+    passed_us = 1000000;
+    syna_test_set_vfs(&table);
+}
+
 /* Else a writer that only lets go between two syncs would keep everyone else out. */
-TEST(P9_after_a_long_hold_those_who_waited_go_first)
+TEST(P9_after_a_turn_those_who_waited_go_first)
 {
     const char *path = database();
     struct writer_lock busy = WRITER_LOCK_NONE;
     struct waiter waiter = {.lock = WRITER_LOCK_NONE, .path = path};
+    stop_the_clock();
     vfs_fd probe = vfs_posix.open_file(path, VFS_WRITE);
     CHECK_OK(lock_acquire(&busy, path, 0, NULL));
     pthread_t thread;
     CHECK_EQ(pthread_create(&thread, NULL, wait_for_lock, &waiter), 0);
     while (!is_claimed(probe))
         usleep(100);
-    lock_leave(&busy, true);
+    pass_time(6000);
+    lock_leave(&busy);
     CHECK_FAILS(lock_acquire(&busy, path, 0, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
     pthread_join(thread, NULL);
     CHECK_OK(waiter.rc);
@@ -201,24 +225,31 @@ TEST(P9_after_a_long_hold_those_who_waited_go_first)
     lock_release(&waiter.lock);
     CHECK_OK(lock_acquire(&busy, path, 0, NULL));
     lock_release(&busy);
+    syna_test_set_vfs(NULL);
     CHECK_EQ(vfs_posix.close_file(probe), 0);
 }
 
-TEST(after_a_short_hold_nobody_is_asked)
+TEST(until_its_turn_is_over_a_writer_asks_nobody)
 {
     const char *path = database();
     struct writer_lock lock = WRITER_LOCK_NONE;
+    stop_the_clock();
     vfs_fd other = vfs_posix.open_file(path, VFS_WRITE);
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
+    lock_leave(&lock); /* long since the clock began: over */
+    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
     CHECK_EQ(vfs_posix.claim(other), 0);
+    pass_time(4000);
+    lock_leave(&lock);
     CHECK_OK(lock_acquire(&lock, path, 0, NULL));
-    lock_leave(&lock, false);
-    CHECK_OK(lock_acquire(&lock, path, 0, NULL));
-    lock_leave(&lock, true);
+    pass_time(1000);
+    lock_leave(&lock);
     CHECK_FAILS(lock_acquire(&lock, path, 20, NULL), SYNA_ERR_IO, SYNA_WHY_LOCKED);
     CHECK_EQ(lock.fd, -1);
     CHECK_EQ(vfs_posix.close_file(other), 0);
     CHECK_OK(lock_acquire(&lock, path, 0, NULL));
     lock_release(&lock);
+    syna_test_set_vfs(NULL);
 }
 
 TEST(who_waited_in_vain_leaves_no_claim)
@@ -294,7 +325,7 @@ TEST(P9_a_lock_that_was_left_is_free_and_taken_again_without_opening_the_file)
     for (int i = 0; i < 3; i++) {
         CHECK_OK(lock_acquire(&lock, path, 0, &st));
         CHECK_EQ(check_child(expect_locked, (void *)(uintptr_t)path), 0);
-        lock_leave(&lock, false);
+        lock_leave(&lock);
         CHECK_EQ(check_child(expect_free, (void *)(uintptr_t)path), 0);
     }
     CHECK_EQ(files_opened, 1);
