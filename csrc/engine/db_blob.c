@@ -217,10 +217,11 @@ static syna_rc append_chunk(syna_db *db, struct buf *frame, struct buf *chunks, 
 static syna_rc append_bytes(syna_db *db, const uint8_t *data, uint32_t len, uint32_t crc,
                             struct buf *chunks)
 {
-    struct blob_chunk chunk = {0, len, 0};
-    if (!buf_reserve(chunks, sizeof chunk))
-        return syna_no_memory(sizeof chunk);
-    SYNA_TRY(kvlog_append_chunk(&db->gen->log, data, len, crc, 1, &chunk.offset));
+    struct kvlog_chunk fresh = {.data = data, .len = len, .crc = crc};
+    if (!buf_reserve(chunks, sizeof(struct blob_chunk)))
+        return syna_no_memory(sizeof(struct blob_chunk));
+    SYNA_TRY(kvlog_append_chunks(&db->gen->log, &fresh, 1, 1));
+    struct blob_chunk chunk = {fresh.offset, len, 0};
     buf_append(chunks, &chunk, sizeof chunk);
     return SYNA_SUCCESS;
 }

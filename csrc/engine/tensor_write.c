@@ -1,6 +1,7 @@
 /* tensor_write.c - put, append, delete.
  *
- *   chunks    appended without a sync, each under its own hold of write_lock, a PAD frame before it
+ *   chunks    appended without a sync, some at a time under one hold of write_lock, a PAD frame before
+ *             each
  *   sync      of what is large, no lock held
  *   commit    header chunk and manifest in one commit: durable together, then visible
  *
@@ -140,26 +141,42 @@ static syna_rc chunk_bytes(struct writer *w, uint64_t at, struct tensor_chunk *c
     return SYNA_SUCCESS;
 }
 
-static syna_rc append_chunk(struct writer *w, const uint8_t *bytes, struct tensor_chunk *chunk)
+/* Chunks that are written together. */
+struct group {
+    struct kvlog_chunk out[KVLOG_CHUNKS_MAX];
+    struct tensor_chunk chunks[KVLOG_CHUNKS_MAX];
+    size_t count;
+};
+
+static syna_rc append_group(struct writer *w, struct group *group)
 {
-    uint32_t crc = crc32c(0, bytes, chunk->stored); /* before the lock */
     SYNA_TRY(begin_append(w));
-    syna_rc rc = kvlog_append_chunk(&w->gen->log, bytes, chunk->stored, crc, w->align, &chunk->offset);
+    syna_rc rc = kvlog_append_chunks(&w->gen->log, group->out, group->count, w->align);
     end_append(w);
-    return rc;
+    SYNA_TRY(rc);
+    for (size_t i = 0; i < group->count; i++)
+        group->chunks[i].offset = group->out[i].offset;
+    if (!buf_append(&w->chunks, group->chunks, group->count * sizeof *group->chunks))
+        return syna_no_memory(group->count * sizeof *group->chunks);
+    group->count = 0;
+    return SYNA_SUCCESS;
 }
 
 static syna_rc write_chunks(struct writer *w)
 {
+    struct group group = {.count = 0};
     for (uint64_t at = 0; at < w->from->len;) {
         struct tensor_chunk chunk = {
             .plain = (uint32_t)MIN(w->from->len - at, (uint64_t)BLOB_CHUNK_BYTES)};
         const uint8_t *bytes = NULL;
         SYNA_TRY(chunk_bytes(w, at, &chunk, &bytes));
-        SYNA_TRY(append_chunk(w, bytes, &chunk));
-        if (!buf_append(&w->chunks, &chunk, sizeof chunk))
-            return syna_no_memory(sizeof chunk);
+        group.chunks[group.count] = chunk;
+        group.out[group.count++] = (struct kvlog_chunk){
+            .data = bytes, .len = chunk.stored, .crc = crc32c(0, bytes, chunk.stored)};
         at += chunk.plain;
+        /* What was made in w->bytes is gone with the next chunk. */
+        if (bytes == w->bytes.bytes || group.count == KVLOG_CHUNKS_MAX || at == w->from->len)
+            SYNA_TRY(append_group(w, &group));
     }
     return SYNA_SUCCESS;
 }

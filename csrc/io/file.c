@@ -133,6 +133,35 @@ syna_rc file_zero(const struct file *f, uint64_t offset, uint64_t len)
     return SYNA_SUCCESS;
 }
 
+/* Step over `done` bytes, and over parts without any. */
+static void skip_written(struct vfs_part **parts, size_t *count, size_t done)
+{
+    while (*count > 0 && done >= (*parts)->len) {
+        done -= (*parts)->len;
+        ++*parts;
+        --*count;
+    }
+    if (*count > 0) {
+        (*parts)->bytes = (const uint8_t *)(*parts)->bytes + done;
+        (*parts)->len -= done;
+    }
+}
+
+syna_rc file_write_parts(const struct file *f, uint64_t offset, struct vfs_part *parts, size_t count)
+{
+    skip_written(&parts, &count, 0);
+    while (count > 0) {
+        int64_t put = syna_vfs->write_parts(f->fd, parts, count, offset);
+        if (put == -EINTR)
+            continue;
+        if (put <= 0)
+            return fail(f, offset, put < 0 ? (int)put : -EIO, "write failed");
+        offset += (uint64_t)put;
+        skip_written(&parts, &count, (size_t)put);
+    }
+    return SYNA_SUCCESS;
+}
+
 /* ---------------------------------------------------------------- size and sync */
 
 syna_rc file_sync(const struct file *f)

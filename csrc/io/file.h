@@ -21,6 +21,9 @@ syna_rc file_open(struct file *f, const char *path, int flags);
 void file_close(struct file *f); /* harmless when not open */
 
 syna_rc file_write_all(const struct file *f, uint64_t offset, const void *bytes, size_t len);
+/* The same for bytes that lie in up to VFS_PARTS_MAX places; `parts` is used up. One large write keeps
+ * the page cache in large folios where several small ones would split them. */
+syna_rc file_write_parts(const struct file *f, uint64_t offset, struct vfs_part *parts, size_t count);
 /* Reads until len or the end of the file; *got says which. */
 syna_rc file_read(const struct file *f, uint64_t offset, void *buf, size_t len, size_t *got);
 /* An end before len is SYNA_ERR_SERIALIZATION. */

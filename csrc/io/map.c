@@ -54,6 +54,7 @@ static void publish(struct map *m, uint8_t *base, size_t reserved, struct map_re
     if (m->base) {
         *node = (struct map_retired){m->retired, (void *)(uintptr_t)m->base, m->reserved};
         m->retired = node;
+        map_let_go(m); /* its pages are in the new one, too */
     } else {
         mem_free(node);
     }
@@ -187,6 +188,15 @@ void map_dispose(struct map *m)
         mem_free(old);
     }
     map_init(m, m->writable, m->copy);
+}
+
+void map_let_go(const struct map *m)
+{
+    /* In this order: a base is never older than a length that was read before it. */
+    size_t len = __atomic_load_n(&m->len, __ATOMIC_ACQUIRE);
+    uint8_t *base = (uint8_t *)(uintptr_t)map_base(m);
+    if (len > 0 && !m->copy)
+        syna_vfs->advise(base, len, VFS_COLD);
 }
 
 /* Of the kernel's own on x86-64 and on aarch64 with pages of 4 KiB. */

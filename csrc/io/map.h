@@ -37,4 +37,36 @@ void map_dispose(struct map *m);
  * bring it in by large pages. For less than some of those it does nothing. */
 void map_advise_fresh(void *at, size_t len);
 
+/* Bytes of a map that a walk of a whole file keeps in this process's memory. Pages that nobody looks at any
+ * more cost nothing, but they count as memory in use, by which processes are judged and limited. */
+#define MAP_WALK_BYTES ((size_t)32 << 20)
+/* One touch can bring in a huge page. */
+#define MAP_WINDOW_BITS 21
+
+/* What a walk has brought in since it last let go. Start with zeros. */
+struct map_walk {
+    uintptr_t window; /* the last one touched */
+    size_t windows;
+};
+
+/* Give back the memory that the pages of the map take in this process; they are read from the page cache
+ * again when somebody looks. For any thread, beside readers, the writer and map_grow. */
+void map_let_go(const struct map *m);
+
+/* The walk looks at `len` bytes at `at` of the map; let go when it has seen MAP_WALK_BYTES. A file of no more
+ * than that stays. */
+static inline void map_walked(const struct map *m, struct map_walk *walk, const void *at, size_t len)
+{
+    uintptr_t from = (uintptr_t)at >> MAP_WINDOW_BITS, to = ((uintptr_t)at + len) >> MAP_WINDOW_BITS;
+    if ((from == walk->window && to == walk->window) ||
+        __atomic_load_n(&m->len, __ATOMIC_RELAXED) <= MAP_WALK_BYTES)
+        return;
+    walk->windows += to - from + (from != walk->window);
+    walk->window = to;
+    if (walk->windows >= MAP_WALK_BYTES >> MAP_WINDOW_BITS) {
+        walk->windows = 0;
+        map_let_go(m);
+    }
+}
+
 #endif

@@ -26,7 +26,16 @@ struct vfs_stat {
     bool is_dir;
 };
 
-enum vfs_advice { VFS_WILLNEED, VFS_SEQUENTIAL, VFS_RANDOM, VFS_HUGE };
+/* VFS_COLD: the pages need not stay in this process's memory. Only for what is mapped shared: its bytes are
+ * in the file, and the next look brings them back. */
+enum vfs_advice { VFS_WILLNEED, VFS_SEQUENTIAL, VFS_RANDOM, VFS_HUGE, VFS_COLD };
+
+/* Some of the bytes of a write. */
+struct vfs_part {
+    const void *bytes;
+    size_t len;
+};
+#define VFS_PARTS_MAX 32 /* of one write */
 
 struct vfs {
     const char *name;
@@ -34,6 +43,8 @@ struct vfs {
     int (*close_file)(vfs_fd fd);
     int64_t (*read_at)(vfs_fd fd, void *buf, size_t len, uint64_t offset);
     int64_t (*write_at)(vfs_fd fd, const void *buf, size_t len, uint64_t offset);
+    /* The parts one behind the other, as one write: it may be short, even within a part. */
+    int64_t (*write_parts)(vfs_fd fd, const struct vfs_part *parts, size_t count, uint64_t offset);
     int (*set_size)(vfs_fd fd, uint64_t size);
     /* Reserve disk blocks for [offset, offset+len) and make the file at least that long; the range
      * reads as zeros. -EOPNOTSUPP where the file system cannot (the caller writes zeros instead). */

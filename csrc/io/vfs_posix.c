@@ -15,6 +15,7 @@
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
@@ -73,6 +74,18 @@ static int64_t posix_read(vfs_fd fd, void *buf, size_t len, uint64_t offset)
 static int64_t posix_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
 {
     ssize_t put = pwrite(fd, buf, len, (off_t)offset);
+    return put < 0 ? -errno : put;
+}
+
+static int64_t posix_write_parts(vfs_fd fd, const struct vfs_part *parts, size_t count,
+                                 uint64_t offset)
+{
+    struct iovec list[VFS_PARTS_MAX];
+    if (count > VFS_PARTS_MAX)
+        return -EINVAL;
+    for (size_t i = 0; i < count; i++)
+        list[i] = (struct iovec){(void *)(uintptr_t)parts[i].bytes, parts[i].len};
+    ssize_t put = pwritev(fd, list, (int)count, (off_t)offset);
     return put < 0 ? -errno : put;
 }
 
@@ -313,6 +326,7 @@ static void posix_advise(void *at, size_t len, enum vfs_advice advice)
 {
     int how = advice == VFS_WILLNEED     ? MADV_WILLNEED
               : advice == VFS_SEQUENTIAL ? MADV_SEQUENTIAL
+              : advice == VFS_COLD       ? MADV_DONTNEED
                                          : MADV_RANDOM;
 #if defined(MADV_HUGEPAGE)
     if (advice == VFS_HUGE)
@@ -386,6 +400,7 @@ const struct vfs vfs_posix = {
     .close_file = posix_close,
     .read_at = posix_read,
     .write_at = posix_write,
+    .write_parts = posix_write_parts,
     .set_size = posix_set_size,
     .allocate = posix_allocate,
     .sync_data = posix_sync,

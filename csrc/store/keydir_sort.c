@@ -16,6 +16,7 @@
 
 struct sorter {
     const struct keydir *dir;
+    struct map_walk *walk; /* through the log */
     uint64_t *chunks; /* what is sorted by, per place */
     uint64_t *spare_chunks;
     uint32_t *ids, *spare_ids;
@@ -139,7 +140,9 @@ static const uint8_t *key_of(const struct sorter *s, uint32_t id, size_t *len)
 {
     const struct packed_entry *p = entry_at(s->dir, id);
     *len = packed_key_len(p);
-    return kvlog_key(s->dir->log, packed_offset(p));
+    const uint8_t *key = kvlog_key(s->dir->log, packed_offset(p));
+    map_walked(&s->dir->log->map, s->walk, key, *len);
+    return key;
 }
 
 static void sort_few(const struct sorter *s, uint32_t *ids, size_t count)
@@ -257,7 +260,8 @@ static void fetch_ahead(const struct keydir *dir, uint32_t id, uint32_t to)
 }
 
 /* Prefixes in the order of entries. This is where every key is read and compared with its hash. */
-static syna_rc gather(const struct keydir *dir, uint32_t from, uint32_t to, struct order_run *run)
+static syna_rc gather(const struct keydir *dir, uint32_t from, uint32_t to, struct map_walk *walk,
+                      struct order_run *run)
 {
     for (uint32_t id = from; id < to; id++) {
         fetch_ahead(dir, id, to);
@@ -266,6 +270,7 @@ static syna_rc gather(const struct keydir *dir, uint32_t from, uint32_t to, stru
         if (UNLIKELY(!key))
             return KEYDIR_DAMAGED;
         uint16_t len = packed_key_len(p);
+        map_walked(&dir->log->map, walk, key, len);
         if (UNLIKELY((uint32_t)keydir_hash(dir, key, len) != p->hash))
             return keydir_judge(dir, p); /* never a key of the same hash: the hash is what differs */
         run->prefixes[id - from] = key_prefix(key, len);
@@ -297,9 +302,9 @@ static bool sort_all(struct sorter *s, struct order_run *run)
     return ok;
 }
 
-static syna_rc sort_run(const struct keydir *dir, struct order_run *run)
+static syna_rc sort_run(const struct keydir *dir, struct map_walk *walk, struct order_run *run)
 {
-    struct sorter s = {.dir = dir};
+    struct sorter s = {.dir = dir, .walk = walk};
     s.spare_chunks = mem_alloc((size_t)run->count * sizeof *s.spare_chunks);
     s.spare_ids = mem_alloc((size_t)run->count * sizeof *s.spare_ids);
     bool ok = s.spare_chunks && s.spare_ids && sort_all(&s, run);
@@ -311,10 +316,11 @@ static syna_rc sort_run(const struct keydir *dir, struct order_run *run)
 
 syna_rc order_sort(const struct keydir *dir, uint32_t from, uint32_t to, struct order_run *run)
 {
-    syna_rc rc = run_new(run, to - from) ? gather(dir, from, to, run)
+    struct map_walk walk = {0};
+    syna_rc rc = run_new(run, to - from) ? gather(dir, from, to, &walk, run)
                                          : syna_no_memory((size_t)(to - from) * sizeof *run->ids);
     if (rc == SYNA_SUCCESS)
-        rc = sort_run(dir, run);
+        rc = sort_run(dir, &walk, run);
     if (rc != SYNA_SUCCESS)
         order_run_free(run);
     return rc;

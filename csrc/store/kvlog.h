@@ -90,13 +90,20 @@ syna_rc kvlog_zero(struct kvlog *log, uint64_t at, uint64_t len);
 syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t when_us,
                      uint64_t *offset, uint64_t *stamp);
 
-/* Append a commit of one CHUNK frame, its `len` bytes written from where they are; crc is
- * crc32c(0, data, len). With align > 1, a power of two up to a page, a PAD frame goes before it, so that
- * the data start at a multiple of it in the file. *offset is where the chunk's frame starts. Fails as
- * kvlog_append does. */
+/* Bytes that become a CHUNK frame, written from where they are. */
+struct kvlog_chunk {
+    const void *data;
+    uint32_t len, crc; /* crc: crc32c(0, data, len) */
+    uint64_t offset;   /* out: where its frame starts */
+};
+
+/* Append `count` commits of one chunk each, all or none, by one write where the log is written to. With
+ * align > 1, a power of two up to a page, a PAD frame goes before each, so that its data start at a
+ * multiple of it in the file. Fails as kvlog_append does. */
 #define KVLOG_ALIGN_MAX 4096u
-syna_rc kvlog_append_chunk(struct kvlog *log, const void *data, uint32_t len, uint32_t crc,
-                           uint32_t align, uint64_t *offset);
+#define KVLOG_CHUNKS_MAX 8
+syna_rc kvlog_append_chunks(struct kvlog *log, struct kvlog_chunk *chunks, size_t count,
+                            uint32_t align);
 
 /* One fdatasync of everything appended so far; moves durable to `end` as it was before the sync.
  * Call without the write_lock, but never from two threads at once: `durable` could go back, and the

@@ -51,39 +51,35 @@ syna_rc kvlog_zero(struct kvlog *log, uint64_t at, uint64_t len)
     return file_zero(&log->file, at, first);
 }
 
-static syna_rc write_out(struct kvlog *log, uint64_t at, const uint8_t *bytes, size_t len)
+static syna_rc write_out(struct kvlog *log, const uint8_t *bytes, size_t len)
 {
-    syna_rc rc = file_write_all(&log->file, at, bytes, len);
+    syna_rc rc = file_write_all(&log->file, log->end, bytes, len);
     if (rc != SYNA_SUCCESS) {
         struct status_record why = *status_get();
-        kvlog_zero(log, log->end, at + len - log->end);
+        kvlog_zero(log, log->end, len);
         return status_set(&why);
     }
     if (log->map.copy)
-        map_fill(&log->map, at, bytes, len);
+        map_fill(&log->map, log->end, bytes, len);
     return SYNA_SUCCESS;
 }
 
-/* Put bytes of the commit that starts at log->end at their place. When that fails the commit is zeros. */
-static syna_rc store_at(struct kvlog *log, uint64_t at, const void *bytes, size_t len)
+/* The header first, for kvlog_follow: this process may die at any instruction. */
+static void store_mapped(struct kvlog *log, const uint8_t *bytes, size_t len)
 {
-    if (log->by_write || log->map.copy)
-        return write_out(log, at, bytes, len);
-    memcpy((uint8_t *)(uintptr_t)map_base(&log->map) + at, bytes, len);
-    syna_vfs->note_store(log->file.fd, at, bytes, len);
-    return SYNA_SUCCESS;
-}
-
-static syna_rc store(struct kvlog *log, const uint8_t *bytes, size_t len)
-{
-    if (log->by_write || log->map.copy)
-        return write_out(log, log->end, bytes, len);
     uint8_t *at = (uint8_t *)(uintptr_t)map_base(&log->map) + log->end;
-    /* The header first, for kvlog_follow: this process may die at any instruction. */
     memcpy(at, bytes, FRAME_HEADER_BYTES);
     __atomic_thread_fence(__ATOMIC_RELEASE);
     memcpy(at + FRAME_HEADER_BYTES, bytes + FRAME_HEADER_BYTES, len - FRAME_HEADER_BYTES);
     syna_vfs->note_store(log->file.fd, log->end, bytes, len);
+}
+
+/* Put the commit at log->end. When that fails there are zeros. */
+static syna_rc store(struct kvlog *log, const uint8_t *bytes, size_t len)
+{
+    if (log->by_write || log->map.copy)
+        return write_out(log, bytes, len);
+    store_mapped(log, bytes, len);
     return SYNA_SUCCESS;
 }
 
@@ -147,40 +143,109 @@ syna_rc kvlog_append(struct kvlog *log, uint8_t *frames, size_t len, uint64_t wh
     return SYNA_SUCCESS;
 }
 
-/* The PAD frame, if any, and the chunk's front, sealed for log->end; returns the chunk's checksum. */
-static uint32_t seal_chunk(const struct kvlog *log, uint8_t *front, size_t pad, uint64_t stamp,
-                           uint32_t len, uint32_t crc)
+/* ---------------------------------------------------------------- chunks */
+
+/* What stands before and behind the bytes of a chunk. */
+struct chunk_frame {
+    uint8_t front[FRAME_PAD_MAX(KVLOG_ALIGN_MAX) + FRAME_CHUNK_FRONT], back[FRAME_CRC_BYTES];
+    size_t pad; /* bytes of the PAD frame, the first of `front` */
+};
+
+static size_t front_bytes(const struct chunk_frame *frame)
 {
-    uint8_t flags = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE) == log->end ? FRAME_PRIOR_DURABLE : 0;
-    frame_pad(front, pad);
-    if (pad) {
-        frame_seal(front, log->end, stamp, flags, log->seed);
-        flags = 0;
-    }
-    frame_chunk(front + pad, len);
-    return frame_chunk_seal(front + pad, log->end + pad, stamp, flags | FRAME_COMMIT, log->seed, len,
-                            crc);
+    return frame->pad + FRAME_CHUNK_FRONT;
 }
 
-syna_rc kvlog_append_chunk(struct kvlog *log, const void *data, uint32_t len, uint32_t crc,
-                           uint32_t align, uint64_t *offset)
+/* Lay the chunk out at `at`, pads included; returns where the next one may start. */
+static uint64_t place_chunk(struct kvlog_chunk *chunk, uint64_t at, uint32_t align,
+                            struct chunk_frame *frame)
 {
-    uint8_t front[FRAME_PAD_MAX(KVLOG_ALIGN_MAX) + FRAME_CHUNK_FRONT], back[FRAME_CRC_BYTES];
-    if (UNLIKELY(kvlog_failed(log)))
-        return failed_earlier(log);
-    size_t pad = align > 1 ? frame_pad_length(log->end, align) : 0;
-    size_t before = pad + FRAME_CHUNK_FRONT, total = before + len + FRAME_CRC_BYTES;
-    SYNA_TRY(make_room(log, total));
-    uint64_t stamp = next_stamp(log, 0);
-    uint32_t sum = seal_chunk(log, front, pad, stamp, len, crc);
-    store_u32(back, sum);
-    SYNA_TRY(store(log, front, before));
-    SYNA_TRY(store_at(log, log->end + before, data, len));
-    SYNA_TRY(store_at(log, log->end + before + len, back, sizeof back));
-    *offset = log->end + pad;
-    accept(log, total, *offset, stamp, sum);
+    frame->pad = align > 1 ? frame_pad_length(at, align) : 0;
+    chunk->offset = at + frame->pad;
+    return at + front_bytes(frame) + chunk->len + FRAME_CRC_BYTES;
+}
+
+static void seal_chunk(const struct kvlog *log, const struct kvlog_chunk *chunk, uint64_t stamp,
+                       uint8_t flags, struct chunk_frame *frame)
+{
+    frame_pad(frame->front, frame->pad);
+    if (frame->pad) {
+        frame_seal(frame->front, chunk->offset - frame->pad, stamp, flags, log->seed);
+        flags = 0;
+    }
+    frame_chunk(frame->front + frame->pad, chunk->len);
+    store_u32(frame->back, frame_chunk_seal(frame->front + frame->pad, chunk->offset, stamp,
+                                            flags | FRAME_COMMIT, log->seed, chunk->len, chunk->crc));
+}
+
+/* The bytes of the chunks in the order in which they stand in the file. */
+static size_t list_parts(const struct kvlog_chunk *chunks, const struct chunk_frame *frames,
+                         size_t count, struct vfs_part *parts)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < count; i++) {
+        parts[n++] = (struct vfs_part){frames[i].front, front_bytes(&frames[i])};
+        parts[n++] = (struct vfs_part){chunks[i].data, chunks[i].len};
+        parts[n++] = (struct vfs_part){frames[i].back, FRAME_CRC_BYTES};
+    }
+    return n;
+}
+
+static syna_rc write_parts_out(struct kvlog *log, const struct vfs_part *parts, size_t count,
+                               size_t total)
+{
+    struct vfs_part left[VFS_PARTS_MAX];
+    memcpy(left, parts, count * sizeof *parts);
+    syna_rc rc = file_write_parts(&log->file, log->end, left, count);
+    if (rc != SYNA_SUCCESS) {
+        struct status_record why = *status_get();
+        kvlog_zero(log, log->end, total);
+        return status_set(&why);
+    }
+    uint64_t at = log->end;
+    for (size_t i = 0; i < count && log->map.copy; at += parts[i++].len)
+        map_fill(&log->map, at, parts[i].bytes, parts[i].len);
     return SYNA_SUCCESS;
 }
+
+/* The first part begins with a header. */
+static syna_rc store_parts(struct kvlog *log, const struct vfs_part *parts, size_t count, size_t total)
+{
+    if (log->by_write || log->map.copy)
+        return write_parts_out(log, parts, count, total);
+    uint64_t at = log->end + parts[0].len;
+    store_mapped(log, parts[0].bytes, parts[0].len);
+    for (size_t i = 1; i < count; at += parts[i++].len) {
+        memcpy((uint8_t *)(uintptr_t)map_base(&log->map) + at, parts[i].bytes, parts[i].len);
+        syna_vfs->note_store(log->file.fd, at, parts[i].bytes, parts[i].len);
+    }
+    return SYNA_SUCCESS;
+}
+
+syna_rc kvlog_append_chunks(struct kvlog *log, struct kvlog_chunk *chunks, size_t count,
+                            uint32_t align)
+{
+    struct chunk_frame frames[KVLOG_CHUNKS_MAX];
+    struct vfs_part parts[3 * KVLOG_CHUNKS_MAX];
+    _Static_assert(COUNT_OF(parts) <= VFS_PARTS_MAX, "all of it is one write");
+    if (UNLIKELY(kvlog_failed(log)))
+        return failed_earlier(log);
+    uint64_t end = log->end;
+    for (size_t i = 0; i < count; i++)
+        end = place_chunk(&chunks[i], end, align, &frames[i]);
+    SYNA_TRY(make_room(log, (size_t)(end - log->end)));
+    uint64_t stamp = next_stamp(log, 0), durable = __atomic_load_n(&log->durable, __ATOMIC_ACQUIRE);
+    for (size_t i = 0; i < count; i++)
+        seal_chunk(log, &chunks[i], stamp, i == 0 && durable == log->end ? FRAME_PRIOR_DURABLE : 0,
+                   &frames[i]);
+    size_t n = list_parts(chunks, frames, count, parts);
+    SYNA_TRY(store_parts(log, parts, n, (size_t)(end - log->end)));
+    accept(log, (size_t)(end - log->end), chunks[count - 1].offset, stamp,
+           load_u32(frames[count - 1].back));
+    return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- sync, cut back, finish */
 
 syna_rc kvlog_sync(struct kvlog *log)
 {

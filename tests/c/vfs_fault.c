@@ -119,6 +119,12 @@ static int64_t fault_write(vfs_fd fd, const void *buf, size_t len, uint64_t offs
     return rc ? rc : below->write_at(fd, buf, len, offset);
 }
 
+/* Always a short write: the caller has to come back for each part. */
+static int64_t fault_write_parts(vfs_fd fd, const struct vfs_part *parts, size_t count, uint64_t offset)
+{
+    return count == 0 ? 0 : fault_write(fd, parts->bytes, parts->len, offset);
+}
+
 static int fault_set_size(vfs_fd fd, uint64_t size)
 {
     FAIL_IF_HIT(FAULT_SET_SIZE);
@@ -271,6 +277,7 @@ const struct vfs vfs_fault = {
     .close_file = fault_close,
     .read_at = fault_read,
     .write_at = fault_write,
+    .write_parts = fault_write_parts,
     .set_size = fault_set_size,
     .allocate = fault_allocate,
     .sync_data = fault_sync,

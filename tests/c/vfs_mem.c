@@ -144,6 +144,12 @@ static int64_t do_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
 LOCKED(int64_t, mem_write, (vfs_fd fd, const void *buf, size_t len, uint64_t offset),
        do_write(fd, buf, len, offset))
 
+/* Always a short write: the caller has to come back for each part. */
+static int64_t mem_write_parts(vfs_fd fd, const struct vfs_part *parts, size_t count, uint64_t offset)
+{
+    return count == 0 ? 0 : mem_write(fd, parts->bytes, parts->len, offset);
+}
+
 static int do_set_size(vfs_fd fd, uint64_t size)
 {
     struct mem_descriptor *d = descriptor(fd);
@@ -516,6 +522,7 @@ const struct vfs vfs_mem = {
     .close_file = mem_close,
     .read_at = mem_read,
     .write_at = mem_write,
+    .write_parts = mem_write_parts,
     .set_size = mem_set_size,
     .allocate = mem_allocate,
     .sync_data = mem_sync_data,

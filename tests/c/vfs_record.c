@@ -296,6 +296,12 @@ static int64_t rec_write(vfs_fd fd, const void *buf, size_t len, uint64_t offset
     return wanted < len && (size_t)done == wanted ? (int64_t)len : done;
 }
 
+/* Always a short write: the caller has to come back for each part. */
+static int64_t rec_write_parts(vfs_fd fd, const struct vfs_part *parts, size_t count, uint64_t offset)
+{
+    return count == 0 ? 0 : rec_write(fd, parts->bytes, parts->len, offset);
+}
+
 static int rec_set_size(vfs_fd fd, uint64_t size)
 {
     int rc = rec.below->set_size(fd, size);
@@ -548,6 +554,7 @@ const struct vfs vfs_record = {
     .close_file = rec_close,
     .read_at = rec_read,
     .write_at = rec_write,
+    .write_parts = rec_write_parts,
     .set_size = rec_set_size,
     .allocate = rec_allocate,
     .sync_data = rec_sync_data,

@@ -50,6 +50,22 @@ static int64_t faulty_write(vfs_fd fd, const void *buf, size_t len, uint64_t off
     return vfs_posix.write_at(fd, buf, fault.most ? MIN(len, fault.most) : len, offset);
 }
 
+/* Short by `most`, wherever in a part that is. */
+static int64_t faulty_write_parts(vfs_fd fd, const struct vfs_part *parts, size_t count,
+                                  uint64_t offset)
+{
+    int rc = fault_next();
+    if (rc < 0 || fault.most == 0)
+        return rc < 0 ? rc : vfs_posix.write_parts(fd, parts, count, offset);
+    size_t done = 0;
+    for (size_t i = 0; i < count && done < fault.most; i++) {
+        size_t len = MIN(parts[i].len, fault.most - done);
+        CHECK_EQ(vfs_posix.write_at(fd, parts[i].bytes, len, offset + done), (int64_t)len);
+        done += len;
+    }
+    return (int64_t)done;
+}
+
 static vfs_fd faulty_open(const char *path, int flags)
 {
     int rc = fault_next();
@@ -109,6 +125,7 @@ static void use_faults(void)
     faulty.open_file = faulty_open;
     faulty.read_at = faulty_read;
     faulty.write_at = faulty_write;
+    faulty.write_parts = faulty_write_parts;
     faulty.set_size = faulty_set_size;
     faulty.allocate = faulty_allocate;
     faulty.sync_data = faulty_sync;
@@ -356,6 +373,36 @@ TEST(a_failed_transfer_names_the_place)
     CHECK_EQ(rc, SYNA_ERR_IO);
     CHECK_EQ(syna_last_offset(), 5);
     CHECK_EQ(got, 0);
+    file_close(&f);
+}
+
+TEST(parts_are_written_whole_whatever_a_write_takes_of_them)
+{
+    struct file f = new_file("a");
+    for (size_t most = 0; most <= 12; most++) {
+        struct vfs_part parts[] = {{"", 0}, {"abc", 3}, {"", 0}, {"defgh", 5}, {"i", 1}, {"", 0}};
+        char back[9];
+        use_faults();
+        fault.most = most;
+        fault.interrupt = (int)most % 3;
+        syna_rc rc = file_write_parts(&f, most, parts, COUNT_OF(parts));
+        no_faults();
+        CHECK_OK(rc);
+        CHECK_OK(file_read_exactly(&f, most, back, sizeof back));
+        CHECK_MEM(back, "abcdefghi", sizeof back);
+    }
+    struct vfs_part none[] = {{"", 0}}, some[] = {{"abc", 3}, {"def", 3}};
+    CHECK_OK(file_write_parts(&f, 0, none, 1));
+    CHECK_OK(file_write_parts(&f, 0, NULL, 0));
+    use_faults();
+    fault.most = 4;
+    fault.fail_after = 1;
+    fault.error = -ENOSPC;
+    syna_rc rc = file_write_parts(&f, 0, some, COUNT_OF(some));
+    no_faults();
+    CHECK_EQ(rc, SYNA_ERR_IO);
+    CHECK_EQ(syna_last_errno(), ENOSPC);
+    CHECK_EQ(syna_last_offset(), 4);
     file_close(&f);
 }
 

@@ -216,6 +216,93 @@ TEST(stores_through_a_writable_map_reach_the_file)
     file_close(&f);
 }
 
+static size_t cold_calls;
+static const void *cold_at;
+
+static void counting_advise(void *at, size_t len, enum vfs_advice advice)
+{
+    if (advice == VFS_COLD) {
+        cold_calls++;
+        cold_at = at;
+    }
+    vfs_posix.advise(at, len, advice);
+}
+
+static void use_counting(void)
+{
+    small = vfs_posix;
+    small.advise = counting_advise;
+    cold_calls = 0;
+    syna_test_set_vfs(&small);
+}
+
+TEST(what_is_let_go_reads_the_same_again)
+{
+    struct file f = file_of("a", 3 * PAGE + 5);
+    struct map m;
+    use_counting();
+    map_init(&m, true, false);
+    map_let_go(&m); /* nothing is mapped yet */
+    CHECK_EQ(cold_calls, 0);
+    CHECK_OK(map_grow(&m, &f, 3 * PAGE + 5));
+    memcpy((uint8_t *)(uintptr_t)map_base(&m) + PAGE, "stored", 6); /* and not in the file yet, perhaps */
+    map_let_go(&m);
+    CHECK_EQ(cold_calls, 1);
+    check_bytes(map_base(&m), PAGE);
+    CHECK_MEM(map_base(&m) + PAGE, "stored", 6);
+    CHECK_EQ(map_base(&m)[3 * PAGE + 4], (uint8_t)((3 * PAGE + 4) * 31 + (3 * PAGE + 4) / 251));
+    map_dispose(&m);
+    syna_test_set_vfs(NULL);
+    file_close(&f);
+}
+
+TEST(a_copy_is_never_let_go)
+{
+    struct file f = file_of("a", PAGE);
+    struct map m;
+    use_counting();
+    map_init(&m, false, true);
+    CHECK_OK(map_grow(&m, &f, PAGE));
+    map_let_go(&m);
+    CHECK_EQ(cold_calls, 0);
+    check_bytes(map_base(&m), PAGE);
+    map_dispose(&m);
+    syna_test_set_vfs(NULL);
+    file_close(&f);
+}
+
+TEST(a_walk_lets_go_once_for_every_32_MiB_that_it_touched)
+{
+    const size_t window = (size_t)1 << MAP_WINDOW_BITS, most = MAP_WALK_BYTES / window;
+    struct file f = file_of("a", 0);
+    struct map m;
+    struct map_walk walk = {0};
+    use_counting();
+    map_init(&m, false, false);
+    CHECK_OK(file_truncate(&f, 4 * MAP_WALK_BYTES));
+    CHECK_OK(map_grow(&m, &f, MAP_WALK_BYTES));
+    const uint8_t *base = map_base(&m);
+    for (size_t i = 0; i < 3 * most; i++) /* addresses only; nothing is read */
+        map_walked(&m, &walk, base + i % most * window, 10);
+    CHECK_EQ(cold_calls, 0); /* a file as small as that */
+    CHECK_OK(map_grow(&m, &f, 4 * MAP_WALK_BYTES));
+    for (size_t i = 0; i < 100000; i++) /* the same place again and again is one window */
+        map_walked(&m, &walk, base + i % 1000, 10);
+    CHECK_EQ(walk.windows, 1);
+    for (size_t i = 1; i + 1 < most; i++)
+        map_walked(&m, &walk, base + i * window, 10);
+    CHECK_EQ(cold_calls, 0);
+    map_walked(&m, &walk, base + (most - 1) * window, 10);
+    CHECK_EQ(cold_calls, 1);
+    CHECK(cold_at == base);
+    map_walked(&m, &walk, base, MAP_WALK_BYTES); /* one large record */
+    CHECK_EQ(cold_calls, 2);
+    CHECK_EQ(walk.windows, 0);
+    map_dispose(&m);
+    syna_test_set_vfs(NULL);
+    file_close(&f);
+}
+
 TEST(a_mapped_file_shows_what_others_write)
 {
     struct file f = file_of("a", 100);

@@ -106,6 +106,8 @@ TEST(errors_come_back_negated)
     struct vfs_stat st;
     CHECK_EQ(vfs_posix.read_at(-1, &byte, 1, 0), -EBADF);
     CHECK_EQ(vfs_posix.write_at(-1, &byte, 1, 0), -EBADF);
+    CHECK_EQ(vfs_posix.write_parts(-1, &(struct vfs_part){&byte, 1}, 1, 0), -EBADF);
+    CHECK_EQ(vfs_posix.write_parts(-1, NULL, VFS_PARTS_MAX + 1, 0), -EINVAL);
     CHECK_EQ(vfs_posix.close_file(-1), -EBADF);
     CHECK_EQ(vfs_posix.sync_data(-1), -EBADF);
     CHECK_EQ(vfs_posix.set_size(-1, 0), -EBADF);
@@ -158,6 +160,7 @@ TEST(advice_is_taken_or_ignored_but_never_fails)
     vfs_posix.advise(at, 1u << 22, VFS_RANDOM);
     vfs_posix.advise(at, 1u << 22, VFS_HUGE);
     vfs_posix.advise(at + 1, 5, VFS_HUGE);
+    vfs_posix.advise(at, 1u << 22, VFS_COLD);
     vfs_posix.note_store(-1, 0, at, 0);
     CHECK_EQ(vfs_posix.unmap(at, 1u << 22), 0);
 }
