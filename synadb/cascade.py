@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -29,8 +28,6 @@ Progress = Union[bool, Callable[[int, int], object], None]
 
 #: Results have one type in all stores; this is its name in older programs.
 CascadeSearchResult = SearchResult
-
-atexit.register(_cascade.close_all)
 
 
 @dataclass(frozen=True)
@@ -365,6 +362,42 @@ class CascadeIndex(_cascade.CascadeHandle):
         if len(names) != len(rows):
             raise refused(f"{len(names)} keys for {len(rows)} vectors", self.path)
         return self._insert_batch(names, rows, metadata_texts(metadata, len(rows)), progress)
+
+    def update_metadata(
+        self, key: str, metadata: Mapping[str, Any] | None, *, replace: bool = False
+    ) -> bool:
+        """Change what is stored with the vector under `key`; the vector stays.
+
+        The row is stored anew with its vector, so it is durable as an insert is, and its old room
+        is given back by `compact`.
+
+        Parameters
+        ----------
+        key : str
+        metadata : mapping or None
+            Its fields are added to those that are there, or take their place as a whole. None takes
+            all metadata away.
+        replace : bool, default False
+            True: the row has this metadata only.
+
+        Returns
+        -------
+        bool
+            Whether there is such a row.
+
+        Raises
+        ------
+        ValueError
+            The metadata are no mapping of names to what JSON has; nothing is changed.
+
+        Examples
+        --------
+        >>> with CascadeIndex(tmp / "notes.cascade", 2) as index:
+        ...     index.insert("a", [0.0, 1.0], {"lang": "en", "year": 2023})
+        ...     print(index.update_metadata("a", {"year": 2024}), index.get_metadata("a"))
+        True {'lang': 'en', 'year': 2024}
+        """
+        return self._update_metadata(key, metadata_text(metadata), bool(replace))
 
     def delete(self, key: str) -> bool:
         """Remove the vector under `key`; a missing key is no error.

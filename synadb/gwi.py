@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -31,8 +30,6 @@ Progress = Union[bool, Callable[[int, int], object], None]
 
 #: Results have one type in all stores; this is its name in older programs.
 GwiSearchResult = SearchResult
-
-atexit.register(_gwi.close_all)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,7 @@
  * engine, write results as JSON for the path-keyed searches. */
 #include "base/internal.h"
 
-#include "api/api_args.h"
-#include "api/file_handles.h"
-#include "api/hits_json.h"
+#include "api/row_handles.h"
 #include "engine/cascade_store.h"
 
 /* ---------------------------------------------------------------- the open indexes */
@@ -22,35 +20,8 @@ static syna_rc store_again(void *store, const void *options)
     return cascade_store_again(store, options);
 }
 
-static syna_rc store_close(void *store)
-{
-    return cascade_store_close(store);
-}
-
-static bool store_is_file(const void *store, uint64_t device, uint64_t inode)
-{
-    return cascade_store_is_file(store, device, inode);
-}
-
-static void store_before_fork(void *store)
-{
-    cascade_store_before_fork(store);
-}
-
-static void store_after_fork(void *store, bool child)
-{
-    cascade_store_after_fork(store, child);
-}
-
-static const struct file_component component = {
-    .opener = "syna_cascade_new",
-    .open_store = store_open,
-    .again = store_again,
-    .close_store = store_close,
-    .is_file = store_is_file,
-    .before_fork = store_before_fork,
-    .after_fork = store_after_fork,
-};
+static const struct file_component component =
+    ROW_COMPONENT("syna_cascade_new", store_open, store_again);
 static struct file_table stores = FILE_TABLE_INIT(&component);
 
 /* ---------------------------------------------------------------- handles */
@@ -89,8 +60,8 @@ int32_t syna_buckets_insert_batch(syna_buckets *index, const char *const *keys,
                                   size_t count, syna_progress_fn progress, void *context,
                                   size_t *added)
 {
-    struct cascade_store_batch batch = {keys,       key_lens, vectors,  metadata, metadata_lens,
-                                        dimensions, count,    progress, context};
+    struct row_batch batch = {keys,       key_lens, vectors,  metadata, metadata_lens,
+                              dimensions, count,    progress, context};
     size_t ignored;
     REQUIRE(index);
     if (count > 0) {
@@ -106,6 +77,16 @@ int32_t syna_buckets_delete(syna_buckets *index, const char *key, size_t key_len
     REQUIRE(index);
     REQUIRE(key);
     return cascade_store_delete(index, key, key_len, deleted ? deleted : &ignored);
+}
+
+int32_t syna_buckets_update_metadata(syna_buckets *index, const char *key, size_t key_len,
+                                     const char *json, size_t json_len, uint32_t flags)
+{
+    REQUIRE(index);
+    REQUIRE_KEY(key, key_len);
+    return check_missing(cascade_store_update_metadata(index, key, key_len, json, json_len,
+                                                       flags & SYNA_METADATA_REPLACE),
+                         key, key_len);
 }
 
 int32_t syna_buckets_get(syna_buckets *index, const char *key, size_t key_len, float *out,
@@ -212,11 +193,6 @@ int32_t syna_buckets_get_stats(syna_buckets *index, syna_buckets_stats *out)
 
 /* ---------------------------------------------------------------- path-keyed face */
 
-static int32_t count_or_code(syna_rc rc, size_t count)
-{
-    return rc == SYNA_SUCCESS ? (int32_t)MIN(count, (size_t)INT32_MAX) : not_zero(rc);
-}
-
 int32_t syna_cascade_new(const char *path, uint16_t dimensions)
 {
     syna_buckets *store;
@@ -277,40 +253,20 @@ int32_t syna_cascade_search_params(const char *path, const float *query, uint16_
         return rc;
     rc = syna_buckets_search(store, query, 1, dimensions, &how, &hits, &count);
     file_table_leave(&stores, store);
-    if (rc == SYNA_SUCCESS)
-        rc = hits_json(hits, count, 0, out_json, NULL);
-    syna_free_hits(hits);
-    return count_or_code(rc, count);
+    return row_path_hits(rc, hits, count, out_json, NULL);
 }
 
 int32_t syna_cascade_flush(const char *path)
 {
-    syna_rc rc;
-    syna_buckets *store = file_table_enter(&stores, path, &rc);
-    if (!store)
-        return rc;
-    rc = cascade_store_save(store);
-    file_table_leave(&stores, store);
-    return rc;
+    return row_path_save(&stores, path, ROW_SAVE_ALL);
 }
 
 int32_t syna_cascade_close(const char *path)
 {
-    syna_rc rc;
-    syna_buckets *store = file_table_enter(&stores, path, &rc);
-    if (!store)
-        return rc;
-    file_table_leave(&stores, store);
-    return file_table_close(&stores, store);
+    return row_path_close(&stores, path);
 }
 
 int64_t syna_cascade_len(const char *path)
 {
-    syna_rc rc;
-    syna_buckets *store = file_table_enter(&stores, path, &rc);
-    if (!store)
-        return rc;
-    uint64_t count = cascade_store_count(store);
-    file_table_leave(&stores, store);
-    return (int64_t)count;
+    return row_path_count(&stores, path);
 }

@@ -2,9 +2,7 @@
  * engine, write results as JSON for the path-keyed searches. */
 #include "base/internal.h"
 
-#include "api/api_args.h"
-#include "api/file_handles.h"
-#include "api/hits_json.h"
+#include "api/row_handles.h"
 #include "engine/gwi.h"
 
 /* ---------------------------------------------------------------- the open indexes */
@@ -22,35 +20,8 @@ static syna_rc store_again(void *store, const void *options)
     return gwi_again(store, options);
 }
 
-static syna_rc store_close(void *store)
-{
-    return gwi_close(store);
-}
-
-static bool store_is_file(const void *store, uint64_t device, uint64_t inode)
-{
-    return gwi_is_file(store, device, inode);
-}
-
-static void store_before_fork(void *store)
-{
-    gwi_before_fork(store);
-}
-
-static void store_after_fork(void *store, bool child)
-{
-    gwi_after_fork(store, child);
-}
-
-static const struct file_component component = {
-    .opener = "syna_gwi_new",
-    .open_store = store_open,
-    .again = store_again,
-    .close_store = store_close,
-    .is_file = store_is_file,
-    .before_fork = store_before_fork,
-    .after_fork = store_after_fork,
-};
+static const struct file_component component =
+    ROW_COMPONENT("syna_gwi_new", store_open, store_again);
 static struct file_table stores = FILE_TABLE_INIT(&component);
 
 /* ---------------------------------------------------------------- handles */
@@ -217,11 +188,6 @@ int32_t syna_wells_get_stats(syna_wells *index, syna_wells_stats *out)
 
 /* ---------------------------------------------------------------- path-keyed face */
 
-static int32_t count_or_code(syna_rc rc, size_t count)
-{
-    return rc == SYNA_SUCCESS ? (int32_t)MIN(count, (size_t)INT32_MAX) : not_zero(rc);
-}
-
 int32_t syna_gwi_new(const char *path, uint16_t dimensions, uint16_t branching_factor,
                      uint8_t num_levels, size_t initial_capacity)
 {
@@ -301,40 +267,20 @@ int32_t syna_gwi_search_nprobe(const char *path, const float *query, uint16_t di
         return rc;
     rc = syna_wells_search(store, query, 1, dimensions, &how, &hits, &count);
     file_table_leave(&stores, store);
-    if (rc == SYNA_SUCCESS)
-        rc = hits_json(hits, count, 0, out_json, NULL);
-    syna_free_hits(hits);
-    return count_or_code(rc, count);
+    return row_path_hits(rc, hits, count, out_json, NULL);
 }
 
 int32_t syna_gwi_flush(const char *path)
 {
-    syna_rc rc;
-    syna_wells *store = file_table_enter(&stores, path, &rc);
-    if (!store)
-        return rc;
-    rc = gwi_flush(store);
-    file_table_leave(&stores, store);
-    return rc;
+    return row_path_save(&stores, path, ROW_SAVE_CHECKPOINT);
 }
 
 int32_t syna_gwi_close(const char *path)
 {
-    syna_rc rc;
-    syna_wells *store = file_table_enter(&stores, path, &rc);
-    if (!store)
-        return rc;
-    file_table_leave(&stores, store);
-    return file_table_close(&stores, store);
+    return row_path_close(&stores, path);
 }
 
 int64_t syna_gwi_len(const char *path)
 {
-    syna_rc rc;
-    syna_wells *store = file_table_enter(&stores, path, &rc);
-    if (!store)
-        return rc;
-    uint64_t count = gwi_count(store);
-    file_table_leave(&stores, store);
-    return (int64_t)count;
+    return row_path_count(&stores, path);
 }

@@ -1,15 +1,13 @@
 /* The CascadeIndex component: float32 rows in a row file, found through index/cascade.h. Functions mirror
  * synadb/cascade.h and have its contract; only what differs is said here.
  *
- * Files: cascade_store_core.h the struct and its locks; cascade_store.c open, close, fork;
- * cascade_store_write.c insert and delete; cascade_store_read.c get, list, stats; cascade_store_hits.c
- * results; cascade_store_search.c searches; cascade_store_index.c when the index is built and linked;
- * cascade_store_file.c its snapshot; cascade_store_upkeep.c flush, refresh; cascade_store_compact.c;
- * cascade_store_check.c verify. */
+ * Files: row_store.h what it shares with its siblings; cascade_store_core.h the struct; cascade_store.c
+ * options, figures; cascade_store_search.c which way a search takes; cascade_store_index.c when the index is
+ * built and linked; cascade_store_file.c its snapshot. */
 #ifndef SYNA_ENGINE_CASCADE_STORE_H
 #define SYNA_ENGINE_CASCADE_STORE_H
 
-#include "engine/db.h"
+#include "engine/row_store.h"
 #include <synadb/cascade.h>
 
 /* ---- cascade_store.c. Not counted: api/api_cascade.c counts openings and calls close once. */
@@ -26,24 +24,13 @@ syna_rc cascade_store_options(const syna_buckets_options *given, syna_buckets_op
 void cascade_store_before_fork(syna_buckets *store);
 void cascade_store_after_fork(syna_buckets *store, bool child);
 
-/* ---- cascade_store_write.c */
-struct cascade_store_batch {
-    const char *const *keys;
-    const size_t *key_lens; /* NULL: keys end with a NUL */
-    const float *vectors;
-    const char *const *metadata; /* NULL: none */
-    const size_t *metadata_lens; /* NULL: texts end with a NUL */
-    uint32_t dims;
-    size_t count;
-    syna_progress_fn progress; /* of the linking; may be NULL */
-    void *context;
-};
-syna_rc cascade_store_insert(syna_buckets *store, const struct cascade_store_batch *batch,
+syna_rc cascade_store_insert(syna_buckets *store, const struct row_batch *batch,
                              size_t *added);
+/* See row_store_update_metadata. */
+syna_rc cascade_store_update_metadata(syna_buckets *store, const char *key, size_t key_len,
+                                      const char *json, size_t len, bool replace);
 syna_rc cascade_store_delete(syna_buckets *store, const char *key, size_t key_len,
                              int32_t *deleted);
-
-/* ---- cascade_store_read.c */
 syna_rc cascade_store_get(syna_buckets *store, const char *key, size_t key_len, float *out,
                           uint32_t dims);
 /* *out: mem_alloc'ed with a NUL, or NULL. */
@@ -59,7 +46,6 @@ syna_rc cascade_store_search(syna_buckets *store, const float *queries, size_t c
                              const syna_buckets_search_options *how, syna_hit **hits,
                              size_t *counts);
 
-/* ---- cascade_store_upkeep.c, cascade_store_compact.c, cascade_store_check.c */
 syna_rc cascade_store_flush(syna_buckets *store);
 /* The same, and the index with it. */
 syna_rc cascade_store_save(syna_buckets *store);

@@ -1,16 +1,14 @@
 /* cascade_store_file.c - the snapshot of the index, <path>.index: codes and the sections of
- * index/cascade_file.c. It names the rows that it covers by their number, the last of them also by
- * its checksum, and is written after these are durable; whatever does not fit is as if it were not
- * there. */
+ * index/cascade_file.c. */
 #include "base/internal.h"
 
-#include "base/crc32c.h"
 #include "engine/cascade_store_core.h"
 
 #include <math.h>
 
 #define SNAPSHOT_CASCADE SNAPSHOT_FOURCC('C', 'A', 'S', 'C')
 #define STORE_VERSION 1u
+#define SAVE_SHARE 4u /* a checkpoint saves the index when a quarter of its rows is new */
 
 struct store_head {
     uint32_t version;
@@ -22,33 +20,12 @@ struct store_head {
     uint32_t dead_before;
 };
 
-/* Checksum of row number end - 1, and of its record; 0 for none. */
-static uint32_t end_sum(const struct mmap_rows *rows, uint64_t end)
-{
-    if (end == 0)
-        return 0;
-    uint32_t row = (uint32_t)(end - 1);
-    uint64_t at = mmap_rows_offset(rows, row);
-    uint32_t sum = crc32c(0, rowfile_row(rows->file, row), rows->file->row_bytes);
-    return crc32c(sum, rowfile_base(rows->file, STREAM_RECORDS) + at, RECORD_HEAD_BYTES);
-}
-
-static void cover_of(const syna_buckets *store, uint64_t end, struct snapshot_cover *out)
-{
-    const struct header *header = &store->rows.file->header;
-    *out = (struct snapshot_cover){.generation = header->generation,
-                                   .end = end,
-                                   .end_crc = end_sum(&store->rows, end),
-                                   .purpose = SNAPSHOT_CASCADE};
-    memcpy(out->uuid, header->uuid, sizeof out->uuid);
-}
-
 static syna_rc write_codes(const syna_buckets *store, struct snapshot_writer *writer)
 {
     const struct row_set *set = &store->set;
     const struct store_head head = {.version = STORE_VERSION,
-                                    .dims = store->dims,
-                                    .metric = store->metric,
+                                    .dims = store->base.dims,
+                                    .metric = store->base.metric,
                                     .rows = store->index.linked,
                                     .step = set->codes.step,
                                     .low = set->codes.low,
@@ -64,69 +41,44 @@ static syna_rc write_codes(const syna_buckets *store, struct snapshot_writer *wr
     return array_save(&set->errors, head.rows, writer);
 }
 
-static syna_rc write_all(const syna_buckets *store, struct snapshot_writer *writer)
+static syna_rc put_index(struct row_store *base, struct snapshot_writer *writer)
 {
+    const syna_buckets *store = buckets_of(base);
     SYNA_TRY(write_codes(store, writer));
     return cascade_save(&store->index, writer);
 }
 
-/* Writers wait meanwhile, because a deletion changes buckets; searches do not. */
-static syna_rc write_locked(syna_buckets *store)
+static bool save_due(const syna_buckets *store, enum row_save why)
 {
-    struct snapshot_writer *writer;
-    struct snapshot_cover cover;
-    cover_of(store, store->index.linked, &cover);
-    SYNA_TRY(snapshot_begin(store->index_path, &cover, &writer));
-    syna_rc rc = write_all(store, writer);
-    if (rc == SYNA_SUCCESS)
-        return snapshot_commit(writer);
-    struct status_record why = *status_get();
-    snapshot_abort(writer);
-    return status_set(&why);
+    uint32_t linked = store->index.linked;
+    if (linked == 0)
+        return false;
+    if (why != ROW_SAVE_CHECKPOINT)
+        return store->index_changed || linked != store->saved_end;
+    return store->saved_end == 0 || linked - store->saved_end > linked / SAVE_SHARE;
 }
 
-syna_rc cascade_store_save_index(syna_buckets *store)
+/* Writers wait meanwhile, because a deletion changes buckets; searches do not. */
+syna_rc cascade_store_save_index(struct row_store *base, enum row_save why)
 {
-    if (store->index.linked == 0)
+    syna_buckets *store = buckets_of(base);
+    if (!save_due(store, why))
         return SYNA_SUCCESS;
-    pthread_mutex_lock(&store->write_lock);
-    syna_rc rc = write_locked(store);
-    pthread_mutex_unlock(&store->write_lock);
-    if (rc == SYNA_SUCCESS) {
-        store->saved_end = store->index.linked;
-        store->index_changed = false;
-    }
-    return rc;
+    pthread_mutex_lock(&base->write_lock);
+    syna_rc rc = row_store_save_snapshot(base, SNAPSHOT_CASCADE, store->index.linked, put_index);
+    pthread_mutex_unlock(&base->write_lock);
+    SYNA_TRY(rc);
+    store->saved_end = store->index.linked;
+    store->index_changed = false;
+    return SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- reading */
 
-/* The rows were checkpointed before the index was saved: a reader that came between looks again. */
-static syna_rc catch_up(syna_buckets *store, uint64_t end)
-{
-    bool changed;
-    if (store->writer || end <= store->rows.count)
-        return SYNA_SUCCESS;
-    SYNA_TRY(rowfile_refresh(store->rows.file, &changed));
-    return changed ? mmap_rows_apply(&store->rows) : SYNA_SUCCESS;
-}
-
-static syna_rc covers(syna_buckets *store, const struct snapshot_cover *found, bool *fits)
-{
-    *fits = false;
-    SYNA_TRY(catch_up(store, found->end));
-    if (found->end > store->rows.count)
-        return SYNA_SUCCESS;
-    if (found->end > 0)
-        SYNA_TRY(rowfile_touch(store->rows.file, found->end - 1, 1));
-    *fits = end_sum(&store->rows, found->end) == found->end_crc;
-    return SYNA_SUCCESS;
-}
-
 static bool head_sound(const syna_buckets *store, const struct store_head *head)
 {
-    return head->version == STORE_VERSION && head->dead_before < head->rows && head->dims == store->dims &&
-           head->metric == store->metric && head->rows > 0 && head->rows <= store->rows.count &&
+    return head->version == STORE_VERSION && head->dead_before < head->rows && head->dims == store->base.dims &&
+           head->metric == store->base.metric && head->rows > 0 && head->rows <= store->base.rows.count &&
            isfinite(head->step) && head->step > 0 && isfinite(head->low);
 }
 
@@ -171,49 +123,34 @@ static syna_rc load_codes(syna_buckets *store, struct snapshot *snapshot, struct
 
 static syna_rc load_parts(syna_buckets *store, struct snapshot *snapshot, bool *taken)
 {
-    const struct snapshot_cover *cover = snapshot_cover_of(snapshot);
-    SYNA_TRY(covers(store, cover, taken));
-    if (*taken)
-        SYNA_TRY(load_codes(store, snapshot, &store->set, taken));
+    uint64_t end = snapshot_cover_of(snapshot)->end;
+    SYNA_TRY(load_codes(store, snapshot, &store->set, taken));
     if (*taken)
         SYNA_TRY(cascade_init(&store->index, &store->params, store->set.codes.stride));
     if (*taken)
         SYNA_TRY(cascade_load(&store->index, &store->set, snapshot, taken));
-    *taken = *taken && store->index.linked == cover->end && store->set.count == cover->end;
+    *taken = *taken && store->index.linked == end && store->set.count == end;
     return SYNA_SUCCESS;
 }
 
-static syna_rc take(syna_buckets *store, struct snapshot *snapshot, bool *taken)
+static syna_rc take_index(struct row_store *base, struct snapshot *snapshot, bool *taken)
 {
+    syna_buckets *store = buckets_of(base);
+    *taken = false;
     SYNA_TRY(cascade_store_init_set(store, &store->set));
     syna_rc rc = load_parts(store, snapshot, taken);
     if (rc != SYNA_SUCCESS || !*taken) {
         struct status_record why = *status_get();
         *taken = false;
-        cascade_store_drop_index(store);
+        cascade_store_drop_index(base);
         return rc == SYNA_SUCCESS ? rc : status_set(&why);
     }
     store->snapshot = snapshot;
     store->saved_end = store->index.linked;
-    cascade_store_sweep(store);
-    return SYNA_SUCCESS;
+    return cascade_store_sweep(base);
 }
 
-syna_rc cascade_store_load_index(syna_buckets *store)
+syna_rc cascade_store_load_index(struct row_store *base)
 {
-    struct snapshot_cover cover;
-    struct snapshot *snapshot;
-    bool taken = false;
-    cover_of(store, 0, &cover);
-    SYNA_TRY(snapshot_open(store->index_path, &cover, &snapshot));
-    if (!snapshot)
-        return SYNA_SUCCESS;
-    syna_rc rc = take(store, snapshot, &taken);
-    if (!taken) {
-        struct status_record why = *status_get();
-        snapshot_close(snapshot);
-        if (rc != SYNA_SUCCESS)
-            status_set(&why);
-    }
-    return rc;
+    return row_store_load_snapshot(base, SNAPSHOT_CASCADE, take_index);
 }

@@ -12,6 +12,7 @@
 #include "base/internal.h"
 
 #include "engine/cascade_store_core.h"
+#include "engine/progress.h"
 
 #define BUILD_ROWS 2048u
 #define REBUILD_SHARE 2u /* half as many fresh rows as linked ones: build anew */
@@ -23,25 +24,11 @@
 
 /* ---------------------------------------------------------------- rows as the index reads them */
 
-static const float *full_row(void *context, uint32_t row)
+void cascade_store_row_set(const syna_buckets *store, struct row_reader *reader, struct row_set *out)
 {
-    struct bucket_rows *rows = context;
-    if (UNLIKELY(rowfile_touch(rows->store->rows.file, row, 1) != SYNA_SUCCESS) &&
-        !__atomic_exchange_n(&rows->damaged, true, __ATOMIC_ACQ_REL))
-        rows->why = *status_get();
-    return mmap_rows_vector(&rows->store->rows, row);
-}
-
-void cascade_store_row_set(struct bucket_rows *rows, struct row_set *out)
-{
-    *out = rows->store->set;
-    out->full = full_row;
-    out->context = rows;
-}
-
-static syna_rc rows_damage(struct bucket_rows *rows)
-{
-    return rows->damaged ? status_set(&rows->why) : SYNA_SUCCESS;
+    *out = store->set;
+    out->full = row_reader_row;
+    out->context = reader;
 }
 
 static syna_rc init_array(struct array *a, size_t item)
@@ -49,21 +36,7 @@ static syna_rc init_array(struct array *a, size_t item)
     return array_init(a, item, (size_t)MIN((uint64_t)CASCADE_ROWS_MAX, ARRAY_SPACE / item));
 }
 
-syna_rc cascade_store_init_set(const syna_buckets *store, struct row_set *set)
-{
-    *set = (struct row_set){.kernels = store->kernels};
-    codes_init(&set->codes, store->dims, store->metric);
-    syna_rc rc = init_array(&set->code_rows, set->codes.stride);
-    if (rc == SYNA_SUCCESS)
-        rc = init_array(&set->norms, sizeof(float));
-    if (rc == SYNA_SUCCESS)
-        rc = init_array(&set->errors, sizeof(float));
-    if (rc != SYNA_SUCCESS)
-        cascade_store_dispose_set(set);
-    return rc;
-}
-
-void cascade_store_dispose_set(struct row_set *set)
+static void dispose_set(struct row_set *set)
 {
     array_dispose(&set->code_rows);
     array_dispose(&set->norms);
@@ -71,10 +44,25 @@ void cascade_store_dispose_set(struct row_set *set)
     set->count = 0;
 }
 
-void cascade_store_drop_index(syna_buckets *store)
+syna_rc cascade_store_init_set(const syna_buckets *store, struct row_set *set)
 {
+    *set = (struct row_set){.kernels = store->base.kernels};
+    codes_init(&set->codes, store->base.dims, store->base.metric);
+    syna_rc rc = init_array(&set->code_rows, set->codes.stride);
+    if (rc == SYNA_SUCCESS)
+        rc = init_array(&set->norms, sizeof(float));
+    if (rc == SYNA_SUCCESS)
+        rc = init_array(&set->errors, sizeof(float));
+    if (rc != SYNA_SUCCESS)
+        dispose_set(set);
+    return rc;
+}
+
+void cascade_store_drop_index(struct row_store *base)
+{
+    syna_buckets *store = buckets_of(base);
     cascade_dispose(&store->index);
-    cascade_store_dispose_set(&store->set);
+    dispose_set(&store->set);
     snapshot_close(store->snapshot);
     store->index = (struct cascade){0};
     store->snapshot = NULL;
@@ -83,23 +71,23 @@ void cascade_store_drop_index(syna_buckets *store)
     store->index_changed = false;
 }
 
-void cascade_store_sweep(syna_buckets *store)
+syna_rc cascade_store_sweep(struct row_store *base)
 {
+    syna_buckets *store = buckets_of(base);
     for (uint32_t row = 0; row < store->index.linked; row++)
-        if (!mmap_rows_is_live(&store->rows, row))
+        if (!mmap_rows_is_live(&store->base.rows, row))
             cascade_remove(&store->index, row);
+    return SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- building */
 
 struct building {
     syna_buckets *store;
-    struct bucket_rows rows;
+    struct row_moment rows; /* when it began */
+    struct row_reader reader;
     struct row_set set;
     struct cascade index;
-    uint64_t *live;
-    uint32_t count; /* rows of the file when it began */
-    uint32_t live_count;
     uint32_t *sample; /* live rows that codes are learned from */
     uint32_t sample_count;
     struct progress progress;
@@ -115,27 +103,23 @@ static bool step(void *context, uint64_t done, uint64_t total)
 
 static syna_rc note_rows(struct building *b)
 {
-    syna_buckets *store = b->store;
-    pthread_rwlock_rdlock(&store->state_lock);
-    size_t bytes = ((size_t)store->rows.count + 63) / 64 * sizeof(uint64_t);
-    b->count = store->rows.count;
-    b->live_count = store->rows.live;
-    b->live = mem_alloc(bytes);
-    if (b->live)
-        memcpy(b->live, mmap_rows_live(&store->rows), bytes);
-    pthread_rwlock_unlock(&store->state_lock);
-    return b->live ? SYNA_SUCCESS : syna_no_memory(bytes);
+    struct row_store *base = &b->store->base;
+    pthread_rwlock_rdlock(&base->state_lock);
+    syna_rc rc = row_moment_take(&base->rows, &b->rows);
+    pthread_rwlock_unlock(&base->state_lock);
+    row_reader_init(&b->reader, b->rows.file);
+    return rc;
 }
 
 static bool is_live(const struct building *b, uint32_t row)
 {
-    return b->live[row / 64] >> row % 64 & 1;
+    return b->rows.live[row / 64] >> row % 64 & 1;
 }
 
 static const float *sample_row(void *context, size_t i)
 {
     struct building *b = context;
-    return full_row(&b->rows, b->sample[i]);
+    return row_reader_row(&b->reader, b->sample[i]);
 }
 
 #define SAMPLE_ROWS 16384u
@@ -143,11 +127,11 @@ static const float *sample_row(void *context, size_t i)
 /* Every so-manieth live row. */
 static syna_rc choose_sample(struct building *b)
 {
-    uint32_t seen = 0, every = b->live_count / SAMPLE_ROWS + 1;
-    b->sample = mem_alloc((b->live_count / every + 1) * sizeof *b->sample);
+    uint32_t seen = 0, every = b->rows.live_count / SAMPLE_ROWS + 1;
+    b->sample = mem_alloc((b->rows.live_count / every + 1) * sizeof *b->sample);
     if (!b->sample)
-        return syna_no_memory(b->live_count / every * sizeof *b->sample);
-    for (uint32_t row = 0; row < b->count; row++)
+        return syna_no_memory(b->rows.live_count / every * sizeof *b->sample);
+    for (uint32_t row = 0; row < b->rows.count; row++)
         if (is_live(b, row) && seen++ % every == 0)
             b->sample[b->sample_count++] = row;
     return SYNA_SUCCESS;
@@ -172,14 +156,14 @@ static syna_rc encode_rows(struct building *b)
 {
     SYNA_TRY(choose_sample(b));
     SYNA_TRY(codes_train(&b->set.codes, b->sample_count, sample_row, b));
-    SYNA_TRY(reserve_set(&b->set, b->count));
-    for (uint32_t row = 0; row < b->count; row++) {
+    SYNA_TRY(reserve_set(&b->set, b->rows.count));
+    for (uint32_t row = 0; row < b->rows.count; row++) {
         if (is_live(b, row))
             encode_row(&b->set, row);
         SYNA_TRY(progress_tick(&b->progress, b->set.codes.dims * sizeof(float)));
     }
-    b->set.count = b->count;
-    return rows_damage(&b->rows);
+    b->set.count = b->rows.count;
+    return row_reader_end(&b->reader);
 }
 
 static void swap_index(struct building *b)
@@ -188,21 +172,21 @@ static void swap_index(struct building *b)
     struct row_set old_set = store->set;
     struct cascade old = store->index;
     struct snapshot *snapshot = store->snapshot;
-    pthread_rwlock_wrlock(&store->state_lock);
+    pthread_rwlock_wrlock(&store->base.state_lock);
     store->set = b->set;
     store->set.full = NULL;
     store->set.context = NULL;
     store->index = (struct cascade){0};
     cascade_replace(&store->index, &b->index);
     store->snapshot = NULL;
-    store->trained_of = b->live_count;
-    store->dead_before = b->count - b->live_count;
+    store->trained_of = b->rows.live_count;
+    store->dead_before = b->rows.count - b->rows.live_count;
     store->saved_end = 0;
     store->index_changed = true;
-    cascade_store_sweep(store);
-    pthread_rwlock_unlock(&store->state_lock);
+    cascade_store_sweep(&store->base);
+    pthread_rwlock_unlock(&store->base.state_lock);
     cascade_dispose(&old);
-    cascade_store_dispose_set(&old_set);
+    dispose_set(&old_set);
     snapshot_close(snapshot);
 }
 
@@ -211,23 +195,22 @@ static syna_rc build_parts(struct building *b)
     struct cascade_progress steps = {step, &b->progress};
     SYNA_TRY(encode_rows(b));
     SYNA_TRY(cascade_init(&b->index, &b->store->params, b->set.codes.stride));
-    const uint64_t *live = b->live_count < b->count ? b->live : NULL;
-    SYNA_TRY(cascade_build(&b->index, &b->set, live, b->count, b->store->threads, &steps));
-    return rows_damage(&b->rows);
+    const uint64_t *live = b->rows.live_count < b->rows.count ? b->rows.live : NULL;
+    SYNA_TRY(cascade_build(&b->index, &b->set, live, b->rows.count, b->store->threads, &steps));
+    return row_reader_end(&b->reader);
 }
 
 static syna_rc build(syna_buckets *store, syna_progress_fn progress, void *context)
 {
     struct building b = {
         .store = store,
-        .rows.store = store,
         .progress = {.ask = progress, .context = context, .what = "building the index"}};
     syna_rc rc = note_rows(&b);
     if (rc == SYNA_SUCCESS)
         rc = cascade_store_init_set(store, &b.set);
-    b.set.full = full_row;
-    b.set.context = &b.rows;
-    b.progress.total = b.live_count;
+    b.set.full = row_reader_row;
+    b.set.context = &b.reader;
+    b.progress.total = b.rows.live_count;
     if (rc == SYNA_SUCCESS)
         rc = build_parts(&b);
     if (rc == SYNA_SUCCESS) {
@@ -235,10 +218,10 @@ static syna_rc build(syna_buckets *store, syna_progress_fn progress, void *conte
     } else {
         struct status_record why = *status_get();
         cascade_dispose(&b.index);
-        cascade_store_dispose_set(&b.set);
+        dispose_set(&b.set);
         status_set(&why);
     }
-    mem_free(b.live);
+    row_moment_free(&b.rows);
     mem_free(b.sample);
     return rc;
 }
@@ -252,60 +235,62 @@ static syna_rc make_room(syna_buckets *store)
     if (LIKELY(cascade_has_room(&store->index) && set->code_rows.cap > linked &&
                set->norms.cap > linked && set->errors.cap > linked))
         return SYNA_SUCCESS;
-    pthread_rwlock_wrlock(&store->state_lock);
+    pthread_rwlock_wrlock(&store->base.state_lock);
     syna_rc rc = cascade_reserve(&store->index);
     if (rc == SYNA_SUCCESS)
         rc = reserve_set(set, linked + 1);
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     return rc;
 }
 
 /* The state is locked exclusively only to put the links in their places. */
 static syna_rc link_next(syna_buckets *store)
 {
-    struct bucket_rows rows = {.store = store};
+    struct row_reader reader;
     struct cascade_change change;
     struct row_set set;
     SYNA_TRY(make_room(store));
-    pthread_rwlock_rdlock(&store->state_lock);
+    pthread_rwlock_rdlock(&store->base.state_lock);
     uint32_t row = store->index.linked;
-    bool live = mmap_rows_is_live(&store->rows, row);
-    cascade_store_row_set(&rows, &set);
+    bool live = mmap_rows_is_live(&store->base.rows, row);
+    row_reader_init(&reader, store->base.rows.file);
+    cascade_store_row_set(store, &reader, &set);
     syna_rc rc = SYNA_SUCCESS;
     if (live) {
         encode_row(&set, row);
-        rc = rows_damage(&rows);
+        rc = row_reader_end(&reader);
         if (rc == SYNA_SUCCESS)
-            rc = cascade_plan(&store->index, &set, mmap_rows_live(&store->rows), &change);
+            rc = cascade_plan(&store->index, &set, mmap_rows_live(&store->base.rows), &change);
     }
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     SYNA_TRY(rc);
-    pthread_rwlock_wrlock(&store->state_lock);
-    if (live && mmap_rows_is_live(&store->rows, row))
+    pthread_rwlock_wrlock(&store->base.state_lock);
+    if (live && mmap_rows_is_live(&store->base.rows, row))
         cascade_apply(&store->index, &store->set, &change);
     else
         cascade_skip(&store->index);
     store->set.count = store->index.linked;
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     return SYNA_SUCCESS;
 }
 
 static syna_rc measure(syna_buckets *store)
 {
-    struct bucket_rows rows = {.store = store};
+    struct row_reader reader;
     struct cascade_curve curves[CASCADE_CURVES];
     struct row_set set;
-    pthread_rwlock_rdlock(&store->state_lock);
-    cascade_store_row_set(&rows, &set);
+    pthread_rwlock_rdlock(&store->base.state_lock);
+    row_reader_init(&reader, store->base.rows.file);
+    cascade_store_row_set(store, &reader, &set);
     syna_rc rc =
-        cascade_measure(&store->index, &set, mmap_rows_live(&store->rows), store->threads, curves);
-    pthread_rwlock_unlock(&store->state_lock);
+        cascade_measure(&store->index, &set, mmap_rows_live(&store->base.rows), store->threads, curves);
+    pthread_rwlock_unlock(&store->base.state_lock);
     SYNA_TRY(rc);
-    SYNA_TRY(rows_damage(&rows));
-    pthread_rwlock_wrlock(&store->state_lock);
+    SYNA_TRY(row_reader_end(&reader));
+    pthread_rwlock_wrlock(&store->base.state_lock);
     cascade_take_curves(&store->index, curves);
     store->index_changed = true;
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     return SYNA_SUCCESS;
 }
 
@@ -316,16 +301,16 @@ enum work { NOTHING, BUILD, LINK, MEASURE };
 static bool build_due(const syna_buckets *store)
 {
     const struct cascade *index = &store->index;
-    uint32_t count = store->rows.count, fresh = count - index->linked;
+    uint32_t count = store->base.rows.count, fresh = count - index->linked;
     if (index->linked == 0)
-        return store->rows.live >= BUILD_ROWS;
-    if (store->rows.live < BUILD_ROWS)
+        return store->base.rows.live >= BUILD_ROWS;
+    if (store->base.rows.live < BUILD_ROWS)
         return false;
     return fresh > index->linked / REBUILD_SHARE ||
            index->linked - index->filed - store->dead_before >
                index->filed / DEAD_SHARE + DEAD_LEAST ||
            (store->trained_of < TRAINED_FULLY &&
-            store->rows.live / RETRAIN_GROWTH > store->trained_of) ||
+            store->base.rows.live / RETRAIN_GROWTH > store->trained_of) ||
            index->params.hyperplanes != store->params.hyperplanes ||
            index->params.capacity != store->params.capacity;
 }
@@ -333,15 +318,15 @@ static bool build_due(const syna_buckets *store)
 static enum work next_work(syna_buckets *store)
 {
     enum work work = NOTHING;
-    pthread_rwlock_rdlock(&store->state_lock);
+    pthread_rwlock_rdlock(&store->base.state_lock);
     const struct cascade *index = &store->index;
     if (build_due(store))
         work = BUILD;
-    else if (index->linked > 0 && store->rows.count > index->linked)
+    else if (index->linked > 0 && store->base.rows.count > index->linked)
         work = LINK;
     else if (index->filed / 2 >= index->calibrated && index->filed >= BUILD_ROWS)
         work = MEASURE;
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     return work;
 }
 
@@ -351,10 +336,10 @@ static syna_rc do_work(syna_buckets *store, enum work work, struct progress *p)
     case BUILD:
         return build(store, p->ask, p->context);
     case LINK:
-        p->total = store->rows.count;
+        p->total = store->base.rows.count;
         SYNA_TRY(link_next(store));
         p->done = store->index.linked;
-        return progress_tick(p, store->dims * sizeof(float));
+        return progress_tick(p, store->base.dims * sizeof(float));
     case MEASURE:
         return measure(store);
     default:
@@ -362,17 +347,18 @@ static syna_rc do_work(syna_buckets *store, enum work work, struct progress *p)
     }
 }
 
-syna_rc cascade_store_maintain(syna_buckets *store, syna_progress_fn progress, void *context)
+syna_rc cascade_store_maintain(struct row_store *base, syna_progress_fn progress, void *context)
 {
+    syna_buckets *store = buckets_of(base);
     struct progress p = {.ask = progress, .context = context, .what = "linking rows"};
     syna_rc rc = SYNA_SUCCESS;
-    if (pthread_mutex_trylock(&store->index_lock) != 0)
+    if (pthread_mutex_trylock(&store->base.index_lock) != 0)
         return SYNA_SUCCESS;
     for (enum work work; rc == SYNA_SUCCESS && (work = next_work(store)) != NOTHING;)
         rc = do_work(store, work, &p);
-    pthread_mutex_unlock(&store->index_lock);
+    pthread_mutex_unlock(&store->base.index_lock);
     if (rc != SYNA_SUCCESS && status_get()->reason == SYNA_WHY_CANCELLED)
         return rc;
-    cascade_store_note_damage(store, rc);
+    row_store_note_damage(base, rc);
     return SYNA_SUCCESS;
 }

@@ -1,54 +1,18 @@
-/* gwi.c - open and close a gravity well index, and what fork() does to it.
- *
- * Dimensions and metric are in the configuration of the row file. They are fixed by the first row: an
- * index without rows takes those of whoever opens it last. */
+/* gwi.c - a gravity well index is a row store with a partition: its options and configuration, its
+ * figures, and what it takes over as it is. */
 #include "base/internal.h"
 
 #include "engine/gwi_core.h"
 #include "index/workers.h"
 
 #define LEVELS_MAX 8u
+#define GWI_CONFIG_BYTES 12u /* behind dimensions and metric */
 
-static const char *const metric_names[] = {"cosine", "euclidean", "dot_product"};
-
-/* ---------------------------------------------------------------- configuration */
-
-static void write_config(const struct gwi_config *config, uint8_t out[GWI_CONFIG_BYTES])
-{
-    store_u32(out, config->dims);
-    store_u32(out + 4, (uint32_t)config->metric);
-    store_u32(out + 8, config->branching);
-    store_u32(out + 12, config->levels);
-    store_u32(out + 16, config->sampled);
-}
-
-syna_rc gwi_read_config(const struct rowfile *file, struct gwi_config *out)
-{
-    const uint8_t *bytes = file->config;
-    uint32_t metric = load_u32(bytes + 4);
-    *out = (struct gwi_config){.dims = load_u32(bytes),
-                               .metric = (int32_t)metric,
-                               .branching = load_u32(bytes + 8),
-                               .levels = load_u32(bytes + 12),
-                               .sampled = load_u32(bytes + 16) != 0};
-    if (file->config_len >= GWI_CONFIG_BYTES && out->dims >= 1 && out->dims <= SYNA_DIMENSIONS_MAX &&
-        metric < COUNT_OF(metric_names) && file->row_bytes == gwi_row_bytes(out->dims))
-        return SYNA_SUCCESS;
-    return syna_fail_at(SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT, file->file.path,
-                        SLOT_OFFSET + SLOT_AT_CONFIG, 0,
-                        "%u dimensions, metric %u and rows of %u bytes do not go together", out->dims,
-                        metric, file->row_bytes);
-}
+/* ---------------------------------------------------------------- options and configuration */
 
 static syna_rc check_numbers(const syna_wells_options *o)
 {
-    if (o->dimensions > SYNA_DIMENSIONS_MAX)
-        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "%u dimensions, expected 1..%u",
-                         o->dimensions, SYNA_DIMENSIONS_MAX);
-    if (o->metric < 0 || o->metric >= (int32_t)COUNT_OF(metric_names))
-        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
-                         "metric %d, expected 0 (cosine), 1 (euclidean) or 2 (dot product)",
-                         o->metric);
+    SYNA_TRY(row_store_check_numbers(o->dimensions ? o->dimensions : 1, o->metric));
     if (o->branching_factor == 1 || o->branching_factor > UINT16_MAX)
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
                          "a branching factor of %u, expected 2..%u, or 0 for the default",
@@ -69,368 +33,210 @@ syna_rc gwi_options(const syna_wells_options *given, syna_wells_options *out)
     return check_numbers(out);
 }
 
-syna_rc gwi_check_same(const syna_wells *store, uint32_t dims, int32_t metric)
+static void tune(struct row_store *base, const void *options)
 {
-    if (store->dims != dims)
-        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, store->path, -1, 0,
-                            "holds vectors of %u dimensions, opened with %u", store->dims, dims);
-    if (store->metric != metric)
-        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, store->path, -1, 0,
-                            "its metric is %s, opened with %s", metric_names[store->metric],
-                            metric_names[metric]);
-    return SYNA_SUCCESS;
-}
-
-/* ---------------------------------------------------------------- checks */
-
-syna_rc gwi_check_dims(const syna_wells *store, const char *what, uint32_t dims)
-{
-    if (dims == store->dims)
-        return SYNA_SUCCESS;
-    return syna_fail_at(SYNA_ERR_TYPE_MISMATCH, SYNA_WHY_ARGUMENT, store->path, -1, 0,
-                        "the %s has %u dimensions, this index %u", what, dims, store->dims);
-}
-
-syna_rc gwi_check_writable(const syna_wells *store)
-{
-    if (store->inherited)
-        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_FORKED, store->path, -1, 0,
-                            "opened before fork(); open it again in this process to write");
-    if (!store->writer)
-        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY, store->path, -1, 0,
-                            "opened read-only");
-    if (__atomic_load_n(&store->damaged, __ATOMIC_ACQUIRE))
-        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY, store->path, -1, 0,
-                            "damage was met in this file; no more writes");
-    if (rowfile_failed(store->rows.file))
-        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_SYNC_FAILED, store->path, -1, 0,
-                            "an earlier sync failed; reopen the index to continue");
-    return SYNA_SUCCESS;
-}
-
-syna_rc gwi_note_damage(syna_wells *store, syna_rc rc)
-{
-    if (rc == SYNA_ERR_SERIALIZATION)
-        __atomic_store_n(&store->damaged, true, __ATOMIC_RELEASE);
-    return rc;
-}
-
-/* ---------------------------------------------------------------- memory */
-
-static void init_locks(syna_wells *store)
-{
-    pthread_rwlockattr_t attr;
-    pthread_rwlockattr_init(&attr);
-#ifdef __GLIBC__
-    /* Searches one after the other must not keep inserts out. */
-    pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
-#endif
-    pthread_rwlock_init(&store->state_lock, &attr);
-    pthread_rwlockattr_destroy(&attr);
-    pthread_mutex_init(&store->write_lock, NULL);
-    pthread_mutex_init(&store->index_lock, NULL);
-    pthread_mutex_init(&store->checkpoint_lock, NULL);
-}
-
-static void store_free(syna_wells *store)
-{
-    gwi_drop_lists(store);
-    if (store->rows.file)
-        rowfile_detach(store->rows.file);
-    mmap_rows_dispose(&store->rows);
-    meta_free(store->meta);
-    lock_release(&store->lock);
-    pthread_rwlock_destroy(&store->state_lock);
-    pthread_mutex_destroy(&store->write_lock);
-    pthread_mutex_destroy(&store->index_lock);
-    pthread_mutex_destroy(&store->checkpoint_lock);
-    mem_free(store->path);
-    mem_free(store->wells_path);
-    mem_free(store);
-}
-
-static void remember_identity(syna_wells *store)
-{
-    __atomic_store_n(&store->device, store->rows.file->device, __ATOMIC_RELAXED);
-    __atomic_store_n(&store->inode, store->rows.file->inode, __ATOMIC_RELAXED);
-}
-
-void gwi_swap(syna_wells *store, struct mmap_rows *rows, struct meta *meta)
-{
-    struct mmap_rows old = store->rows;
-    struct meta *old_meta = store->meta;
-    store->rows = *rows;
-    store->meta = meta;
-    *rows = (struct mmap_rows){0};
-    gwi_drop_lists(store);
-    remember_identity(store);
-    rowfile_detach(old.file);
-    mmap_rows_dispose(&old);
-    meta_free(old_meta);
-}
-
-syna_rc gwi_apply_meta(const struct mmap_rows *rows, struct meta *meta, uint32_t first)
-{
-    for (uint32_t row = first; row < rows->count; row++) {
-        struct row_record r;
-        uint64_t next;
-        if (!mmap_rows_is_live(rows, row))
-            continue;
-        SYNA_TRY(rowfile_record(rows->file, mmap_rows_offset(rows, row), &r, &next));
-        if (r.meta_len == 0)
-            continue;
-        SYNA_TRY(meta_check((const char *)r.meta, r.meta_len));
-        SYNA_TRY(meta_set(meta, row, (const char *)r.meta, r.meta_len));
-    }
-    return SYNA_SUCCESS;
-}
-
-/* ---------------------------------------------------------------- files */
-
-static syna_rc create(const syna_wells *store, const syna_wells_options *options)
-{
-    uint8_t bytes[GWI_CONFIG_BYTES];
-    bool exists;
-    struct gwi_config config = {.dims = options->dimensions,
-                                .metric = options->metric,
-                                .branching = options->branching_factor,
-                                .levels = options->num_levels};
-    write_config(&config, bytes);
-    struct rowfile_setup setup = {.component = GWI_COMPONENT,
-                                  .row_bytes = gwi_row_bytes(options->dimensions),
-                                  .config = bytes,
-                                  .config_len = sizeof bytes,
-                                  .generation = 1};
-    return rowfile_create(store->path, &setup, &exists);
-}
-
-static syna_rc ensure_file(const syna_wells *store, const syna_wells_options *options)
-{
-    struct vfs_stat st;
-    int rc = syna_vfs->stat_path(store->path, &st);
-    if (rc == 0 && st.is_dir)
-        return syna_fail_at(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, store->path, -1, EISDIR,
-                            "not a path that an index can have");
-    if (rc == 0)
-        return SYNA_SUCCESS;
-    if (rc != -ENOENT || options->read_only || options->dimensions == 0)
-        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, store->path, -1, -rc,
-                            "cannot open the index");
-    return create(store, options);
-}
-
-/* ---------------------------------------------------------------- what an opening asks for */
-
-static void write_own_config(syna_wells *store)
-{
-    uint8_t bytes[GWI_CONFIG_BYTES];
-    struct gwi_config config = {store->dims, store->metric, store->branching, store->levels,
-                                store->sampled};
-    write_config(&config, bytes);
-    rowfile_configure(store->rows.file, gwi_row_bytes(store->dims), bytes, sizeof bytes);
-}
-
-void gwi_configure_sampled(syna_wells *store)
-{
-    pthread_rwlock_wrlock(&store->state_lock);
-    store->sampled = true;
-    if (store->rows.count == 0)
-        write_own_config(store);
-    pthread_rwlock_unlock(&store->state_lock);
-}
-
-static bool asks_for_other(const syna_wells *store, const syna_wells_options *o)
-{
-    return o->dimensions != store->dims || o->metric != store->metric;
-}
-
-/* write_lock is held. *dead: the store has no rows, but its file has dead ones, which must go first. */
-static syna_rc configure_locked(syna_wells *store, const syna_wells_options *o, bool *dead)
-{
-    *dead = false;
-    store->capacity = MAX(store->capacity, o->initial_capacity);
+    syna_wells *store = gwi_of(base);
+    const syna_wells_options *o = options;
     if (o->branching_factor)
         store->branching = o->branching_factor;
     if (o->num_levels)
         store->levels = o->num_levels;
     if (o->threads)
         store->threads = o->threads;
-    if (o->dimensions == 0 || !asks_for_other(store, o))
-        return SYNA_SUCCESS;
-    if (store->rows.live > 0 || !store->writer)
-        return gwi_check_same(store, o->dimensions, o->metric);
-    *dead = store->rows.count > 0;
-    if (*dead)
-        return SYNA_SUCCESS;
-    pthread_rwlock_wrlock(&store->state_lock);
-    gwi_drop_lists(store);
-    store->dims = o->dimensions;
-    store->metric = o->metric;
+    else if (store->threads == 0)
+        store->threads = workers_available();
+}
+
+static void read_config(struct row_store *base, const uint8_t *config)
+{
+    syna_wells *store = gwi_of(base);
+    store->branching = load_u32(config);
+    store->levels = load_u32(config + 4);
+    store->sampled = load_u32(config + 8) != 0;
+    partition_init(&store->part, base->dims, base->metric);
+}
+
+static void write_config(const struct row_store *base, uint8_t *config)
+{
+    const syna_wells *store = (const syna_wells *)(const void *)base;
+    store_u32(config, store->branching);
+    store_u32(config + 4, store->levels);
+    store_u32(config + 8, store->sampled);
+}
+
+static void renew(struct row_store *base)
+{
+    syna_wells *store = gwi_of(base);
     store->sampled = false;
-    partition_init(&store->part, store->dims, store->metric);
-    write_own_config(store);
-    pthread_rwlock_unlock(&store->state_lock);
+    partition_init(&store->part, base->dims, base->metric);
+}
+
+static const struct row_store_kind kind = {
+    .component = SNAPSHOT_FOURCC('G', 'W', 'E', 'L'),
+    .noun = "index",
+    .index_suffix = ".wells",
+    .config_len = ROW_CONFIG_BYTES + GWI_CONFIG_BYTES,
+    .metadata = true,
+    .tune = tune,
+    .read_config = read_config,
+    .write_config = write_config,
+    .renew = renew,
+    .load = gwi_load_lists,
+    .drop = gwi_drop_lists,
+    .save = gwi_save_lists,
+    .tend = gwi_maintain,
+};
+
+/* ---------------------------------------------------------------- opening, closing */
+
+static syna_rc take_options(const syna_wells_options *given, syna_wells_options *own,
+                            struct row_store_options *out)
+{
+    SYNA_TRY(gwi_options(given, own));
+    *out = (struct row_store_options){.dims = own->dimensions,
+                                      .metric = own->metric,
+                                      .capacity = own->initial_capacity,
+                                      .read_only = own->read_only,
+                                      .own = own};
     return SYNA_SUCCESS;
-}
-
-/* checkpoint_lock and index_lock are held. */
-static syna_rc configure(syna_wells *store, const syna_wells_options *options)
-{
-    for (;;) {
-        bool dead;
-        pthread_mutex_lock(&store->write_lock);
-        syna_rc rc = configure_locked(store, options, &dead);
-        pthread_mutex_unlock(&store->write_lock);
-        SYNA_TRY(rc);
-        if (!dead) /* readers are to see it before the first row comes */
-            return store->rows.file->config_changed ? gwi_save_rows(store) : SYNA_SUCCESS;
-        SYNA_TRY(gwi_rewrite(store, NULL, NULL));
-    }
-}
-
-static syna_rc configure_alone(syna_wells *store, const syna_wells_options *options)
-{
-    pthread_mutex_lock(&store->checkpoint_lock);
-    pthread_mutex_lock(&store->index_lock);
-    syna_rc rc = configure(store, options);
-    pthread_mutex_unlock(&store->index_lock);
-    pthread_mutex_unlock(&store->checkpoint_lock);
-    return rc;
-}
-
-/* ---------------------------------------------------------------- opening */
-
-static syna_rc take_config(syna_wells *store)
-{
-    struct gwi_config config;
-    SYNA_TRY(gwi_read_config(store->rows.file, &config));
-    store->dims = config.dims;
-    store->metric = config.metric;
-    store->branching = config.branching;
-    store->levels = config.levels;
-    store->sampled = config.sampled;
-    partition_init(&store->part, store->dims, store->metric);
-    return SYNA_SUCCESS;
-}
-
-static syna_rc open_file(syna_wells *store, const syna_wells_options *options)
-{
-    struct rowfile *file;
-    SYNA_TRY(rowfile_open(store->path, GWI_COMPONENT, store->writer, &file));
-    mmap_rows_init(&store->rows, file);
-    remember_identity(store);
-    if (store->writer && !file->writable) { /* a feature that only readers of this release may meet */
-        lock_release(&store->lock);
-        store->writer = false;
-    }
-    SYNA_TRY(mmap_rows_apply(&store->rows));
-    SYNA_TRY(take_config(store));
-    SYNA_TRY(gwi_load_lists(store));
-    SYNA_TRY(gwi_apply_meta(&store->rows, store->meta, 0));
-    SYNA_TRY(configure_alone(store, options));
-    gwi_maintain(store);
-    return SYNA_SUCCESS;
-}
-
-static syna_rc make_wells_path(syna_wells *store)
-{
-    static const char suffix[] = ".wells";
-    size_t len = strlen(store->path);
-    store->wells_path = mem_alloc(len + sizeof suffix);
-    if (!store->wells_path)
-        return syna_no_memory(len + sizeof suffix);
-    memcpy(store->wells_path, store->path, len);
-    memcpy(store->wells_path + len, suffix, sizeof suffix);
-    return SYNA_SUCCESS;
-}
-
-static syna_rc open_into(syna_wells *store, const char *path, const syna_wells_options *options)
-{
-    store->writer = !options->read_only;
-    store->kernels = kernels_get();
-    store->threads = workers_available();
-    SYNA_TRY(db_canonical_path(path, &store->path));
-    SYNA_TRY(make_wells_path(store));
-    SYNA_TRY(meta_new(&store->meta));
-    SYNA_TRY(ensure_file(store, options));
-    if (store->writer) {
-        SYNA_TRY(lock_acquire(&store->lock, store->path, 0, NULL));
-        file_sweep_temps(store->path);
-        file_sweep_temps(store->wells_path);
-    }
-    return open_file(store, options);
 }
 
 syna_rc gwi_open(const char *path, const syna_wells_options *given, syna_wells **out)
 {
-    syna_wells_options options;
-    SYNA_TRY(gwi_options(given, &options));
-    syna_wells *store = mem_zalloc(sizeof *store);
-    if (!store)
-        return syna_no_memory(sizeof *store);
-    store->lock.fd = -1;
-    init_locks(store);
-    syna_rc rc = open_into(store, path, &options);
-    if (rc == SYNA_SUCCESS) {
-        *out = store;
-        return rc;
-    }
-    struct status_record why = *status_get();
-    store_free(store);
-    return status_set(&why);
+    syna_wells_options own;
+    struct row_store_options options;
+    struct row_store *store;
+    SYNA_TRY(take_options(given, &own, &options));
+    SYNA_TRY(row_store_open(&kind, sizeof **out, path, &options, &store));
+    *out = gwi_of(store);
+    return SYNA_SUCCESS;
 }
 
 syna_rc gwi_again(syna_wells *store, const syna_wells_options *given)
 {
-    syna_wells_options options;
-    SYNA_TRY(gwi_options(given, &options));
-    return configure_alone(store, &options);
-}
-
-/* ---------------------------------------------------------------- closing */
-
-/* What rows there are is durable before the lists of them are saved; those may fail, and are made anew. */
-static syna_rc save_on_close(syna_wells *store)
-{
-    if (!store->writer || store->inherited || rowfile_failed(store->rows.file))
-        return SYNA_SUCCESS;
-    if (rowfile_changed(store->rows.file))
-        SYNA_TRY(gwi_save_rows(store));
-    if (store->lists_changed || store->part.end != store->saved_end)
-        gwi_save_lists(store);
-    return SYNA_SUCCESS;
+    syna_wells_options own;
+    struct row_store_options options;
+    SYNA_TRY(take_options(given, &own, &options));
+    return row_store_again(&store->base, &options);
 }
 
 syna_rc gwi_close(syna_wells *store)
 {
-    syna_rc rc = save_on_close(store);
-    struct status_record why = *status_get();
-    store_free(store);
-    return rc == SYNA_SUCCESS ? rc : status_set(&why);
+    return row_store_close(&store->base);
 }
-
-/* ---------------------------------------------------------------- fork, facts */
 
 void gwi_before_fork(syna_wells *store)
 {
-    pthread_mutex_lock(&store->write_lock);
-    pthread_rwlock_wrlock(&store->state_lock);
+    row_store_before_fork(&store->base);
 }
 
 void gwi_after_fork(syna_wells *store, bool child)
 {
-    pthread_rwlock_unlock(&store->state_lock);
-    pthread_mutex_unlock(&store->write_lock);
-    if (!child)
-        return;
-    init_locks(store); /* threads that waited for them, or held another one, are not here */
-    store->inherited = true;
-    /* The lock belongs to the open file description, which the parent still has. */
-    lock_forget(&store->lock);
+    row_store_after_fork(&store->base, child);
 }
 
 bool gwi_is_file(const syna_wells *store, uint64_t device, uint64_t inode)
 {
-    return __atomic_load_n(&store->device, __ATOMIC_RELAXED) == device &&
-           __atomic_load_n(&store->inode, __ATOMIC_RELAXED) == inode;
+    return row_store_is_file(&store->base, device, inode);
+}
+
+/* ---------------------------------------------------------------- rows */
+
+syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *added)
+{
+    struct row_batch rows = {.keys = batch->keys,
+                             .key_lens = batch->key_lens,
+                             .vectors = batch->vectors,
+                             .metadata = batch->metadata,
+                             .metadata_lens = batch->metadata_lens,
+                             .dims = batch->dims,
+                             .count = batch->count};
+    return row_store_insert(&store->base, &rows, added);
+}
+
+syna_rc gwi_delete(syna_wells *store, const char *key, size_t key_len, int32_t *deleted)
+{
+    return row_store_delete(&store->base, key, key_len, deleted);
+}
+
+syna_rc gwi_get(syna_wells *store, const char *key, size_t key_len, float *out, uint32_t dims)
+{
+    return row_store_get(&store->base, key, key_len, out, dims);
+}
+
+syna_rc gwi_get_metadata(syna_wells *store, const char *key, size_t key_len, char **out, size_t *len)
+{
+    return row_store_get_metadata(&store->base, key, key_len, out, len);
+}
+
+syna_rc gwi_contains(syna_wells *store, const char *key, size_t key_len, bool *found)
+{
+    return row_store_contains(&store->base, key, key_len, found);
+}
+
+uint64_t gwi_count(syna_wells *store)
+{
+    return row_store_count(&store->base);
+}
+
+syna_rc gwi_rows(syna_wells *store, uint32_t flags, syna_hit **hits, size_t *count)
+{
+    return row_store_rows(&store->base, flags, hits, count);
+}
+
+/* ---------------------------------------------------------------- figures */
+
+static void fill_stats(const struct row_store *base, void *to)
+{
+    const syna_wells *store = (const syna_wells *)(const void *)base;
+    const struct rowfile *file = base->rows.file;
+    const struct partition *part = &store->part;
+    syna_wells_stats *out = to;
+    out->dimensions = base->dims;
+    out->metric = base->metric;
+    out->branching_factor = store->branching;
+    out->num_levels = store->levels;
+    out->wells = part->count;
+    out->initialized = store->sampled || base->rows.live > 0;
+    out->rows = base->rows.live;
+    out->dead_rows = base->rows.count - base->rows.live;
+    out->fresh_rows = base->rows.count - part->end;
+    out->trained_rows = part->trained;
+    out->splits = part->splits;
+    out->unsaved_rows = row_store_unsaved(base);
+    out->generation = file->header.generation;
+    out->memory_bytes = sizeof *store + mmap_rows_bytes(&base->rows) + meta_bytes(base->meta) +
+                        partition_bytes(part);
+    out->file_bytes = rowfile_file_bytes(file);
+    memcpy(out->uuid, file->header.uuid, sizeof out->uuid);
+    snprintf(out->simd, sizeof out->simd, "%s", base->kernels->name);
+}
+
+syna_rc gwi_get_stats(syna_wells *store, syna_wells_stats *out)
+{
+    syna_wells_stats stats = {0};
+    return row_store_get_stats(&store->base, fill_stats, &stats, sizeof stats, out);
+}
+
+/* ---------------------------------------------------------------- upkeep */
+
+syna_rc gwi_flush(syna_wells *store)
+{
+    return row_store_save(&store->base, ROW_SAVE_CHECKPOINT);
+}
+
+syna_rc gwi_refresh(syna_wells *store, bool *changed)
+{
+    return row_store_refresh(&store->base, changed);
+}
+
+syna_rc gwi_compact(syna_wells *store, syna_progress_fn progress, void *context)
+{
+    return row_store_compact(&store->base, progress, context);
+}
+
+syna_rc gwi_verify(const char *path, syna_finding_fn visit, void *context, syna_progress_fn progress,
+                   syna_check *out)
+{
+    return row_store_verify(&kind, path, visit, context, progress, out);
 }

@@ -1,10 +1,9 @@
 /* The GravityWellIndex component: float32 rows in a row file, their codes in the lists of a partition.
  * Functions mirror gwi.h and have its contract; only what differs is said here.
  *
- * Files: gwi_core.h the struct and its locks; gwi.c open, close, fork; gwi_write.c insert and delete;
- * gwi_read.c get, list, stats; gwi_hits.c results; gwi_search.c searches; gwi_index.c training, lists,
- * calibration; gwi_file.c the snapshot of the lists; gwi_upkeep.c flush, refresh; gwi_compact.c;
- * gwi_check.c verify. */
+ * Files: row_store.h what it shares with its siblings; gwi_core.h the struct; gwi.c options, configuration,
+ * figures; gwi_search.c which way a search takes; gwi_index.c training, lists, calibration; gwi_file.c the
+ * snapshot of the lists. */
 #ifndef SYNA_ENGINE_GWI_H
 #define SYNA_ENGINE_GWI_H
 
@@ -22,7 +21,6 @@ syna_rc gwi_options(const syna_wells_options *given, syna_wells_options *out);
 void gwi_before_fork(syna_wells *store);
 void gwi_after_fork(syna_wells *store, bool child);
 
-/* ---- gwi_write.c */
 struct gwi_batch {
     const char *const *keys;
     const size_t *key_lens;      /* NULL: keys end with a NUL */
@@ -34,8 +32,6 @@ struct gwi_batch {
 };
 syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *added);
 syna_rc gwi_delete(syna_wells *store, const char *key, size_t key_len, int32_t *deleted);
-
-/* ---- gwi_read.c */
 syna_rc gwi_get(syna_wells *store, const char *key, size_t key_len, float *out, uint32_t dims);
 /* *out: mem_alloc'ed with a NUL, or NULL. */
 syna_rc gwi_get_metadata(syna_wells *store, const char *key, size_t key_len, char **out, size_t *len);
@@ -53,7 +49,6 @@ syna_rc gwi_initialize(syna_wells *store, const float *vectors, size_t count, ui
                        syna_progress_fn progress, void *context);
 syna_rc gwi_train(syna_wells *store, syna_progress_fn progress, void *context);
 
-/* ---- gwi_upkeep.c, gwi_compact.c, gwi_check.c */
 syna_rc gwi_flush(syna_wells *store);
 syna_rc gwi_refresh(syna_wells *store, bool *changed);
 syna_rc gwi_compact(syna_wells *store, syna_progress_fn progress, void *context);

@@ -22,50 +22,32 @@
 
 /* ---------------------------------------------------------------- what a computation reads */
 
-/* Rows as they were at one moment. Their vectors are read where they are mapped, which needs no lock:
- * only a compaction swaps the file, and it holds index_lock. */
+/* Rows as they were at one moment. */
 struct moment {
-    struct gwi_rows rows;
-    uint64_t *live;
-    float *norms;
-    uint32_t count;
+    struct row_moment rows;
+    struct row_reader reader;
 };
 
-static void moment_dispose(struct moment *m)
+static syna_rc moment_take(syna_wells *store, struct moment *m)
 {
-    mem_free(m->live);
-    mem_free(m->norms);
+    pthread_rwlock_rdlock(&store->base.state_lock);
+    syna_rc rc = row_moment_take(&store->base.rows, &m->rows);
+    pthread_rwlock_unlock(&store->base.state_lock);
+    row_reader_init(&m->reader, m->rows.file);
+    return rc;
 }
 
-static syna_rc moment_take(const syna_wells *const_store, bool norms, struct moment *m)
+/* Damage that was met while computing is remembered; what was computed may serve all the same. */
+static void moment_end(syna_wells *store, struct moment *m)
 {
-    syna_wells *store = (syna_wells *)(uintptr_t)const_store;
-    *m = (struct moment){.rows.store = store};
-    pthread_rwlock_rdlock(&store->state_lock);
-    uint32_t count = m->count = store->rows.count;
-    size_t live_bytes = ((size_t)count + 63) / 64 * sizeof *m->live;
-    m->live = mem_alloc(live_bytes);
-    m->norms = norms ? mem_alloc(count * sizeof *m->norms) : NULL;
-    bool enough = m->live && (!norms || m->norms);
-    if (enough && count > 0) {
-        memcpy(m->live, mmap_rows_live(&store->rows), live_bytes);
-        if (norms)
-            memcpy(m->norms, mmap_rows_norms(&store->rows), count * sizeof *m->norms);
-    }
-    pthread_rwlock_unlock(&store->state_lock);
-    if (enough)
-        return SYNA_SUCCESS;
-    moment_dispose(m);
-    return syna_no_memory(live_bytes + count * sizeof *m->norms);
+    if (m->reader.damaged)
+        row_store_note_damage(&store->base, SYNA_ERR_SERIALIZATION);
+    row_moment_free(&m->rows);
 }
 
-/* Several threads call it at once; which of two damaged rows is remembered does not matter. */
 static const float *moment_row(void *context, size_t row)
 {
-    const struct moment *m = context;
-    syna_wells *store = (syna_wells *)(uintptr_t)m->rows.store;
-    gwi_note_damage(store, rowfile_touch(store->rows.file, row, 1));
-    return mmap_rows_vector(&store->rows, (uint32_t)row);
+    return row_reader_row(context, (uint32_t)row);
 }
 
 struct asking {
@@ -89,11 +71,11 @@ static bool step(void *context, uint64_t done, uint64_t total)
 static struct partition_source source_of(const syna_wells *store, struct moment *m,
                                          struct asking *asking)
 {
-    return (struct partition_source){.kernels = store->kernels,
+    return (struct partition_source){.kernels = store->base.kernels,
                                      .row = moment_row,
-                                     .context = m,
-                                     .live = m->live,
-                                     .count = m->count,
+                                     .context = &m->reader,
+                                     .live = m->rows.live,
+                                     .count = m->rows.count,
                                      .threads = store->threads,
                                      .step = asking ? step : NULL,
                                      .step_context = asking};
@@ -109,8 +91,9 @@ static uint32_t most_wells(const syna_wells *store)
     return (uint32_t)MIN(most, PARTITION_WELLS_MAX);
 }
 
-void gwi_drop_lists(syna_wells *store)
+void gwi_drop_lists(struct row_store *base)
 {
+    syna_wells *store = gwi_of(base);
     partition_dispose(&store->part);
     if (store->snapshot)
         snapshot_close(store->snapshot);
@@ -123,13 +106,13 @@ static void replace_lists(syna_wells *store, struct partition *fresh)
 {
     struct partition old;
     struct snapshot *snapshot;
-    pthread_rwlock_wrlock(&store->state_lock);
+    pthread_rwlock_wrlock(&store->base.state_lock);
     old = store->part;
     snapshot = store->snapshot;
     store->part = *fresh;
     store->snapshot = NULL;
     store->lists_changed = true;
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     partition_dispose(&old);
     if (snapshot)
         snapshot_close(snapshot);
@@ -138,7 +121,7 @@ static void replace_lists(syna_wells *store, struct partition *fresh)
 static syna_rc build(syna_wells *store, const struct partition_source *from, bool sample)
 {
     struct partition fresh;
-    partition_init(&fresh, store->dims, store->metric);
+    partition_init(&fresh, store->base.dims, store->base.metric);
     syna_rc rc = partition_build(&fresh, from, most_wells(store), sample);
     if (rc == SYNA_SUCCESS)
         replace_lists(store, &fresh);
@@ -151,10 +134,10 @@ static syna_rc build(syna_wells *store, const struct partition_source *from, boo
 static syna_rc train(syna_wells *store, struct asking *asking)
 {
     struct moment m;
-    SYNA_TRY(moment_take(store, false, &m));
+    SYNA_TRY(moment_take(store, &m));
     struct partition_source from = source_of(store, &m, asking);
     syna_rc rc = build(store, &from, false);
-    moment_dispose(&m);
+    moment_end(store, &m);
     return rc;
 }
 
@@ -163,10 +146,10 @@ static syna_rc train(syna_wells *store, struct asking *asking)
 static syna_rc absorb(syna_wells *store, const struct moment *m, struct partition_source *from)
 {
     struct partition_plan plan;
-    SYNA_TRY(partition_plan_add(&store->part, from, m->count - store->part.end, &plan));
-    pthread_rwlock_wrlock(&store->state_lock);
+    SYNA_TRY(partition_plan_add(&store->part, from, m->rows.count - store->part.end, &plan));
+    pthread_rwlock_wrlock(&store->base.state_lock);
     syna_rc rc = partition_add(&store->part, &plan);
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     partition_plan_dispose(&plan);
     return rc;
 }
@@ -175,9 +158,9 @@ static syna_rc split_well(syna_wells *store, const struct partition_source *from
 {
     struct partition_split split;
     SYNA_TRY(partition_plan_split(&store->part, from, well, &split));
-    pthread_rwlock_wrlock(&store->state_lock);
+    pthread_rwlock_wrlock(&store->base.state_lock);
     syna_rc rc = partition_apply_split(&store->part, &split);
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     partition_split_dispose(&split);
     return rc;
 }
@@ -185,7 +168,7 @@ static syna_rc split_well(syna_wells *store, const struct partition_source *from
 static syna_rc absorb_and_split(syna_wells *store)
 {
     struct moment m;
-    SYNA_TRY(moment_take(store, false, &m));
+    SYNA_TRY(moment_take(store, &m));
     struct partition_source from = source_of(store, &m, NULL);
     syna_rc rc = absorb(store, &m, &from);
     for (int i = 0; rc == SYNA_SUCCESS && i < ROUNDS; i++) {
@@ -194,7 +177,7 @@ static syna_rc absorb_and_split(syna_wells *store)
             break;
         rc = split_well(store, &from, well);
     }
-    moment_dispose(&m);
+    moment_end(store, &m);
     return rc;
 }
 
@@ -203,22 +186,24 @@ static syna_rc absorb_and_split(syna_wells *store)
 static syna_rc measure(syna_wells *store)
 {
     struct moment m;
-    struct row_set set;
     struct partition_curves curves;
-    SYNA_TRY(moment_take(store, true, &m));
-    gwi_row_set(&m.rows, &set);
-    set.norms.head = (uint8_t *)m.norms;
-    set.norms.head_count = m.count;
-    syna_rc rc = partition_measure(&store->part, &set, m.live, m.count, &curves);
-    if (rc == SYNA_SUCCESS && m.rows.damaged)
-        rc = gwi_note_damage(store, status_set(&m.rows.why));
+    SYNA_TRY(moment_take(store, &m));
+    struct row_set set = {.kernels = store->base.kernels,
+                          .codes = store->part.codes,
+                          .count = m.rows.count,
+                          .norms = m.rows.norms,
+                          .full = row_reader_row,
+                          .context = &m.reader};
+    syna_rc rc = partition_measure(&store->part, &set, m.rows.live, m.rows.count, &curves);
+    if (rc == SYNA_SUCCESS)
+        rc = row_reader_end(&m.reader);
     if (rc == SYNA_SUCCESS) {
-        pthread_rwlock_wrlock(&store->state_lock);
+        pthread_rwlock_wrlock(&store->base.state_lock);
         partition_take_curves(&store->part, &curves);
-        pthread_rwlock_unlock(&store->state_lock);
+        pthread_rwlock_unlock(&store->base.state_lock);
     }
     partition_curves_dispose(&curves);
-    moment_dispose(&m);
+    moment_end(store, &m);
     return rc;
 }
 
@@ -229,21 +214,21 @@ enum work { NOTHING, TRAIN, ABSORB, MEASURE };
 static enum work next_work(syna_wells *store)
 {
     enum work work = NOTHING;
-    pthread_rwlock_rdlock(&store->state_lock);
+    pthread_rwlock_rdlock(&store->base.state_lock);
     const struct partition *part = &store->part;
-    uint64_t live = store->rows.live, grown = (uint64_t)GROWTH * MAX(part->trained, TRAIN_LEAST);
+    uint64_t live = store->base.rows.live, grown = (uint64_t)GROWTH * MAX(part->trained, TRAIN_LEAST);
     uint32_t lists = part->curves[0].lists;
     if (!partition_trained(part))
         work = live >= TRAIN_LEAST ? TRAIN : NOTHING;
     else if (live >= grown || part->rows > 2 * live + DEAD_SLACK)
         work = TRAIN;
-    else if (store->rows.count - part->end >= FRESH_ROWS)
+    else if (store->base.rows.count - part->end >= FRESH_ROWS)
         work = ABSORB;
     else if (live > GWI_SMALL && part->end > 0 &&
              (live >= (uint64_t)MEASURE_GROWTH * part->calibrated || part->calibrated == 0 ||
               part->count > lists + lists / SPLITS_SHARE))
         work = MEASURE;
-    pthread_rwlock_unlock(&store->state_lock);
+    pthread_rwlock_unlock(&store->base.state_lock);
     return work;
 }
 
@@ -267,7 +252,7 @@ static syna_rc work_all(syna_wells *store)
     syna_rc rc = SYNA_SUCCESS;
     for (int rounds = 0; rc == SYNA_SUCCESS && rounds < ROUNDS; rounds++) {
         enum work work = next_work(store);
-        if (work == NOTHING || __atomic_load_n(&store->damaged, __ATOMIC_ACQUIRE))
+        if (work == NOTHING || row_store_is_damaged(&store->base))
             break;
         rc = do_work(store, work);
     }
@@ -275,15 +260,19 @@ static syna_rc work_all(syna_wells *store)
 }
 
 /* Whoever finds somebody at work leaves it to him: the rows are searched as they are. */
-void gwi_maintain(syna_wells *store)
+syna_rc gwi_maintain(struct row_store *base, syna_progress_fn progress, void *context)
 {
+    syna_wells *store = gwi_of(base);
     struct status_record before = *status_get();
-    if (store->inherited || LIKELY(next_work(store) == NOTHING) ||
-        pthread_mutex_trylock(&store->index_lock) != 0)
-        return;
+    (void)progress;
+    (void)context;
+    if (base->inherited || LIKELY(next_work(store) == NOTHING) ||
+        pthread_mutex_trylock(&base->index_lock) != 0)
+        return SYNA_SUCCESS;
     work_all(store);
-    pthread_mutex_unlock(&store->index_lock);
+    pthread_mutex_unlock(&base->index_lock);
     status_set(&before); /* what failed is nobody's error */
+    return SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- when it is asked for */
@@ -301,7 +290,7 @@ static const float *sample_row(void *context, size_t i)
 
 static syna_rc check_sample(const syna_wells *store, const float *vectors, size_t count, uint32_t dims)
 {
-    SYNA_TRY(gwi_check_dims(store, "sample", dims));
+    SYNA_TRY(row_store_check_dims(&store->base, "sample", dims));
     if (count == 0 || count > PARTITION_ROWS_MAX)
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
                          "a sample of %zu vectors, expected 1 or more", count);
@@ -322,11 +311,23 @@ static syna_rc ask_end(struct asking *a)
     return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_CANCELLED, "stopped by the progress callback");
 }
 
+static void note_sample(syna_wells *store)
+{
+    struct row_store *base = &store->base;
+    pthread_mutex_lock(&base->write_lock);
+    pthread_rwlock_wrlock(&base->state_lock);
+    store->sampled = true;
+    if (base->rows.count == 0)
+        row_store_write_config(base);
+    pthread_rwlock_unlock(&base->state_lock);
+    pthread_mutex_unlock(&base->write_lock);
+}
+
 /* index_lock is held. */
 static syna_rc initialize(syna_wells *store, const float *vectors, size_t count, struct asking *a)
 {
-    struct sample sample = {vectors, store->dims};
-    struct partition_source from = {.kernels = store->kernels,
+    struct sample sample = {vectors, store->base.dims};
+    struct partition_source from = {.kernels = store->base.kernels,
                                     .row = sample_row,
                                     .context = &sample,
                                     .count = (uint32_t)count,
@@ -335,9 +336,7 @@ static syna_rc initialize(syna_wells *store, const float *vectors, size_t count,
                                     .step_context = a};
     SYNA_TRY(gwi_count(store) >= MAX(count, TRAIN_LEAST) ? train(store, a)
                                                          : build(store, &from, true));
-    pthread_mutex_lock(&store->write_lock);
-    gwi_configure_sampled(store);
-    pthread_mutex_unlock(&store->write_lock);
+    note_sample(store);
     return work_all(store);
 }
 
@@ -345,27 +344,27 @@ syna_rc gwi_initialize(syna_wells *store, const float *vectors, size_t count, ui
                        syna_progress_fn progress, void *context)
 {
     struct asking a = {.ask = progress, .context = context, .total = count};
-    SYNA_TRY(gwi_check_writable(store));
-    pthread_mutex_lock(&store->index_lock);
+    SYNA_TRY(row_store_check_writable(&store->base));
+    pthread_mutex_lock(&store->base.index_lock);
     syna_rc rc = check_sample(store, vectors, count, dims);
     if (rc == SYNA_SUCCESS)
         rc = ask_end(&(struct asking){.ask = progress, .context = context});
     if (rc == SYNA_SUCCESS)
         rc = initialize(store, vectors, count, &a);
-    pthread_mutex_unlock(&store->index_lock);
+    pthread_mutex_unlock(&store->base.index_lock);
     return rc;
 }
 
 syna_rc gwi_train(syna_wells *store, syna_progress_fn progress, void *context)
 {
     struct asking a = {.ask = progress, .context = context, .total = gwi_count(store)};
-    SYNA_TRY(gwi_check_writable(store));
-    pthread_mutex_lock(&store->index_lock);
+    SYNA_TRY(row_store_check_writable(&store->base));
+    pthread_mutex_lock(&store->base.index_lock);
     syna_rc rc = a.total ? train(store, &a) : SYNA_SUCCESS;
     if (rc == SYNA_SUCCESS)
         rc = work_all(store);
     if (rc == SYNA_SUCCESS)
         rc = ask_end(&a);
-    pthread_mutex_unlock(&store->index_lock);
+    pthread_mutex_unlock(&store->base.index_lock);
     return rc;
 }

@@ -9,50 +9,15 @@
 
 /* ---------------------------------------------------------------- reading rows */
 
-static const float *read_row(void *context, uint32_t row)
-{
-    struct mmap_reader *reader = context;
-    syna_rc rc = rowfile_touch(reader->file, row, 1);
-    if (UNLIKELY(rc != SYNA_SUCCESS) && reader->rc == SYNA_SUCCESS) {
-        reader->rc = rc;
-        reader->why = *status_get();
-    }
-    return (const float *)(const void *)rowfile_row(reader->file, row);
-}
-
 struct row_set mmap_index_set(const struct mmap_index *index, const struct array *norms,
-                              struct rowfile *file, struct mmap_reader *reader)
+                              struct rowfile *file, struct row_reader *reader)
 {
     struct row_set set = index->set;
-    *reader = (struct mmap_reader){.file = file, .rc = SYNA_SUCCESS};
+    row_reader_init(reader, file);
     set.norms = *norms;
-    set.full = read_row;
+    set.full = row_reader_row;
     set.context = reader;
     return set;
-}
-
-syna_rc mmap_reader_end(const struct mmap_reader *reader)
-{
-    return LIKELY(reader->rc == SYNA_SUCCESS) ? SYNA_SUCCESS : status_set(&reader->why);
-}
-
-syna_rc mmap_moment_take(const struct mmap_rows *rows, struct mmap_moment *out)
-{
-    size_t bytes = MAX(rows->live_words.len, sizeof(uint64_t));
-    *out = (struct mmap_moment){.norms = rows->norms, .count = rows->count};
-    out->live = mem_zalloc(bytes);
-    if (!out->live)
-        return syna_no_memory(bytes);
-    memcpy(out->live, mmap_rows_live(rows), rows->live_words.len);
-    out->file = rowfile_ref(rows->file);
-    return SYNA_SUCCESS;
-}
-
-void mmap_moment_free(struct mmap_moment *moment)
-{
-    rowfile_unref(moment->file);
-    mem_free(moment->live);
-    *moment = (struct mmap_moment){0};
 }
 
 /* ---------------------------------------------------------------- codes */
@@ -155,13 +120,13 @@ void mmap_index_count_dead(struct mmap_index *index, const struct mmap_rows *row
 
 struct build {
     struct mmap_index *index;
-    const struct mmap_moment *moment;
+    const struct row_moment *moment;
     const struct hnsw_progress *progress;
 };
 
 static const float *trained_row(void *context, size_t i)
 {
-    return read_row(context, (uint32_t)i);
+    return row_reader_row(context, (uint32_t)i);
 }
 
 static syna_rc encode_block(void *context, unsigned thread, uint64_t i)
@@ -185,11 +150,12 @@ static bool encode_step(void *context, uint64_t done, uint64_t total)
 static syna_rc make_codes(struct build *b, unsigned threads)
 {
     struct mmap_index *index = b->index;
-    const struct mmap_moment *moment = b->moment;
-    struct mmap_reader reader = {.file = moment->file, .rc = SYNA_SUCCESS};
+    const struct row_moment *moment = b->moment;
+    struct row_reader reader;
+    row_reader_init(&reader, moment->file);
     SYNA_TRY(mmap_index_reserve(index, moment->count));
     SYNA_TRY(codes_train(&index->set.codes, moment->count, trained_row, &reader));
-    SYNA_TRY(mmap_reader_end(&reader));
+    SYNA_TRY(row_reader_end(&reader));
     SYNA_TRY(workers_run(threads, (moment->count + ENCODE_BLOCK - 1) / ENCODE_BLOCK, encode_block, b,
                          encode_step, b));
     index->trained_of = index->set.count = moment->count;
@@ -199,15 +165,15 @@ static syna_rc make_codes(struct build *b, unsigned threads)
 static syna_rc make_graph(struct build *b, unsigned threads)
 {
     struct mmap_index *index = b->index;
-    struct mmap_reader reader;
+    struct row_reader reader;
     struct row_set set = mmap_index_set(index, &b->moment->norms, b->moment->file, &reader);
     SYNA_TRY(hnsw_build(&index->graph, &set, set.count, threads, b->progress));
     index->changes = set.count;
     SYNA_TRY(hnsw_calibrate(&index->graph, &set, b->moment->live));
-    return mmap_reader_end(&reader);
+    return row_reader_end(&reader);
 }
 
-syna_rc mmap_index_build(const struct mmap_moment *moment, uint32_t dims, int32_t metric,
+syna_rc mmap_index_build(const struct row_moment *moment, uint32_t dims, int32_t metric,
                          unsigned threads, const struct hnsw_progress *progress,
                          struct mmap_index **out)
 {

@@ -24,32 +24,13 @@ struct mmap_index {
     struct snapshot *snapshot; /* parts of the above may stand in it */
 };
 
-/* Reads full rows for one search. Blocks are checked before their first use; `rc` tells of damage. */
-struct mmap_reader {
-    struct rowfile *file;
-    syna_rc rc;
-    struct status_record why;
-};
 /* The rows as index functions take them. The reader lives as long as the result. */
 struct row_set mmap_index_set(const struct mmap_index *index, const struct array *norms,
-                              struct rowfile *file, struct mmap_reader *reader);
-/* The error that a reader met, if any. */
-syna_rc mmap_reader_end(const struct mmap_reader *reader);
-
-/* The rows of a store at one moment, for work that goes on without locks: rows do not change, and stay
- * mapped as long as the file is referenced. */
-struct mmap_moment {
-    struct rowfile *file; /* referenced */
-    struct array norms;   /* as they were then, borrowed: they do not move */
-    uint64_t *live;       /* a copy */
-    uint32_t count;
-};
-syna_rc mmap_moment_take(const struct mmap_rows *rows, struct mmap_moment *out);
-void mmap_moment_free(struct mmap_moment *moment);
+                              struct rowfile *file, struct row_reader *reader);
 
 /* An index over the rows of a moment: codes learned, all rows encoded, linked, recall measured. CANCELLED
  * when `progress` says so. *out is given (mmap_index_free). */
-syna_rc mmap_index_build(const struct mmap_moment *moment, uint32_t dims, int32_t metric,
+syna_rc mmap_index_build(const struct row_moment *moment, uint32_t dims, int32_t metric,
                          unsigned threads, const struct hnsw_progress *progress,
                          struct mmap_index **out);
 /* One without codes and rows. *out may be set, and is to be freed, also on failure. */

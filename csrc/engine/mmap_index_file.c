@@ -159,7 +159,7 @@ static syna_rc take_index(struct snapshot *s, const struct mmap_rows *rows, stru
 {
     struct row_set *set = &index->set;
     struct index_head head;
-    struct mmap_reader reader;
+    struct row_reader reader;
     *found = read_head(s, &head);
     if (*found)
         SYNA_TRY(check_cover(s, &head, rows, &set->codes, found));

@@ -1,4 +1,4 @@
-/* mmap_rows.c - rows and keys of a mapped vector store in memory; see mmap_rows.h.
+/* mmap_rows.c - rows and keys of a row file in memory; see mmap_rows.h.
  *
  * The table is open addressing by linear probing. A slot keeps 32 bits of the hash, so that growing
  * needs no keys and a wrong row is compared about never. Removal shifts later slots back instead of
@@ -130,6 +130,43 @@ syna_rc mmap_rows_apply(struct mmap_rows *rows)
         return contradiction(rows, at, "the slot knows of fewer than", rows->sequence);
     rows->sequence = rows->file->record_sequence;
     return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- full rows */
+
+const float *row_reader_row(void *context, uint32_t row)
+{
+    struct row_reader *reader = context;
+    if (UNLIKELY(rowfile_touch(reader->file, row, 1) != SYNA_SUCCESS) &&
+        !__atomic_exchange_n(&reader->damaged, true, __ATOMIC_ACQ_REL))
+        reader->why = *status_get();
+    return (const float *)(const void *)rowfile_row(reader->file, row);
+}
+
+syna_rc row_reader_end(const struct row_reader *reader)
+{
+    return LIKELY(!reader->damaged) ? SYNA_SUCCESS : status_set(&reader->why);
+}
+
+syna_rc row_moment_take(const struct mmap_rows *rows, struct row_moment *out)
+{
+    size_t bytes = MAX(rows->live_words.len, sizeof(uint64_t));
+    *out = (struct row_moment){
+        .norms = rows->norms, .count = rows->count, .live_count = rows->live};
+    out->live = mem_zalloc(bytes);
+    if (!out->live)
+        return syna_no_memory(bytes);
+    if (rows->count > 0)
+        memcpy(out->live, mmap_rows_live(rows), rows->live_words.len);
+    out->file = rowfile_ref(rows->file);
+    return SYNA_SUCCESS;
+}
+
+void row_moment_free(struct row_moment *moment)
+{
+    rowfile_unref(moment->file);
+    mem_free(moment->live);
+    *moment = (struct row_moment){0};
 }
 
 /* ---------------------------------------------------------------- keys */

@@ -1,5 +1,5 @@
-/* What is known in memory of the rows of a mapped vector store: where the record of each stands, its
- * length, whether it is live, and key -> row. All of it comes from the records; vectors are read where
+/* What is known in memory of the rows of a row file: where the record of each stands, its length, whether
+ * it is live, and key -> row. All of it comes from the records; vectors are read where
  * they are mapped.
  *
  * The key table is built when a key is first looked up: opening and searching do without it. Its
@@ -13,7 +13,6 @@
 #include "index/array.h"
 #include "store/rowfile.h"
 
-#define MMAP_COMPONENT ((uint32_t)'M' | (uint32_t)'M' << 8 | (uint32_t)'A' << 16 | (uint32_t)'P' << 24)
 #define MMAP_ROW_NONE UINT32_MAX
 
 struct key_slot {
@@ -71,6 +70,35 @@ static inline const char *mmap_rows_key(const struct mmap_rows *rows, uint32_t r
     const uint8_t *records = rowfile_base(rows->file, STREAM_RECORDS);
     return (const char *)record_key(records + mmap_rows_offset(rows, row), len);
 }
+
+/* ---- reading full rows */
+/* Full rows for index functions. Blocks are checked before their first use, by any number of threads; the
+ * first damage that is met is remembered. Whoever reads holds a lock, or the file cannot be swapped. */
+struct row_reader {
+    struct rowfile *file;
+    bool damaged; /* atomic */
+    struct status_record why;
+};
+static inline void row_reader_init(struct row_reader *reader, struct rowfile *file)
+{
+    reader->file = file;
+    reader->damaged = false;
+}
+/* `context` is a row_reader; as row_set.full wants it. */
+const float *row_reader_row(void *context, uint32_t row);
+/* The error that was met, if any. */
+syna_rc row_reader_end(const struct row_reader *reader);
+
+/* The rows at one moment, for work that goes on without locks: rows do not change, and stay mapped as long
+ * as the file is referenced. */
+struct row_moment {
+    struct rowfile *file;  /* referenced */
+    struct array norms;    /* as they were then, borrowed: they do not move */
+    uint64_t *live;        /* a copy */
+    uint32_t count, live_count;
+};
+syna_rc row_moment_take(const struct mmap_rows *rows, struct row_moment *out);
+void row_moment_free(struct row_moment *moment);
 
 /* ---- changes; there is room */
 /* The next row, with its record at `offset`; of `replaced` (NONE: none) it takes the place. */

@@ -2,11 +2,9 @@
  * by checkpoint. Functions mirror the mmap part of vector.h and have its contract; only what differs
  * is said here.
  *
- * Files: mmap_vectors_core.h the struct and its locks; mmap_vectors.c open, close, fork;
- * mmap_rows.[ch] what is known of the rows in memory; mmap_vectors_write.c insert and delete;
- * mmap_vectors_read.c get, view, list, results; mmap_vectors_search.c which way a search takes;
- * mmap_index.[ch] and mmap_index_file.c codes and graph; mmap_vectors_index.c their upkeep;
- * mmap_vectors_upkeep.c checkpoint, refresh, compact; mmap_vectors_check.c verify. */
+ * Files: row_store.h what it shares with its siblings; mmap_vectors_core.h the struct; mmap_vectors.c
+ * options, figures, views; mmap_vectors_search.c which way a search takes; mmap_index.[ch] and
+ * mmap_index_file.c codes and graph; mmap_vectors_index.c their upkeep. */
 #ifndef SYNA_ENGINE_MMAP_VECTORS_H
 #define SYNA_ENGINE_MMAP_VECTORS_H
 
@@ -26,12 +24,9 @@ syna_rc mmap_vectors_options(const syna_mmap_options *given, syna_mmap_options *
 void mmap_vectors_before_fork(syna_mmap *store);
 void mmap_vectors_after_fork(syna_mmap *store, bool child);
 
-/* ---- mmap_vectors_write.c */
 syna_rc mmap_vectors_insert(syna_mmap *store, const char *const *keys, const size_t *key_lens,
                             const float *vectors, uint32_t dims, size_t count, size_t *added);
 syna_rc mmap_vectors_delete(syna_mmap *store, const char *key, size_t key_len, int32_t *deleted);
-
-/* ---- mmap_vectors_read.c */
 syna_rc mmap_vectors_get(syna_mmap *store, const char *key, size_t key_len, float *out,
                          uint32_t dims);
 syna_rc mmap_vectors_view(syna_mmap *store, const char *key, size_t key_len, const float **out,
@@ -48,12 +43,10 @@ syna_rc mmap_vectors_get_stats(syna_mmap *store, syna_mmap_stats *out);
 syna_rc mmap_vectors_build_index(syna_mmap *store, syna_progress_fn progress, void *context);
 bool mmap_vectors_has_index(syna_mmap *store);
 
-/* ---- mmap_vectors_upkeep.c */
 syna_rc mmap_vectors_checkpoint(syna_mmap *store);
 syna_rc mmap_vectors_refresh(syna_mmap *store, bool *changed);
 syna_rc mmap_vectors_compact(syna_mmap *store, syna_progress_fn progress, void *context);
 
-/* ---- mmap_vectors_check.c */
 syna_rc mmap_vectors_verify(const char *path, syna_finding_fn visit, void *context,
                             syna_progress_fn progress, syna_check *out);
 

@@ -4,6 +4,7 @@ from typing import Any, Callable
 import numpy as np
 import numpy.typing as npt
 
+from synadb._core.handle import Handle
 from synadb.types import CheckReport, SearchResult
 
 COSINE: int
@@ -12,11 +13,7 @@ DOT_PRODUCT: int
 MAX_DIMENSIONS: int
 NPROBE: int
 
-class WellsHandle:
-    @property
-    def path(self) -> str: ...
-    @property
-    def closed(self) -> bool: ...
+class WellsHandle(Handle):
     def _open(
         self,
         path: str | os.PathLike[str],
@@ -27,7 +24,6 @@ class WellsHandle:
         initial_capacity: int,
         read_only: bool,
     ) -> None: ...
-    def close(self) -> None: ...
     def _insert_batch(
         self,
         keys: list[str],
@@ -63,7 +59,6 @@ class WellsHandle:
     ) -> tuple[list[list[SearchResult]], dict[str, Any]]: ...
     def _stats(self) -> dict[str, Any]: ...
 
-def close_all() -> None: ...
 def verify(
     path: str | os.PathLike[str], progress: bool | Callable[[int, int], object] | None
 ) -> CheckReport: ...

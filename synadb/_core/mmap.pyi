@@ -4,6 +4,7 @@ from typing import Any, Callable
 import numpy as np
 import numpy.typing as npt
 
+from synadb._core.handle import Handle
 from synadb.types import CheckReport, SearchResult
 
 COSINE: int
@@ -11,11 +12,7 @@ EUCLIDEAN: int
 DOT_PRODUCT: int
 MAX_DIMENSIONS: int
 
-class MmapHandle:
-    @property
-    def path(self) -> str: ...
-    @property
-    def closed(self) -> bool: ...
+class MmapHandle(Handle):
     def _open(
         self,
         path: str | os.PathLike[str],
@@ -24,7 +21,6 @@ class MmapHandle:
         initial_capacity: int,
         read_only: bool,
     ) -> None: ...
-    def close(self) -> None: ...
     def _insert(self, key: str, vector: npt.NDArray[np.float32]) -> None: ...
     def _insert_batch(self, keys: list[str], vectors: npt.NDArray[np.float32]) -> int: ...
     def _delete(self, key: str) -> bool: ...
@@ -50,7 +46,6 @@ class MmapHandle:
     def _has_index(self) -> bool: ...
     def _stats(self) -> dict[str, Any]: ...
 
-def close_all() -> None: ...
 def verify(
     path: str | os.PathLike[str], progress: bool | Callable[[int, int], object] | None
 ) -> CheckReport: ...

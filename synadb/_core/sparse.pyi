@@ -4,14 +4,12 @@ from typing import Callable
 import numpy as np
 import numpy.typing as npt
 
+from synadb._core.handle import Handle
+
 MAX_TERMS: int
 MAX_VOCABULARY: int
 
-class SparseHandle:
-    @property
-    def path(self) -> str: ...
-    @property
-    def closed(self) -> bool: ...
+class SparseHandle(Handle):
     def _open(
         self,
         path: str | os.PathLike[str],
@@ -21,7 +19,6 @@ class SparseHandle:
         must_exist: bool,
         progress: bool | Callable[[int, int], object] | None,
     ) -> None: ...
-    def close(self) -> None: ...
     def _index(
         self,
         keys: list[str],

@@ -7,16 +7,11 @@ call with enter and leave, release the GIL around it, and build Python objects a
 """
 
 from libc.stdint cimport UINT64_MAX, int32_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from posix.unistd cimport getpid, usleep
 
-from cpython.exc cimport PyErr_CheckSignals
-
+from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
-from synadb._core.kv cimport (
-    STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
-    state_swap)
+from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
     SYNA_ERR_KEY_NOT_FOUND, SYNA_SPARSE_METADATA, SYNA_SPARSE_MIN_SCORE, SYNA_SPARSE_TERMS_MAX,
     SYNA_SPARSE_VOCABULARY_MAX, syna_free_sparse_hits, syna_free_sparse_row, syna_sparse,
@@ -26,27 +21,19 @@ from synadb._core.libsynadb cimport (
     syna_sparse_refresh, syna_sparse_row, syna_sparse_rows, syna_sparse_save, syna_sparse_search,
     syna_sparse_search_many, syna_sparse_stats)
 from synadb._core.progress cimport Progress, progress_step
+from synadb._core.rows cimport TextArray
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
-import os
-import warnings
-from weakref import WeakSet
-
 import numpy as np
 
-from synadb.errors import ClosedError, Reason
+from synadb._core.handle import close_all
 
 MAX_TERMS = SYNA_SPARSE_TERMS_MAX
 MAX_VOCABULARY = SYNA_SPARSE_VOCABULARY_MAX
-
-cdef enum:
-    CLOSE_POLL_US = 100
-
-cdef object LIVE = WeakSet()  # the stores to close when the interpreter ends
 
 
 cdef object text_of(const char *text, uint32_t size):
@@ -60,37 +47,6 @@ cdef list hits_of(const syna_sparse_hit *hits, size_t count):
              text_of(hits[i].metadata, hits[i].metadata_len)) for i in range(count)]
 
 
-# Texts as the core wants them: keys (every one a str that can be a key) or metadata (str or None). The list
-# keeps the texts alive meanwhile.
-cdef class TextArray:
-    cdef list given
-    cdef const char **texts
-    cdef size_t *lens
-
-    def __cinit__(self, list given not None, bint keys):
-        cdef Py_ssize_t i
-        cdef Py_ssize_t size = 0
-        cdef size_t count = len(given)
-        self.given = given
-        self.texts = <const char **>malloc(max(count, 1) * sizeof(char *))
-        self.lens = <size_t *>malloc(max(count, 1) * sizeof(size_t))
-        if self.texts is NULL or self.lens is NULL:
-            raise MemoryError()
-        for i in range(<Py_ssize_t>count):
-            size = 0
-            if keys:
-                self.texts[i] = key_utf8(given[i], &size)
-            elif given[i] is None:
-                self.texts[i] = NULL
-            else:
-                self.texts[i] = PyUnicode_AsUTF8AndSize(given[i], &size)
-            self.lens[i] = <size_t>size
-
-    def __dealloc__(self):
-        free(self.texts)
-        free(self.lens)
-
-
 cdef void set_pairs(syna_sparse_rows *rows, const uint64_t[::1] offsets, const uint32_t[::1] terms,
                     const float[::1] weights):
     memset(rows, 0, sizeof(syna_sparse_rows))
@@ -102,13 +58,11 @@ cdef void set_pairs(syna_sparse_rows *rows, const uint64_t[::1] offsets, const u
         rows.weights = &weights[0]
 
 
-cdef class SparseHandle:
-    cdef object __weakref__
+cdef class SparseHandle(Handle):
     cdef syna_sparse *ptr
-    cdef Py_ssize_t calls
-    cdef int state
-    cdef int pid  # of the process that opened it
-    cdef readonly str path
+
+    def __cinit__(self):
+        self.noun = "sparse store"
 
     # ------------------------------------------------------------------------ opening, closing
 
@@ -126,76 +80,16 @@ cdef class SparseHandle:
         o.read_only = read_only
         o.must_exist = must_exist
         o.progress = progress_step
-        o.context = <void *>steps
+        o.context = &steps.context
         with nogil:
             rc = syna_sparse_open(c_path, &o, &self.ptr)
         steps.finish(rc)
-        self.path = os.path.abspath(os.fsdecode(raw))
-        self.pid = getpid()
-        LIVE.add(self)
-        state_swap(&self.state, STATE_OPEN)
+        self.opened(raw)
 
-    cdef int enter(self) except -1:
-        calls_add(&self.calls, 1)
-        if state_load(&self.state) == STATE_OPEN:
-            return 0
-        calls_add(&self.calls, -1)
-        raise ClosedError(
-            -1, f"{self.path}: the sparse store is closed", reason=Reason.CLOSED, path=self.path)
-
-    cdef void leave(self) noexcept:
-        calls_add(&self.calls, -1)
-
-    @property
-    def closed(self):
-        """Whether `close` was called."""
-        return state_load(&self.state) != STATE_OPEN
-
-    def close(self):
-        """Make everything durable, save the index where that pays, and close the file.
-
-        Calls in progress on other threads are waited for; later calls raise `ClosedError`. Closing
-        again does nothing. In a child process after fork nothing is written.
-
-        Raises
-        ------
-        SynaIOError
-            The data could not be made durable. The store is closed all the same.
-        """
-        cdef int32_t rc
-        if self.state == STATE_CLOSED:
-            return
-        if self.pid != getpid():  # after fork the calls of the parent's threads never return here
-            self.pid = getpid()
-            self.calls = 0
-            if self.state == STATE_CLOSING:
-                self.state = STATE_OPEN
-        if state_swap(&self.state, STATE_CLOSING) != STATE_OPEN:
-            self._wait(False)
-            return
-        try:
-            self._wait(True)
-        except BaseException:
-            state_swap(&self.state, STATE_OPEN)
-            raise
-        LIVE.discard(self)
-        with nogil:
-            rc = syna_sparse_close(self.ptr)
+    cdef int32_t close_core(self) noexcept nogil:
+        cdef int32_t rc = syna_sparse_close(self.ptr)
         self.ptr = NULL
-        state_swap(&self.state, STATE_CLOSED)
-        check(rc)
-
-    def _wait(self, bint for_calls):
-        """Wait until no call is in progress, or until the thread that closes has done so."""
-        while calls_load(&self.calls) != 0 if for_calls else state_load(&self.state) == STATE_CLOSING:
-            PyErr_CheckSignals()
-            with nogil:
-                usleep(CLOSE_POLL_US)
-
-    def __del__(self):
-        if self.state == STATE_OPEN:
-            warnings.warn(f"unclosed sparse store {self.path!r}", ResourceWarning, source=self)
-            self.close()
+        return rc
 
     # -------------------------------------------------------------------------------- writing
 
@@ -204,16 +98,15 @@ cdef class SparseHandle:
                list metadata):
         """`metadata` is a list of JSON texts and Nones, or None. Returns how many keys were new."""
         cdef TextArray names = TextArray(keys, True)
-        cdef TextArray facts = None if metadata is None else TextArray(metadata, False)
+        cdef TextArray facts = TextArray(metadata, False)
         cdef syna_sparse_rows rows
         cdef size_t added = 0
         cdef int32_t rc
         set_pairs(&rows, offsets, terms, weights)
         rows.keys = names.texts
         rows.key_lens = names.lens
-        if facts is not None:
-            rows.metadata = facts.texts
-            rows.metadata_lens = facts.lens
+        rows.metadata = facts.texts
+        rows.metadata_lens = facts.lens
         self.enter()
         with nogil:
             rc = syna_sparse_index(self.ptr, &rows, &added)
@@ -392,12 +285,3 @@ cdef class SparseHandle:
         check(rc)
         return (s.vocab_size, s.rows, s.pairs, s.dead_rows, s.memory_bytes, s.mapped_bytes,
                 s.file_bytes, s.windows, s.fresh_rows)
-
-
-def close_all():
-    """Close every store that is still open; runs when the interpreter ends."""
-    for store in list(LIVE):
-        try:
-            store.close()
-        except Exception as error:
-            warnings.warn(f"closing {store.path!r} at exit: {error}", ResourceWarning)

@@ -755,8 +755,8 @@ def test_a_signal_during_compaction_stops_it(path):
         store.insert_batch([str(i) for i in range(60000)], rows)
         before = signal.signal(signal.SIGALRM, signal.default_int_handler)
         try:
-            signal.setitimer(signal.ITIMER_REAL, 0.005)
             with pytest.raises(KeyboardInterrupt):
+                signal.setitimer(signal.ITIMER_REAL, 0.005)
                 for _ in range(200):
                     store.compact()
         finally:

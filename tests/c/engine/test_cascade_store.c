@@ -33,8 +33,8 @@ static syna_buckets *open_store(const char *path)
 static syna_rc insert(syna_buckets *store, const char *const *keys, const float *rows, size_t count,
                       const char *const *metadata)
 {
-    struct cascade_store_batch batch = {.keys = keys, .vectors = rows, .metadata = metadata, .dims = 2,
-                                        .count = count};
+    struct row_batch batch = {.keys = keys, .vectors = rows, .metadata = metadata, .dims = 2,
+                              .count = count};
     size_t added;
     return cascade_store_insert(store, &batch, &added);
 }
@@ -105,8 +105,11 @@ static syna_rc work(syna_buckets *store, bool compact)
     int32_t deleted;
     SYNA_TRY(insert(store, four_keys, four_rows, 4, four_metas));
     SYNA_TRY(cascade_store_delete(store, "b", 1, &deleted));
+    SYNA_TRY(cascade_store_update_metadata(store, "d", 1, "{\"m\":5}", 7, false));
     SYNA_TRY(search(store, 0, NULL, nearest));
     CHECK_STR(nearest, "a");
+    SYNA_TRY(search(store, 0, "{\"m\":5}", nearest));
+    CHECK_STR(nearest, "d");
     SYNA_TRY(search(store, 0, "{\"n\":{\"$gt\":1}}", nearest));
     CHECK_STR(nearest, "c");
     SYNA_TRY(cascade_store_save(store));
@@ -115,6 +118,18 @@ static syna_rc work(syna_buckets *store, bool compact)
     SYNA_TRY(search(store, SYNA_SEARCH_EXACT, NULL, nearest));
     CHECK_STR(nearest, "a");
     return SYNA_SUCCESS;
+}
+
+/* What "d" has, if it is there: as it was inserted, or as it was changed. */
+static void check_metadata(syna_buckets *store, bool changed)
+{
+    char *text;
+    size_t len;
+    if (cascade_store_get_metadata(store, "d", 1, &text, &len) != SYNA_SUCCESS)
+        return;
+    if (changed || strcmp(text, "{\"n\":4}") != 0)
+        CHECK_STR(text, "{\"n\":4,\"m\":5}");
+    mem_free(text);
 }
 
 struct failing {
@@ -159,7 +174,8 @@ static bool fail_at(const struct failing *f, int64_t k)
           strcmp(rows, "a=1 c=3 d=4") == 0);
     if (rc == SYNA_SUCCESS)
         CHECK_STR(rows, "a=1 c=3 d=4");
-    CHECK_EQ(store->rows.live, store->index.linked ? store->index.filed : store->rows.live);
+    check_metadata(store, rc == SYNA_SUCCESS);
+    CHECK_EQ(store->base.rows.live, store->index.linked ? store->index.filed : store->base.rows.live);
     CHECK_OK(cascade_store_close(store));
     check_sound(MEM_DIR "/a.cascade");
     CHECK_EQ(mem_fs_open_count(fs), 0);
@@ -238,9 +254,9 @@ TEST(a_key_that_is_written_again_and_again_does_not_build_for_ever)
     insert_many(store);
     for (int round = 0; round < 4; round++) {
         insert_many(store);
-        CHECK_EQ(store->rows.live, MANY);
+        CHECK_EQ(store->base.rows.live, MANY);
         CHECK_EQ(store->index.filed, MANY);
-        CHECK_EQ(store->index.linked, store->rows.count);
+        CHECK_EQ(store->index.linked, store->base.rows.count);
     }
     CHECK_OK(cascade_store_close(store));
 }

@@ -2,7 +2,6 @@
  * data with ties, zero rows and outliers, for every way of choosing rows; and it scores few of them. */
 #include "rows_fixture.h"
 
-#include "index/flat.h"
 #include "math/int8.h"
 
 static const int32_t metrics[] = {SYNA_METRIC_COSINE, SYNA_METRIC_EUCLIDEAN, SYNA_METRIC_DOT_PRODUCT};
@@ -192,7 +191,7 @@ static float *real_rows(size_t *rows, uint32_t *dims)
     return data;
 }
 
-TEST(real_rows_give_what_the_flat_index_gives_and_few_are_scored)
+TEST(real_rows_give_what_scoring_every_row_gives_and_few_are_scored)
 {
     enum { QUERIES = 40 };
     size_t rows;
@@ -200,19 +199,15 @@ TEST(real_rows_give_what_the_flat_index_gives_and_few_are_scored)
     float *data = real_rows(&rows, &dims);
     EACH_METRIC(m) {
         struct fixture f;
-        struct flat flat;
         struct topk got[QUERIES], want[QUERIES];
+        const struct question all = {.count = (uint32_t)rows};
         uint64_t scored;
         fixture_init(&f, kernels_get(), metrics[m], data, rows, dims, rows, 0);
-        flat_init(&flat, dims, metrics[m]);
-        CHECK_OK(flat_reserve(&flat, rows));
-        for (size_t i = 0; i < rows; i++)
-            flat_add(&flat, data + i * dims);
         for (int q = 0; q < QUERIES; q++) {
             topk_init(&got[q], 10, FLT_MAX);
             topk_init(&want[q], 10, FLT_MAX);
+            score_all(&f.set, &all, data + (77 + (size_t)q) * dims, &want[q]);
         }
-        CHECK_OK(flat_search(&flat, data + 77 * dims, QUERIES, want));
         CHECK_OK(exact_search(&f.set, 0, (uint32_t)rows, NULL, data + 77 * dims, QUERIES, got, &scored));
         for (int q = 0; q < QUERIES; q++) {
             check_same(&got[q], &want[q]);
@@ -222,7 +217,6 @@ TEST(real_rows_give_what_the_flat_index_gives_and_few_are_scored)
         check_note("metric %d: %llu of %zu rows scored for each query", metrics[m],
                    (unsigned long long)scored / QUERIES, rows);
         CHECK(scored < QUERIES * rows / 20);
-        flat_dispose(&flat);
         fixture_dispose(&f);
     }
     free(data);

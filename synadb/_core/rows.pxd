@@ -1,0 +1,21 @@
+from libc.stdint cimport int32_t, uint32_t
+
+from synadb._core.libsynadb cimport syna_check, syna_finding_fn, syna_hit, syna_progress_fn
+
+
+# Texts as the core wants them: keys (every one a str that can be a key), or others (str or None). The list
+# keeps them alive meanwhile; both pointers are NULL when there is none.
+cdef class TextArray:
+    cdef list given
+    cdef const char **texts
+    cdef size_t *lens
+
+
+# What the core handed out becomes Python objects, and is given back to it. Each result has a vector and
+# metadata of its own, or None when the hits carry none.
+cdef list take_results(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims)
+cdef list take_keys(syna_hit *hits, size_t count)
+
+ctypedef int32_t (*verify_fn)(const char *path, syna_finding_fn visit, void *context,
+                              syna_progress_fn progress, syna_check *out) noexcept nogil
+cdef object verify_file(verify_fn call, path, progress)  # a CheckReport

@@ -1,0 +1,129 @@
+"""What the modules over stores of rows share: texts on their way into the core, hits on their way out, and
+the check of a file."""
+
+from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdlib cimport free, malloc
+from libc.string cimport memcpy, memset
+
+from synadb._core.keys cimport key_utf8
+from synadb._core.kv cimport path_bytes
+from synadb._core.libsynadb cimport syna_check, syna_free_hits, syna_hit
+from synadb._core.progress cimport Progress, progress_context, progress_step
+
+cdef extern from "Python.h":
+    str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
+    const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+
+import json
+import os
+
+import numpy as np
+
+from synadb.types import CheckReport, Finding, SearchResult
+
+
+cdef class TextArray:
+    def __cinit__(self, list given, bint keys):
+        cdef Py_ssize_t i
+        cdef Py_ssize_t size
+        cdef size_t count
+        if given is None:
+            return
+        count = max(len(given), 1)
+        self.given = given
+        self.texts = <const char **>malloc(count * sizeof(char *))
+        self.lens = <size_t *>malloc(count * sizeof(size_t))
+        if self.texts is NULL or self.lens is NULL:
+            raise MemoryError()
+        for i in range(len(given)):
+            size = 0
+            if keys:
+                self.texts[i] = key_utf8(given[i], &size)
+            elif given[i] is None:
+                self.texts[i] = NULL
+            else:
+                self.texts[i] = PyUnicode_AsUTF8AndSize(given[i], &size)
+            self.lens[i] = <size_t>size
+
+    def __dealloc__(self):
+        free(self.texts)
+        free(self.lens)
+
+
+# --------------------------------------------------------------------------------------- hits
+
+cdef object vector_of(const syna_hit *hit, uint32_t dims):
+    cdef float[::1] room
+    if hit.vector is NULL:
+        return None
+    vector = np.empty(dims, np.float32)
+    room = vector
+    memcpy(&room[0], hit.vector, dims * sizeof(float))
+    return vector
+
+
+cdef object metadata_of(const syna_hit *hit):
+    if hit.metadata is NULL:
+        return None
+    return json.loads(PyUnicode_DecodeUTF8(hit.metadata, <Py_ssize_t>hit.metadata_len, NULL))
+
+
+cdef list take_results(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims):
+    cdef list results = []
+    cdef list found
+    cdef const syna_hit *hit = hits
+    cdef size_t i
+    cdef size_t q
+    try:
+        for q in range(queries):
+            found = []
+            for i in range(counts[q]):
+                found.append(SearchResult(
+                    PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL), hit.score,
+                    vector_of(hit, dims), metadata_of(hit)))
+                hit += 1
+            results.append(found)
+    finally:
+        syna_free_hits(hits)
+    return results
+
+
+cdef list take_keys(syna_hit *hits, size_t count):
+    cdef size_t i
+    try:
+        return [PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL) for i in range(count)]
+    finally:
+        syna_free_hits(hits)
+
+
+# ---------------------------------------------------------------------- files, not handles
+
+cdef int32_t on_finding(void *context, uint64_t offset, const char *text) noexcept nogil:
+    with gil:
+        return add_finding(<Progress>(<progress_context *>context).progress, offset, text)
+
+
+cdef int32_t add_finding(Progress p, uint64_t offset, const char *text) noexcept:
+    try:
+        p.findings.append(Finding(offset, text.decode("utf-8", "replace")))
+    except MemoryError as error:
+        p.error = error
+        return 1
+    return 0
+
+
+cdef object verify_file(verify_fn call, path, progress):
+    cdef bytes source = path_bytes(path)
+    cdef const char *c_source = source
+    cdef Progress p = Progress(progress)
+    cdef syna_check result
+    cdef int32_t rc
+    memset(&result, 0, sizeof(result))
+    result.size = sizeof(result)
+    p.findings = []
+    with nogil:
+        rc = call(c_source, on_finding, &p.context, progress_step, &result)
+    p.finish(rc)
+    return CheckReport(
+        path=os.fsdecode(source), frames=result.frames, bytes=result.bytes,
+        damaged=result.damaged, torn_bytes=0, records_saved=0, findings=tuple(p.findings))
