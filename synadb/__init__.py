@@ -12,6 +12,8 @@ Each component is a class with its own file and usable alone:
     Vectors that are ready to be searched well by well as soon as they are stored.
 `CascadeIndex`
     Vectors found in three stages at the recall you name, without training.
+`HybridVectorStore`
+    Vectors taken in by a hot layer and moved to a cold one, found in both at once.
 `TensorEngine`
     Typed arrays of any size, mapped or copied at memory speed, by rows or in batches.
 `ModelRegistry`
@@ -67,7 +69,15 @@ from synadb.errors import (
     TypeMismatchError,
     WrongKindError,
 )
-from synadb.types import CheckReport, Finding, History, OpenReport, SearchResult, Stats
+from synadb.types import (
+    CheckReport,
+    Finding,
+    History,
+    HybridSearchResult,
+    OpenReport,
+    SearchResult,
+    Stats,
+)
 
 if TYPE_CHECKING:
     from synadb.cascade import CascadeIndex, CascadeSearchResult
@@ -75,6 +85,7 @@ if TYPE_CHECKING:
     from synadb.experiment import Experiment, Run, RunStatus
     from synadb.feature_store import FeatureStore
     from synadb.gwi import GravityWellIndex, GwiSearchResult
+    from synadb.hybrid import HybridVectorStore
     from synadb.mmap import MmapSearchResult, MmapVectorStore
     from synadb.models import ModelRegistry, ModelStage, ModelVersion
     from synadb.retriever import HybridResult, HybridRetriever
@@ -96,6 +107,7 @@ _LAZY = {
     "GwiSearchResult": "synadb.gwi",
     "HybridResult": "synadb.retriever",
     "HybridRetriever": "synadb.retriever",
+    "HybridVectorStore": "synadb.hybrid",
     "MmapSearchResult": "synadb.mmap",
     "MmapVectorStore": "synadb.mmap",
     "ModelRegistry": "synadb.models",
@@ -111,11 +123,6 @@ _LAZY = {
     "TextIndex": "synadb.text",
     "Transition": "synadb.experience",
     "VectorStore": "synadb.vector",
-}
-
-# Named in the documentation of the whole, and not part of this release.
-_TO_COME = {
-    "HybridVectorStore": "the hot and cold vector store",
 }
 
 __all__ = [
@@ -139,6 +146,8 @@ __all__ = [
     "History",
     "HybridResult",
     "HybridRetriever",
+    "HybridSearchResult",
+    "HybridVectorStore",
     "IntegerRangeError",
     "InternalError",
     "InvalidKeyError",
@@ -184,10 +193,6 @@ def __getattr__(name: str) -> Any:
         value = getattr(importlib.import_module(_LAZY[name]), name)
         globals()[name] = value
         return value
-    if name in _TO_COME:
-        raise AttributeError(
-            f"synadb {__version__} has no {name} ({_TO_COME[name]}): it comes with a later release"
-        )
     raise AttributeError(f"module 'synadb' has no attribute {name!r}")
 
 

@@ -115,6 +115,30 @@ class SearchResult:
 
 
 @dataclass(frozen=True)
+class HybridSearchResult:
+    """One row that a search of a `HybridVectorStore` found.
+
+    Attributes
+    ----------
+    key : str
+    score : float
+        The distance from the query: smaller is nearer.
+    source : str
+        The layer that the row is in: ``"hot"`` or ``"cold"``.
+    vector : ndarray of float32 or None
+        As of a `SearchResult`. Results compare by key, score and source alone.
+    metadata : dict or None
+        As of a `SearchResult`.
+    """
+
+    key: str
+    score: float
+    source: str
+    vector: npt.NDArray[np.float32] | None = field(default=None, repr=False, compare=False)
+    metadata: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
 class OpenReport:
     """What opening a database file found.
 
