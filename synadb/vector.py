@@ -7,23 +7,29 @@ import operator
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Optional
 
 import numpy as np
 import numpy.typing as npt
 
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import vectors as _vectors
+from synadb._core.arrow import Columns
+from synadb._hits import BatchHits, Hits, text_column, vector_column
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import SearchResult
+
+if TYPE_CHECKING:
+    from synadb._faiss import FaissIndex
 
 _METRICS = {
     "cosine": _vectors.COSINE,
     "euclidean": _vectors.EUCLIDEAN,
     "dot_product": _vectors.DOT_PRODUCT,
 }
-_BACKENDS = ("auto", "flat", "hnsw")
+_BACKENDS = ("auto", "flat", "hnsw", "faiss")  # of the core: by number, the last one as flat
+_FLAT = 1
 _PLANS = ("scan", "exact", "graph")
 
 atexit.register(_vectors.close_all)
@@ -74,7 +80,7 @@ class SearchPlan:
     plan : str
         ``"scan"``: every row was scored. ``"exact"``: all 8-bit codes were compared, and the rows
         that could matter scored, with the same result. ``"graph"``: a walk over the graph, and the
-        rows that are not in it yet exactly.
+        rows that are not in it yet exactly. ``"faiss"``: the index of the FAISS backend.
     ef : int
         Candidates kept in the walk; 0 without one.
     recall : float
@@ -111,12 +117,16 @@ class VectorStore(_vectors.VectorHandle):
     sync_on_write : bool, default True
         Every write is on disk when its call returns. False: a write survives the end of the
         process at once, and power loss after `flush` or `close`; hundreds of times faster.
-    backend : {"auto", "flat", "hnsw"}, default "auto"
+    backend : {"auto", "flat", "hnsw", "faiss"}, default "auto"
         How searches are answered. ``"auto"`` and ``"hnsw"``: exactly while the store is small, and
         through a graph (HNSW) from 10,000 rows on, which is built by itself. ``"flat"``: always
-        exactly.
+        exactly. ``"faiss"``: through an index of the package FAISS, see the notes.
     read_only : bool, default False
         Never write; the file may be open in a process that does, see `refresh`.
+    absorber : bool, default True
+        The graph is kept up by a thread of the store's own, so that no write waits for it, see the
+        notes. False: by the write that was one too many, before it returns; the same calls then
+        give the same graph.
     m : int, default 16
         Links of a typical row in the graph, 4 to 64.
     ef_construction : int, default 200
@@ -125,6 +135,13 @@ class VectorStore(_vectors.VectorHandle):
         Candidates kept by a search that says neither ``ef`` nor ``recall``, 1 to 4096.
     threads : int, optional
         Of a build; as many as there are processors.
+    faiss_index_type : str, default "IVF1024,Flat"
+        What FAISS is to make, in the words of ``faiss.index_factory``: ``"Flat"``,
+        ``"HNSW32"``, ``"IVF256,PQ32"``. Only looked at with ``backend="faiss"``, as the next two.
+    faiss_nprobe : int, default 10
+        Lists of an inverted file (IVF) that a search visits; more find more.
+    use_gpu : bool, default False
+        Put the index on all GPUs that the installed FAISS sees.
     progress : bool or callable, optional
         Reading the rows at the start: True draws a bar on standard error, a callable gets the
         rows done and in all.
@@ -133,7 +150,10 @@ class VectorStore(_vectors.VectorHandle):
     ------
     ValueError
         Dimensions out of range, an unknown metric or backend; or the file holds vectors of other
-        dimensions or another metric. While it holds none, the latest opening decides.
+        dimensions or another metric. While it holds none, the latest opening decides. FAISS does
+        not know the index type, or sees no GPU.
+    ImportError
+        ``backend="faiss"``, and FAISS is not installed: ``pip install 'synadb[faiss]'``.
     LockedError
         Another process writes to the file.
 
@@ -145,6 +165,24 @@ class VectorStore(_vectors.VectorHandle):
     from any thread; the GIL is released while the core works, and
     searches run beside inserts. After `os.fork` a child may search; its writes raise
     `ForkedError`.
+
+    New rows are found at once, by looking at all of them, and are taken into the graph in the
+    background, a thousand and more at a time, by a thread with low priority that runs while
+    there is such work; closing the store stops it, and what is left is gone on with at the next
+    opening. `absorb` does that work at a time of your choosing. Two runs of a program may get
+    graphs that differ, and so results that differ within the recall, unless ``absorber=False``.
+
+    With ``backend="faiss"`` the rows, their durability and everything else stay as they are; FAISS
+    chooses which rows a search scores. The index is made by `build_index`, or by the first search
+    once there are 10,000 rows (and 39 for each list of an inverted file), is kept up by the
+    writes of this object, and stands in memory only: it is made again after opening, after
+    `delete_where`, and when somebody else wrote to the store. Searches with `radius`, `filter`,
+    ``recall``, ``ef`` or ``exact=True``, and those for which it has too few candidates, are
+    answered exactly without it. Scores of what it found are summed in double precision.
+
+    A store is a table to readers of the Arrow stream interface, with the columns ``key``,
+    ``vector`` and ``metadata`` (JSON): ``pyarrow.table(store)``, ``polars.DataFrame(store)``. It is
+    a copy of the rows at that moment. What searches return is one too, see `search`.
 
     Examples
     --------
@@ -170,10 +208,14 @@ class VectorStore(_vectors.VectorHandle):
         *,
         backend: str = "auto",
         read_only: bool = False,
+        absorber: bool = True,
         m: int = 16,
         ef_construction: int = 200,
         ef_search: int = 100,
         threads: int | None = None,
+        faiss_index_type: str = "IVF1024,Flat",
+        faiss_nprobe: int = 10,
+        use_gpu: bool = False,
         progress: bool | Callable[[int, int], object] | None = None,
     ) -> None:
         dims = operator.index(dimensions)
@@ -186,14 +228,25 @@ class VectorStore(_vectors.VectorHandle):
         self._dimensions = dims
         self._metric = metric
         self._backend = backend
+        self._faiss_index_type = faiss_index_type
+        self._faiss_nprobe = _option("faiss_nprobe", faiss_nprobe, 1, 2**31 - 1)
+        self._use_gpu = bool(use_gpu)
+        self._faiss: FaissIndex | None = None
+        if backend == "faiss":
+            from synadb._faiss import FaissIndex
+
+            self._faiss = FaissIndex(
+                self, dims, metric, faiss_index_type, self._faiss_nprobe, self._use_gpu
+            )
         self._open(
             path,
             dims,
             _METRICS[metric],
             bool(sync_on_write),
             progress,
-            index=_BACKENDS.index(backend),
+            index=_FLAT if self._faiss else _BACKENDS.index(backend),
             read_only=bool(read_only),
+            absorber=bool(absorber),
             m=_option("m", m, 4, 64),
             ef_construction=_option("ef_construction", ef_construction, 1, 4096),
             ef_search=_option("ef_search", ef_search, 1, 4096),
@@ -219,13 +272,36 @@ class VectorStore(_vectors.VectorHandle):
 
     @property
     def resolved_backend(self) -> str:
-        """How searches are answered now: ``"flat"``, exactly, or ``"hnsw"``, through the graph."""
+        """How searches are answered now: ``"flat"``, exactly, ``"hnsw"``, through the graph, or
+        ``"faiss"``."""
+        if self._faiss and self._faiss.is_built:
+            return "faiss"
         return "hnsw" if self._has_index() else "flat"
 
     @property
     def has_index(self) -> bool:
-        """Whether there is a graph."""
-        return self._has_index()
+        """Whether there is a graph, or an index of the FAISS backend."""
+        return self._faiss.is_built if self._faiss else self._has_index()
+
+    @property
+    def faiss_index_type(self) -> str:
+        """What the FAISS backend makes, if it is the one in use."""
+        return self._faiss_index_type
+
+    @property
+    def faiss_nprobe(self) -> int:
+        """Lists of an inverted file that a search of the FAISS backend visits."""
+        return self._faiss_nprobe
+
+    @property
+    def use_gpu(self) -> bool:
+        """Whether the FAISS backend works on GPUs."""
+        return self._use_gpu
+
+    @property
+    def is_faiss_trained(self) -> bool:
+        """Whether the index of the FAISS backend can take rows."""
+        return self._faiss is not None and self._faiss.is_trained
 
     def stats(self) -> VectorStats:
         """Rows, memory and file size, and the kernels in use.
@@ -299,7 +375,11 @@ class VectorStore(_vectors.VectorHandle):
         2024
         """
         row = one_row(vector, self._dimensions, "vector", self.path)
-        self._insert(key, row, metadata_text(metadata))
+        text = metadata_text(metadata)
+        if self._faiss:
+            self._write([key], row[None], None if text is None else [text])
+        else:
+            self._insert(key, row, text)
 
     def insert_batch(
         self,
@@ -336,7 +416,18 @@ class VectorStore(_vectors.VectorHandle):
         rows = many_rows(vectors, self._dimensions, "vectors", self.path)
         if len(texts) != len(rows):
             raise refused(f"{len(texts)} keys for {len(rows)} vectors")
-        return self._insert_batch(texts, rows, metadata_texts(metadata, len(rows)))
+        return self._write(texts, rows, metadata_texts(metadata, len(rows)))
+
+    def _write(
+        self, keys: list[str], rows: npt.NDArray[np.float32], metadata: list[str | None] | None
+    ) -> int:
+        if not self._faiss:
+            return self._insert_batch(keys, rows, metadata)
+        with self._faiss.lock:
+            before = self._changes()
+            added = self._insert_batch(keys, rows, metadata)
+            self._faiss.written(before, keys, added)
+            return added
 
     def insert_batch_fast(
         self,
@@ -397,7 +488,13 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.get("old") is None
         True
         """
-        self._delete(key)
+        if not self._faiss:
+            self._delete(key)
+            return
+        with self._faiss.lock:
+            before = self._changes()
+            if self._delete(key):
+                self._faiss.removed(before, key)
 
     def build_index(self, *, progress: bool | Callable[[int, int], object] | None = None) -> None:
         """Build the graph over all rows now, whatever their number and the backend.
@@ -417,7 +514,27 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.has_index
         True
         """
-        self._build_index(progress)
+        if self._faiss:
+            self._faiss.build_with(progress)
+        else:
+            self._build_index(progress)
+
+    def absorb(self, *, progress: bool | Callable[[int, int], object] | None = None) -> None:
+        """Do now what the background thread would do sooner or later.
+
+        When it returns, every row is in the graph, if there is one or the store has 10,000 rows; a
+        smaller store needs none. Searches and inserts go on meanwhile.
+
+        Parameters
+        ----------
+        progress : bool or callable, optional
+            As in `build_index`.
+
+        Examples
+        --------
+        >>> store.absorb()
+        """
+        self._absorb(progress)
 
     # ------------------------------------------------------------------------------- reading
 
@@ -447,9 +564,7 @@ class VectorStore(_vectors.VectorHandle):
         """The keys of all vectors, or of those that match, in the order last written."""
         return self._keys(filter_text(filter))
 
-    def rows(
-        self, filter: Mapping[str, Any] | None = None, *, vectors: bool = True
-    ) -> list[SearchResult]:
+    def rows(self, filter: Mapping[str, Any] | None = None, *, vectors: bool = True) -> Hits:
         """All rows, or those that match, with vectors and metadata; their score is 0.
 
         Examples
@@ -458,7 +573,26 @@ class VectorStore(_vectors.VectorHandle):
         >>> [(row.key, row.metadata) for row in store.rows({"lang": "de"})]
         [('doc5', {'lang': 'de'})]
         """
-        return self._rows(filter_text(filter), bool(vectors))
+        rows = self._rows(filter_text(filter), bool(vectors))
+        return Hits(rows, self._dimensions, bool(vectors), True)
+
+    def _table(self) -> Columns:
+        keys, matrix, metadata = self._columns(None)
+        return Columns(
+            [
+                text_column("key", keys.offsets, keys.data, keys.valid, keys.missing),
+                vector_column(matrix),
+                text_column(
+                    "metadata", metadata.offsets, metadata.data, metadata.valid, metadata.missing
+                ),
+            ]
+        )
+
+    def __arrow_c_schema__(self) -> object:
+        return self._table().__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._table().__arrow_c_stream__(requested_schema)
 
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """How many vectors there are, or match `filter` (see `search`).
@@ -485,7 +619,7 @@ class VectorStore(_vectors.VectorHandle):
         exact: bool = False,
         filter: Mapping[str, Any] | None = None,
         metadata: bool = True,
-    ) -> list[SearchResult]:
+    ) -> Hits:
         """Return the `k` stored vectors nearest to `query`, best first.
 
         Parameters
@@ -518,10 +652,12 @@ class VectorStore(_vectors.VectorHandle):
 
         Returns
         -------
-        list of SearchResult
+        list of SearchResult (`Hits`)
             ``score`` is a distance, smaller is nearer: cosine ``1 - cos(a, b)`` in [0, 2];
             euclidean ``sqrt(sum((a - b)**2))``; dot_product ``-sum(a * b)``. Equal scores come in
-            the order in which the vectors were last written.
+            the order in which the vectors were last written. The list is also a
+            stream of Arrow data with the columns ``key``, ``score``, ``vector`` and ``metadata``
+            (JSON): ``pyarrow.table(hits.table())``, ``polars.DataFrame(hits.table())``.
 
         Raises
         ------
@@ -544,17 +680,20 @@ class VectorStore(_vectors.VectorHandle):
         ['doc7']
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
-        return self._search(
-            row,
-            search_limit(k),
-            search_radius(radius),
-            vectors,
-            _ef(ef),
-            _recall(recall),
-            exact,
-            filter_text(filter),
-            metadata,
-        )[0][0]
+        how = (search_radius(radius), _ef(ef), _recall(recall), bool(exact), filter_text(filter))
+        found = self._find(row, search_limit(k), how, bool(vectors), bool(metadata))
+        return Hits(found[0], self._dimensions, bool(vectors), bool(metadata))
+
+    def _find(
+        self, rows: npt.NDArray[np.float32], k: int | None, how: _How, vectors: bool, metadata: bool
+    ) -> list[list[SearchResult]]:
+        if self._faiss and k is not None and _plain(how):
+            _check_finite(rows, self.path)
+            found = self._faiss.search(rows, k, vectors, metadata)
+            if found is not None:
+                return found
+        radius, ef, recall, exact, filter = how
+        return self._search(rows, k, radius, vectors, ef, recall, exact, filter, metadata)[0]
 
     def explain(
         self,
@@ -576,16 +715,15 @@ class VectorStore(_vectors.VectorHandle):
         'scan'
         """
         row = one_row(query, self._dimensions, "query", self.path)[None]
+        limit, within, text = search_limit(k), search_radius(radius), filter_text(filter)
+        how = (within, _ef(ef), _recall(recall), bool(exact), text)
+        if self._faiss and limit is not None and _plain(how):
+            _check_finite(row, self.path)
+            if self._faiss.search(row, limit, False, False) is not None:
+                scored = self._faiss.candidates(limit)
+                return SearchPlan("faiss", 0, 0.0, 0, scored, 0, len(self))
         plan, kept, expected, codes, scored, hops, matches = self._search(
-            row,
-            search_limit(k),
-            search_radius(radius),
-            False,
-            _ef(ef),
-            _recall(recall),
-            exact,
-            filter_text(filter),
-            False,
+            row, limit, within, False, how[1], how[2], how[3], text, False
         )[1]
         return SearchPlan(_PLANS[plan], kept, expected, codes, scored, hops, matches)
 
@@ -601,7 +739,7 @@ class VectorStore(_vectors.VectorHandle):
         exact: bool = False,
         filter: Mapping[str, Any] | None = None,
         metadata: bool = True,
-    ) -> list[list[SearchResult]]:
+    ) -> BatchHits:
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
         All of them see the same rows. Exact searches are several times faster this way, because
@@ -620,17 +758,23 @@ class VectorStore(_vectors.VectorHandle):
         ['x', 'y']
         """
         rows = many_rows(queries, self._dimensions, "queries", self.path)
-        return self._search(
-            rows,
-            search_limit(k),
-            search_radius(radius),
-            vectors,
-            _ef(ef),
-            _recall(recall),
-            exact,
-            filter_text(filter),
-            metadata,
-        )[0]
+        how = (search_radius(radius), _ef(ef), _recall(recall), bool(exact), filter_text(filter))
+        found = self._find(rows, search_limit(k), how, bool(vectors), bool(metadata))
+        return BatchHits(found, self._dimensions, bool(vectors), bool(metadata))
+
+
+#: Radius, ef (0: not given), recall (0: not given), exact, filter: what FAISS is not asked about.
+_How = tuple[Optional[float], int, float, bool, Optional[str]]
+
+
+def _check_finite(queries: npt.NDArray[np.float32], path: str) -> None:
+    for number, query in enumerate(queries):
+        if not np.isfinite(query).all():
+            raise refused(f"query {number} has elements that are not finite", path)
+
+
+def _plain(how: _How) -> bool:
+    return how == (None, 0, 0.0, False, None)
 
 
 def _filter(filter: Mapping[str, Any]) -> str:

@@ -7,6 +7,9 @@
 #include "base/mem.h"
 #include "base/status.h"
 
+/* Programs step from hit to hit by the size that they were built with. */
+_Static_assert(sizeof(void *) != 8 || sizeof(syna_hit) == 40, "the layout of syna_hit is fixed");
+
 /* ---------------------------------------------------------------- arguments */
 
 static syna_rc null_pointer(const char *what)
@@ -209,6 +212,12 @@ int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress,
 {
     REQUIRE(store);
     return vectors_build_index(store, progress, context);
+}
+
+int32_t syna_vectors_absorb(syna_vectors *store, syna_progress_fn progress, void *context)
+{
+    REQUIRE(store);
+    return vectors_absorb(store, progress, context);
 }
 
 int32_t syna_vectors_has_index(syna_vectors *store)

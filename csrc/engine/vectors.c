@@ -274,6 +274,7 @@ syna_rc vectors_new(syna_db *db, const syna_vectors_options *options, syna_vecto
     store->db = db;
     init_locks(store);
     syna_rc rc = vectors_options(options, &store->options);
+    absorber_init(&store->absorber, !store->options.no_absorber && !store->options.read_only);
     if (rc == SYNA_SUCCESS)
         rc = open_into(store);
     store->options.progress = NULL; /* was the opening's */
@@ -286,6 +287,7 @@ syna_rc vectors_new(syna_db *db, const syna_vectors_options *options, syna_vecto
 
 void vectors_free(syna_vectors *store)
 {
+    absorber_dispose(store);
     vectors_rows_dispose(store);
     hnsw_dispose(&store->graph);
     snapshot_close(store->snapshot);
@@ -310,6 +312,7 @@ static bool snapshot_pays(const syna_vectors *store)
 void vectors_save(syna_vectors *store)
 {
     struct status_record why = *status_get();
+    absorber_hold(store);
     pthread_mutex_lock(&store->index_lock);
     pthread_rwlock_wrlock(&store->state_lock);
     /* What a snapshot covers is durable before it is; a handle that may not write cannot flush. */
@@ -318,6 +321,7 @@ void vectors_save(syna_vectors *store)
         vectors_save_snapshot(store);
     pthread_rwlock_unlock(&store->state_lock);
     pthread_mutex_unlock(&store->index_lock);
+    absorber_release(store);
     status_set(&why);
 }
 
@@ -333,22 +337,34 @@ static syna_rc start_anew(syna_vectors *store, const syna_vectors_options *optio
     return vectors_rows_init(store, options->dimensions, options->metric);
 }
 
+/* It was empty a moment ago. */
+static syna_rc reopen_empty(syna_vectors *store, const syna_vectors_options *options)
+{
+    syna_rc rc = SYNA_SUCCESS;
+    absorber_hold(store);
+    pthread_mutex_lock(&store->index_lock);
+    pthread_rwlock_wrlock(&store->state_lock);
+    if (store->live_count > 0 || store->promised > 0)
+        rc = check_same(store, vectors_dims(store), vectors_metric(store), options);
+    else if (vectors_dims(store) != options->dimensions || vectors_metric(store) != options->metric)
+        rc = start_anew(store, options);
+    pthread_rwlock_unlock(&store->state_lock);
+    pthread_mutex_unlock(&store->index_lock);
+    absorber_resume(store);
+    return rc;
+}
+
 syna_rc vectors_reopen(syna_vectors *store, const syna_vectors_options *options)
 {
     syna_rc rc = SYNA_SUCCESS;
     if (options->dimensions == 0)
         return SYNA_SUCCESS; /* as they are */
-    pthread_mutex_lock(&store->index_lock);
-    pthread_rwlock_wrlock(&store->state_lock);
-    if (store->live_count > 0 || store->promised > 0) {
+    pthread_rwlock_rdlock(&store->state_lock);
+    bool empty = store->live_count == 0 && store->promised == 0;
+    if (!empty)
         rc = check_same(store, vectors_dims(store), vectors_metric(store), options);
-    } else if (vectors_dims(store) != options->dimensions ||
-               vectors_metric(store) != options->metric) {
-        rc = start_anew(store, options);
-    }
     pthread_rwlock_unlock(&store->state_lock);
-    pthread_mutex_unlock(&store->index_lock);
-    return rc;
+    return empty ? reopen_empty(store, options) : rc;
 }
 
 syna_rc vectors_refresh(syna_vectors *store, bool *changed)
@@ -367,19 +383,22 @@ syna_rc vectors_refresh(syna_vectors *store, bool *changed)
 
 void vectors_before_fork(syna_vectors *store)
 {
-    /* A graph that is being built touches nothing of the store before it takes this lock, too. */
+    /* A graph that is being built, by the absorber or a caller, touches nothing of the store before it
+     * takes this lock, too. */
     pthread_rwlock_wrlock(&store->state_lock);
     pthread_mutex_lock(&store->graph.idle_lock);
 }
 
 void vectors_after_fork(syna_vectors *store, bool child)
 {
-    if (!child) {
-        pthread_mutex_unlock(&store->graph.idle_lock);
-        pthread_rwlock_unlock(&store->state_lock);
+    pthread_mutex_unlock(&store->graph.idle_lock);
+    pthread_rwlock_unlock(&store->state_lock);
+    if (!child)
         return;
-    }
+    /* Made anew all the same: threads that are not here may have waited for them, or held others. */
     init_locks(store);
+    absorber_init(&store->absorber, store->absorber.on); /* its thread is not here */
     pthread_mutex_init(&store->graph.idle_lock, NULL);
+    store->kept_view = NULL;
     store->promised = store->meta_rows = store->meta_bytes = 0; /* writers are not here to settle */
 }

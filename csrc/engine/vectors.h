@@ -3,8 +3,8 @@
  *
  * Files: vectors_core.h the struct and its locks; vectors.c open and remember; vectors_rows.c the rows in
  * memory; row_keys.[ch] keys -> rows; vectors_file.c the snapshot; vectors_write.c insert and delete;
- * vectors_read.c get and list; vectors_search.c; vectors_index.c the graph's upkeep; vectors_meta.c
- * metadata; vectors_filter.c what filters choose; db_view.[ch] the log by place. */
+ * vectors_read.c get and list; vectors_search.c; vectors_index.c the graph's upkeep;
+ * vectors_absorber.c the thread that does it; vectors_recall.c its recall, measured; vectors_meta.c metadata; vectors_filter.c what filters choose; db_view.[ch] the log by place. */
 #ifndef SYNA_ENGINE_VECTORS_H
 #define SYNA_ENGINE_VECTORS_H
 
@@ -52,6 +52,7 @@ syna_rc vectors_update_metadata(syna_vectors *store, const char *key, size_t key
 
 /* ---- vectors_index.c */
 syna_rc vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context);
+syna_rc vectors_absorb(syna_vectors *store, syna_progress_fn progress, void *context);
 bool vectors_has_index(syna_vectors *store);
 
 /* ---- vectors_read.c, vectors_search.c */

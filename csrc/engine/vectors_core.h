@@ -6,6 +6,7 @@
  * are packed.
  *
  * Locks, in the order in which they are taken:
+ *   absorber's   see vectors_absorber.c
  *   index_lock   one change of the graph, of the codes, of the numbering at a time; held while a graph is
  *                built or planned, without any other lock
  *   state_lock   shared by searches, exclusive for changes of what they read; held briefly
@@ -42,6 +43,18 @@
 /* Codes exist from so many rows on: their step is learned from rows. */
 #define VECTORS_TRAIN_ROWS 1024u
 
+/* The thread of vectors_absorber.c. */
+struct absorber {
+    bool on; /* fixed when the store is opened */
+    bool stop; /* atomic: give up what is under way */
+    pthread_mutex_t lock; /* of what follows */
+    pthread_cond_t idle;
+    pthread_t thread;
+    bool started; /* `thread` is to be joined */
+    bool busy;    /* it works, or is about to */
+    unsigned holders; /* calls that want it idle */
+};
+
 struct syna_vectors {
     syna_db *db; /* borrowed */
     syna_vectors_options options;
@@ -51,6 +64,7 @@ struct syna_vectors {
     pthread_rwlock_t state_lock;
 
     struct db_view *view; /* the generation of the log that `places` speaks of */
+    struct db_view *kept_view; /* a view that vectors_calibrate reads: it is not freed meanwhile */
     uint64_t followed;    /* the log is known to be applied up to here */
     struct row_set set;   /* codes, once trained; set.full reads the log */
     struct array places;  /* uint64 a row: offset of its frame << 16 | bytes from the key's end to the vector */
@@ -69,9 +83,11 @@ struct syna_vectors {
     uint64_t rebased; /* generations of the log that were changed to */
     pthread_mutex_t update_lock; /* before index_lock: changes of a row's metadata that read it first */
 
+    struct absorber absorber;
     struct hnsw graph;
     uint32_t dead_linked; /* rows that died in the graph since it was last repaired */
     uint64_t changes;     /* rows added or dropped since the snapshot was written */
+    uint64_t all_changes; /* the same since the store was opened */
     struct snapshot *snapshot; /* parts of the above may stand in it */
 
     uint32_t config_dims; /* what the log remembers; 0 = nothing */
@@ -141,6 +157,8 @@ static inline const uint64_t *vectors_live_bits(const syna_vectors *store)
 }
 const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len);
 const float *vectors_row(const syna_vectors *store, uint32_t row); /* any alignment */
+/* The row of an item of `places` in a view of its generation; its checksum is not looked at. */
+const float *vectors_row_at(const struct db_view *view, uint64_t place);
 syna_rc vectors_damage(const syna_vectors *store); /* the error of a damaged row, SUCCESS if none was met */
 
 /* ---- vectors_meta.c: metadata of rows. Exclusive */
@@ -182,7 +200,27 @@ syna_rc vectors_save_snapshot(syna_vectors *store);
 syna_rc vectors_follow(syna_vectors *store);
 
 /* ---- vectors_index.c */
-/* After a write: index, absorb, repair or pack when it is time. Takes the locks. */
+/* After a write: index, absorb, repair or pack when it is time, or have it done by the absorber. Takes
+ * the locks. */
 syna_rc vectors_maintain(syna_vectors *store);
+/* Is there something to do? Takes the state lock. */
+bool vectors_needs_upkeep(syna_vectors *store);
+/* Do the next thing. index_lock is held. *stop (atomic; NULL = never) turning true: CANCELLED. */
+syna_rc vectors_upkeep(syna_vectors *store, const bool *stop);
+
+/* ---- vectors_recall.c */
+/* Measure the recall of the graph. index_lock is held. */
+syna_rc vectors_calibrate(syna_vectors *store);
+
+/* ---- vectors_absorber.c */
+void absorber_init(struct absorber *a, bool on);
+/* Have the upkeep done beside. False: there is no thread for it, do it here. */
+bool absorber_wake(syna_vectors *store);
+/* Between this call and the next the absorber does nothing. For calls that take index_lock for long, or do not
+ * want to wait for it for long. */
+void absorber_hold(syna_vectors *store);
+void absorber_release(syna_vectors *store);
+void absorber_resume(syna_vectors *store); /* the same, and what was given up is begun again */
+void absorber_dispose(syna_vectors *store);
 
 #endif

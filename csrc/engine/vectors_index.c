@@ -3,15 +3,18 @@
  * Up to AUTO_ROWS rows exact search over the codes is as quick as a graph. Beyond, the graph holds rows
  * [0, linked), and the fresh rows behind are searched exactly until there are enough of them to be
  * absorbed: one by one into a large graph, or by building it anew when they are many against it,
- * which costs less. Nothing here holds the state lock while it computes: searches and inserts go on,
- * and wait only for the new links to be put in their places. */
+ * which costs less. The absorber does so (vectors_absorber.c), or, where there is none, the call that
+ * wrote the row that was one too many. Nothing here holds the state lock while it computes: searches and
+ * inserts go on, and wait only for the new links to be put in their places. */
 #include "base/internal.h"
 
 #include "engine/vectors_core.h"
 #include "index/workers.h"
 
 #define AUTO_ROWS 10000u
-#define TAIL_ROWS 4096u   /* fresh rows searched exactly, at most so many for long */
+#define TAIL_ROWS 4096u   /* fresh rows searched exactly, at most so many for long, where writers absorb */
+#define BESIDE_ROWS 1024u /* the same where nobody waits for it */
+#define SLICE_ROWS 1024u  /* absorbed at once: new links are put in place in milliseconds */
 #define REBUILD_SHARE 3u  /* a third as many fresh rows as linked ones: build anew */
 #define DEAD_SHARE 8u     /* an eighth of the graph's rows died: lead links past them */
 #define RETRAIN_GROWTH 4u /* codes are learned anew when there are so many times the rows */
@@ -19,14 +22,18 @@
 
 /* ---------------------------------------------------------------- building */
 
+/* Who may stop it. */
 struct building {
     syna_progress_fn ask;
     void *context;
+    const bool *stop; /* atomic; NULL = nobody */
 };
 
 static bool step(void *context, uint64_t done, uint64_t total)
 {
     const struct building *b = context;
+    if (b->stop && __atomic_load_n(b->stop, __ATOMIC_RELAXED))
+        return false;
     return !b->ask || b->ask(b->context, done, total) == 0;
 }
 
@@ -37,14 +44,6 @@ static struct row_set copy_set(syna_vectors *store)
     struct row_set set = store->set;
     pthread_rwlock_unlock(&store->state_lock);
     return set;
-}
-
-static syna_rc calibrate(syna_vectors *store)
-{
-    pthread_rwlock_rdlock(&store->state_lock);
-    syna_rc rc = hnsw_calibrate(&store->graph, &store->set, vectors_live_bits(store));
-    pthread_rwlock_unlock(&store->state_lock);
-    return rc;
 }
 
 /* A step that was learned from few rows clips too many of later ones. */
@@ -76,7 +75,7 @@ static syna_rc build(syna_vectors *store, const struct building *b)
     store->dead_linked = 0;
     store->changes += store->graph.linked;
     pthread_rwlock_unlock(&store->state_lock);
-    return calibrate(store);
+    return vectors_calibrate(store);
 }
 
 static syna_rc ensure_trained(syna_vectors *store)
@@ -84,17 +83,6 @@ static syna_rc ensure_trained(syna_vectors *store)
     pthread_rwlock_wrlock(&store->state_lock);
     syna_rc rc = vectors_trained(store) || store->set.count == 0 ? SYNA_SUCCESS : vectors_train(store);
     pthread_rwlock_unlock(&store->state_lock);
-    return rc;
-}
-
-syna_rc vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context)
-{
-    struct building b = {progress, context};
-    pthread_mutex_lock(&store->index_lock);
-    syna_rc rc = ensure_trained(store);
-    if (rc == SYNA_SUCCESS && vectors_count(store) > 0)
-        rc = build(store, &b);
-    pthread_mutex_unlock(&store->index_lock);
     return rc;
 }
 
@@ -119,14 +107,28 @@ static syna_rc apply_plan(syna_vectors *store, const struct hnsw_plan *plan, boo
     return rc;
 }
 
-static syna_rc absorb(syna_vectors *store)
+static syna_rc absorb_slice(syna_vectors *store, const struct row_set *set, uint32_t count)
 {
-    struct row_set set = copy_set(store);
     struct hnsw_plan plan;
-    SYNA_TRY(hnsw_plan_insert(&store->graph, &set, set.count - store->graph.linked, &plan));
+    SYNA_TRY(hnsw_plan_insert(&store->graph, set, count, &plan));
     syna_rc rc = apply_plan(store, &plan, false);
     hnsw_plan_dispose(&plan);
     return rc;
+}
+
+/* The rows that are there now. */
+static syna_rc absorb(syna_vectors *store, const struct building *b)
+{
+    struct row_set set = copy_set(store);
+    uint32_t first = store->graph.linked;
+    while (store->graph.linked < set.count) {
+        if (!step((void *)(uintptr_t)b, store->graph.linked - first, set.count - first))
+            return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_CANCELLED,
+                             "stopped; %u of %u rows were taken into the graph",
+                             store->graph.linked - first, set.count - first);
+        SYNA_TRY(absorb_slice(store, &set, MIN(SLICE_ROWS, set.count - store->graph.linked)));
+    }
+    return SYNA_SUCCESS;
 }
 
 static syna_rc repair(syna_vectors *store)
@@ -153,27 +155,37 @@ static syna_rc repair(syna_vectors *store)
 
 enum work { NOTHING, TRAIN, PACK, BUILD, ABSORB, REPAIR };
 
-static enum work next_work(syna_vectors *store)
+static enum work work_on_graph(const syna_vectors *store, uint32_t tail_rows)
+{
+    uint32_t linked = store->graph.linked, fresh = store->set.count - linked;
+    if (store->options.index == SYNA_INDEX_FLAT)
+        return NOTHING;
+    if (linked == 0)
+        return store->live_count >= AUTO_ROWS ? BUILD : NOTHING;
+    if (fresh > tail_rows)
+        return fresh > linked / REBUILD_SHARE ? BUILD : ABSORB;
+    return store->dead_linked > linked / DEAD_SHARE ? REPAIR : NOTHING;
+}
+
+static enum work next_work(syna_vectors *store, uint32_t tail_rows)
 {
     enum work work = NOTHING;
     pthread_rwlock_rdlock(&store->state_lock);
-    const struct row_set *set = &store->set;
-    uint32_t linked = store->graph.linked, fresh = set->count - linked;
+    uint32_t count = store->set.count;
     if (store->promised == 0 &&
-        set->count - store->live_count > (uint64_t)store->live_count + PACK_SLACK)
+        count - store->live_count > (uint64_t)store->live_count + PACK_SLACK)
         work = PACK;
     else if (!vectors_trained(store))
-        work = set->count >= VECTORS_TRAIN_ROWS ? TRAIN : NOTHING;
-    else if (store->options.index == SYNA_INDEX_FLAT)
-        work = NOTHING;
-    else if (linked == 0)
-        work = store->live_count >= AUTO_ROWS ? BUILD : NOTHING;
-    else if (fresh > TAIL_ROWS)
-        work = fresh > linked / REBUILD_SHARE ? BUILD : ABSORB;
-    else if (store->dead_linked > linked / DEAD_SHARE)
-        work = REPAIR;
+        work = count >= VECTORS_TRAIN_ROWS && store->live_count > 0 ? TRAIN : NOTHING;
+    else
+        work = work_on_graph(store, tail_rows);
     pthread_rwlock_unlock(&store->state_lock);
     return work;
+}
+
+static uint32_t tail_limit(const syna_vectors *store)
+{
+    return store->absorber.on ? BESIDE_ROWS : TAIL_ROWS;
 }
 
 static syna_rc pack_if_still(syna_vectors *store)
@@ -186,18 +198,18 @@ static syna_rc pack_if_still(syna_vectors *store)
     return rc;
 }
 
-static syna_rc do_work(syna_vectors *store, enum work work)
+/* index_lock held. */
+static syna_rc do_work(syna_vectors *store, enum work work, const struct building *b)
 {
-    static const struct building quiet = {NULL, NULL};
     switch (work) {
     case PACK:
         return pack_if_still(store);
     case TRAIN:
         return ensure_trained(store);
     case BUILD:
-        return build(store, &quiet);
+        return build(store, b);
     case ABSORB:
-        return absorb(store);
+        return absorb(store, b);
     case REPAIR:
         return repair(store);
     default:
@@ -205,18 +217,87 @@ static syna_rc do_work(syna_vectors *store, enum work work)
     }
 }
 
+bool vectors_needs_upkeep(syna_vectors *store)
+{
+    return next_work(store, tail_limit(store)) != NOTHING;
+}
+
+syna_rc vectors_upkeep(syna_vectors *store, const bool *stop)
+{
+    const struct building b = {.stop = stop};
+    return do_work(store, next_work(store, tail_limit(store)), &b);
+}
+
+/* What is left to do so that no row is fresh; index_lock held. */
+static syna_rc do_all(syna_vectors *store, uint32_t tail_rows, const struct building *b)
+{
+    syna_rc rc = SYNA_SUCCESS;
+    for (int rounds = 0; rc == SYNA_SUCCESS && rounds < 4; rounds++) {
+        enum work work = next_work(store, tail_rows);
+        if (work == NOTHING)
+            break;
+        rc = do_work(store, work, b);
+    }
+    return rc;
+}
+
+/* Codes are learned at once: it takes a millisecond, and every search is the quicker for it. Rows are
+ * packed at once, lest a writer that is quicker than the absorber make them grow without end. */
+static syna_rc do_short_work(syna_vectors *store)
+{
+    static const struct building quiet = {NULL, NULL, NULL};
+    enum work work = next_work(store, tail_limit(store));
+    if ((work != TRAIN && work != PACK) || pthread_mutex_trylock(&store->index_lock) != 0)
+        return SYNA_SUCCESS;
+    syna_rc rc = do_work(store, next_work(store, tail_limit(store)) == work ? work : NOTHING, &quiet);
+    pthread_mutex_unlock(&store->index_lock);
+    return rc;
+}
+
 /* Whoever finds somebody at work leaves it to him: the rows are searchable as they are. */
 syna_rc vectors_maintain(syna_vectors *store)
 {
-    syna_rc rc = SYNA_SUCCESS;
-    if (LIKELY(next_work(store) == NOTHING) || pthread_mutex_trylock(&store->index_lock) != 0)
+    static const struct building quiet = {NULL, NULL, NULL};
+    if (LIKELY(!vectors_needs_upkeep(store)))
         return SYNA_SUCCESS;
-    for (int rounds = 0; rc == SYNA_SUCCESS && rounds < 4; rounds++) {
-        enum work work = next_work(store);
-        if (work == NOTHING)
-            break;
-        rc = do_work(store, work);
+    if (store->absorber.on) {
+        SYNA_TRY(do_short_work(store));
+        if (!vectors_needs_upkeep(store) || absorber_wake(store))
+            return SYNA_SUCCESS;
     }
+    if (pthread_mutex_trylock(&store->index_lock) != 0)
+        return SYNA_SUCCESS;
+    syna_rc rc = do_all(store, tail_limit(store), &quiet);
     pthread_mutex_unlock(&store->index_lock);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- when it is asked for */
+
+static syna_rc build_all(syna_vectors *store, const struct building *b)
+{
+    SYNA_TRY(ensure_trained(store));
+    return vectors_count(store) > 0 ? build(store, b) : SYNA_SUCCESS;
+}
+
+syna_rc vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context)
+{
+    const struct building b = {.ask = progress, .context = context};
+    absorber_hold(store);
+    pthread_mutex_lock(&store->index_lock);
+    syna_rc rc = build_all(store, &b);
+    pthread_mutex_unlock(&store->index_lock);
+    absorber_resume(store);
+    return rc;
+}
+
+syna_rc vectors_absorb(syna_vectors *store, syna_progress_fn progress, void *context)
+{
+    const struct building b = {.ask = progress, .context = context};
+    absorber_hold(store);
+    pthread_mutex_lock(&store->index_lock);
+    syna_rc rc = do_all(store, 0, &b);
+    pthread_mutex_unlock(&store->index_lock);
+    absorber_resume(store);
     return rc;
 }

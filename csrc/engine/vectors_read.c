@@ -80,6 +80,7 @@ syna_rc vectors_get_stats(syna_vectors *store, syna_vectors_stats *out)
     stats.rows = store->live_count;
     stats.dead_rows = store->set.count - store->live_count;
     stats.indexed_rows = store->graph.linked;
+    stats.changes = store->all_changes;
     stats.memory_bytes = memory_of(store);
     snprintf(stats.simd, sizeof stats.simd, "%s", store->set.kernels->name);
     pthread_rwlock_unlock(&store->state_lock);

@@ -14,7 +14,6 @@ static uint64_t place_at(const syna_vectors *store, uint32_t row)
     return *(const uint64_t *)array_at(&store->places, row);
 }
 
-
 const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len)
 {
     const char *name = db_view_key(store->view, vectors_row_frame(store, row), len);
@@ -39,14 +38,18 @@ static void check_once(syna_vectors *store, uint32_t row)
         __atomic_store_n(&store->damaged, true, __ATOMIC_RELAXED);
 }
 
+const float *vectors_row_at(const struct db_view *view, uint64_t place)
+{
+    size_t key_len;
+    const char *key = db_view_key(view, place >> PLACE_SHIFT, &key_len);
+    return (const float *)(const void *)(key + key_len + (place & ((1u << PLACE_SHIFT) - 1)));
+}
+
 static const float *full_row(void *context, uint32_t row)
 {
     syna_vectors *store = context;
-    uint64_t place = place_at(store, row);
-    size_t key_len;
     check_once(store, row);
-    const char *key = db_view_key(store->view, place >> PLACE_SHIFT, &key_len);
-    return (const float *)(const void *)(key + key_len + (place & ((1u << PLACE_SHIFT) - 1)));
+    return vectors_row_at(store->view, place_at(store, row));
 }
 
 const float *vectors_row(const syna_vectors *store, uint32_t row)
@@ -144,6 +147,7 @@ static uint32_t add_row(syna_vectors *store, const struct db_place *place)
     set->count = row + 1;
     store->live_count++;
     store->changes++;
+    store->all_changes++;
     return row;
 }
 
@@ -152,6 +156,7 @@ static void drop_row(syna_vectors *store, uint32_t row)
     *(uint64_t *)array_at(&store->live, row / 64) &= ~(1ull << row % 64);
     store->live_count--;
     store->changes++;
+    store->all_changes++;
     store->dead_linked += row < store->graph.linked;
     meta_clear(store->meta, row);
 }
@@ -212,16 +217,22 @@ syna_rc vectors_apply(syna_vectors *store, const char *name, size_t len, bool *a
 
 /* ---------------------------------------------------------------- codes */
 
+/* A live row for every number: after a compaction there is nothing where a dead one stood. */
 static const float *sampled(void *context, size_t i)
 {
     syna_vectors *store = context;
-    return full_row(store, (uint32_t)i);
+    uint32_t row = (uint32_t)i;
+    while (!vectors_is_live(store, row))
+        row = row + 1 < store->set.count ? row + 1 : 0;
+    return full_row(store, row);
 }
 
 syna_rc vectors_train(syna_vectors *store)
 {
     struct row_set *set = &store->set;
     size_t total = set->count + store->promised;
+    if (store->live_count == 0)
+        return SYNA_SUCCESS; /* nothing to learn from */
     SYNA_TRY(array_reserve(&set->code_rows, total));
     SYNA_TRY(array_reserve(&set->errors, total));
     SYNA_TRY(codes_train(&set->codes, set->count, sampled, store));
@@ -333,7 +344,8 @@ syna_rc vectors_rebase(syna_vectors *store)
     for (uint32_t row = 0; row < count; row++)
         *(uint64_t *)array_at(&store->places, row) = places[row];
     mem_free(places);
-    db_view_free(store->view);
+    if (store->view != store->kept_view)
+        db_view_free(store->view);
     store->view = view;
     store->followed = 0;
     store->rebased++;

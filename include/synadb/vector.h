@@ -133,7 +133,7 @@ typedef struct syna_vectors_options {
     uint8_t no_sync;     /* 1: writes are not synced one by one */
     uint8_t index;       /* SYNA_INDEX_* */
     uint8_t read_only;   /* 1: never write; may be opened beside a writer in another process */
-    uint8_t reserved;
+    uint8_t no_absorber; /* 1: the graph is kept up by the calls that write, see below */
     syna_progress_fn progress; /* called while the rows are read, in rows; NULL = not */
     void *context;
     uint32_t m;               /* links of a typical row, 4..64; default 16 */
@@ -141,6 +141,14 @@ typedef struct syna_vectors_options {
     uint32_t ef_search;       /* candidates of a search that names none, 1..4096; default 100 */
     uint32_t threads;         /* of a build; default: the processors there are */
 } syna_vectors_options;
+
+/* The graph is kept up by a thread of the store, the absorber: it takes the rows that are new, once they
+ * are some hundreds, builds the graph anew when they are many, and leads links past rows that died. No
+ * write waits for it. It runs while there is such work and with a lower priority; searches answer the
+ * same rows all the time, new ones by looking at all of them. Two runs of one program may so get graphs
+ * that differ, and results that differ within the recall. With no_absorber = 1 a write that leaves too
+ * much behind does the work itself before it returns, and the same calls give the same graph. A store
+ * opened read only has no such thread: syna_vectors_open and syna_vectors_refresh do the work. */
 
 #define SYNA_INDEX_AUTO 0 /* a graph from 10,000 rows on, or when it is asked for */
 #define SYNA_INDEX_FLAT 1 /* always exact; no graph is made by itself */
@@ -210,7 +218,9 @@ SYNA_API uint64_t syna_vectors_count(syna_vectors *store);
 SYNA_API int32_t syna_vectors_count_where(syna_vectors *store, const char *filter, size_t filter_len,
                                           uint64_t *count);
 
-/* One row of a result. */
+/* One row of a result. Arrays of it cross this interface, so it has no size and its layout is fixed: 40
+ * bytes where pointers have 8. What a later version has to say about a row will stand in an array of its
+ * own beside this one. */
 typedef struct syna_hit {
     const char *key;     /* key_len bytes and a NUL */
     const float *vector; /* `dimensions` floats; NULL unless asked for */
@@ -273,6 +283,10 @@ SYNA_API void syna_free_hits(syna_hit *hits);
 /* Build the graph over all rows, whatever options.index says. Searches and inserts go on meanwhile. */
 SYNA_API int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress,
                                           void *context);
+/* Do now, in the calling thread, what the store would do by itself sooner or later: take all fresh rows
+ * into the graph (with a graph, or from 10,000 rows on). Searches and inserts go on meanwhile; what was
+ * stopped by the callback is gone on with later. Since 0.1. */
+SYNA_API int32_t syna_vectors_absorb(syna_vectors *store, syna_progress_fn progress, void *context);
 SYNA_API int32_t syna_vectors_has_index(syna_vectors *store); /* 1, 0 or a negative code */
 
 SYNA_API int32_t syna_vectors_flush(syna_vectors *store);
@@ -292,6 +306,7 @@ typedef struct syna_vectors_stats {
     char simd[16];         /* the kernels in use: "scalar", "avx2...", "avx512...", "neon..." */
     uint64_t indexed_rows; /* rows in the graph, dead ones included */
     uint64_t dead_rows;    /* replaced or deleted, and not packed away yet */
+    uint64_t changes;      /* goes up with every row that comes or goes while the store is open */
 } syna_vectors_stats;
 SYNA_API int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats *out);
 

@@ -5,7 +5,7 @@ Rules for every method: take what is needed from the Python arguments first, bra
 call with enter and leave, release the GIL around it, and build Python objects after it.
 """
 
-from libc.stdint cimport UINT64_MAX, int32_t, uint32_t, uint64_t
+from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 from posix.unistd cimport getpid, usleep
@@ -20,8 +20,9 @@ from synadb._core.libsynadb cimport (
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METADATA_REPLACE, SYNA_METRIC_COSINE,
     SYNA_METRIC_DOT_PRODUCT, SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_METADATA,
     SYNA_SEARCH_RADIUS, SYNA_SEARCH_VECTORS, SYNA_SUCCESS, syna_explain, syna_free_hits,
-    syna_free_json, syna_hit, syna_search, syna_vectors, syna_vectors_build_index,
-    syna_vectors_close, syna_vectors_contains, syna_vectors_count, syna_vectors_count_where,
+    syna_free_json, syna_hit, syna_search, syna_vectors, syna_vectors_absorb,
+    syna_vectors_build_index, syna_vectors_close, syna_vectors_contains, syna_vectors_count,
+    syna_vectors_count_where,
     syna_vectors_delete, syna_vectors_delete_where, syna_vectors_flush, syna_vectors_get,
     syna_vectors_get_metadata, syna_vectors_get_stats, syna_vectors_has_index,
     syna_vectors_insert_rows, syna_vectors_open, syna_vectors_options, syna_vectors_refresh,
@@ -75,6 +76,46 @@ cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
             PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector,
             metadata))
     return results
+
+
+cdef class Texts:
+    """Texts one after the other, as Arrow keeps them; a text may be missing.
+
+    `offsets` has one int64 more than there are texts, `data` their UTF-8, `valid` a bit for each,
+    `missing` is how many have none.
+    """
+
+    cdef readonly object offsets, data, valid
+    cdef readonly Py_ssize_t missing
+    cdef int64_t[::1] ends
+    cdef unsigned char[::1] room, bits
+    cdef size_t count
+
+    def __cinit__(self, size_t count, size_t size):
+        self.offsets = np.zeros(count + 1, np.int64)
+        self.data = np.empty(size, np.uint8)
+        self.valid = np.zeros((count + 7) // 8, np.uint8)
+        self.ends = self.offsets
+        self.room = self.data
+        self.bits = self.valid
+
+    cdef void add(self, const char *text, size_t size) noexcept:
+        cdef int64_t at = self.ends[self.count]
+        cdef size_t i = self.count
+        if text is NULL:
+            self.missing += 1
+        else:
+            self.bits[i // 8] |= 1 << (i % 8)
+            if size:
+                memcpy(&self.room[at], text, size)
+        self.count = i + 1
+        self.ends[self.count] = at + <int64_t>size
+
+    def list(self):
+        """The texts as str; those that are missing are empty."""
+        cdef bytes data = self.data.tobytes()
+        ends = self.offsets.tolist()
+        return [data[start:end].decode() for start, end in zip(ends, ends[1:])]
 
 
 # The keys of a batch as the core wants them; the list keeps the texts alive meanwhile.
@@ -138,8 +179,8 @@ cdef class VectorHandle:
     # ------------------------------------------------------------------------ opening, closing
 
     def _open(self, path, uint32_t dimensions, int32_t metric, bint sync_on_write, progress,
-              int index, bint read_only, uint32_t m, uint32_t ef_construction, uint32_t ef_search,
-              uint32_t threads):
+              int index, bint read_only, bint absorber, uint32_t m, uint32_t ef_construction,
+              uint32_t ef_search, uint32_t threads):
         cdef bytes raw = path_bytes(path)
         cdef const char *c_path = raw
         cdef syna_vectors_options o
@@ -152,12 +193,13 @@ cdef class VectorHandle:
         o.no_sync = not sync_on_write
         o.index = <unsigned char>index
         o.read_only = read_only
+        o.no_absorber = not absorber
         o.m = m
         o.ef_construction = ef_construction
         o.ef_search = ef_search
         o.threads = threads
         o.progress = progress_step
-        o.context = <void *>steps
+        o.context = &steps.context
         with nogil:
             rc = syna_vectors_open(c_path, &o, &self.ptr)
         steps.finish(rc)
@@ -426,6 +468,28 @@ cdef class VectorHandle:
         finally:
             syna_free_hits(hits)
 
+    def _columns(self, filter):
+        """All rows, or those that match, as the columns of a table: `Texts` of the keys, a matrix
+        of the vectors, `Texts` of the metadata; in the order written."""
+        cdef size_t count = 0
+        cdef size_t i
+        cdef syna_hit *hits = self.rows(
+            filter, SYNA_SEARCH_METADATA | SYNA_SEARCH_VECTORS, &count)
+        cdef Texts keys, metadata
+        cdef float[:, ::1] room
+        try:
+            matrix = np.empty((count, self.dims), np.float32)
+            room = matrix
+            keys = Texts(count, sum([hits[i].key_len for i in range(count)]))
+            metadata = Texts(count, sum([hits[i].metadata_len for i in range(count)]))
+            for i in range(count):
+                keys.add(hits[i].key, hits[i].key_len)
+                metadata.add(hits[i].metadata, hits[i].metadata_len)
+                memcpy(&room[i, 0], hits[i].vector, self.dims * sizeof(float))
+            return keys, matrix, metadata
+        finally:
+            syna_free_hits(hits)
+
     def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, uint32_t ef,
                 float recall, bint exact, filter, bint metadata):
         """A list of results for each query, and how they were found: (plan, ef, recall, codes,
@@ -484,7 +548,16 @@ cdef class VectorHandle:
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_vectors_build_index(self.ptr, progress_step, <void *>steps)
+            rc = syna_vectors_build_index(self.ptr, progress_step, &steps.context)
+        self.leave()
+        steps.finish(rc)
+
+    def _absorb(self, progress):
+        cdef Progress steps = Progress(progress)
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_vectors_absorb(self.ptr, progress_step, &steps.context)
         self.leave()
         steps.finish(rc)
 
@@ -514,6 +587,19 @@ cdef class VectorHandle:
         self.leave()
         check(rc)
         return changed != 0
+
+    def _changes(self):
+        """A number that goes up with every row that comes or goes."""
+        cdef syna_vectors_stats s
+        cdef int32_t rc
+        memset(&s, 0, sizeof(s))
+        s.size = sizeof(s)
+        self.enter()
+        with nogil:
+            rc = syna_vectors_get_stats(self.ptr, &s)
+        self.leave()
+        check(rc)
+        return s.changes
 
     def _stats(self):
         """(dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed_rows, dead_rows)"""

@@ -1,4 +1,4 @@
-"""The graph under `VectorStore`: against brute force, through changes, reopening, kills, readers."""
+"""The graph under `VectorStore`: against brute force, through changes, reopening, kills."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +52,16 @@ def filled(path: Path, count: int, **options) -> tuple[VectorStore, dict[str, np
     matrix = sheet(count)
     keys = [f"k{i}" for i in range(count)]
     assert store.insert_batch(keys, matrix) == count
+    store.absorb()
     return store, dict(zip(keys, matrix))
+
+
+def wait_for(store: VectorStore, rows: int, tail: int = 1024) -> None:
+    """Until the thread of the store has taken all but a short tail into the graph."""
+    while store.stats().indexed_rows < rows - tail:
+        time.sleep(0.002)
+    while not 0 < store.explain(sheet(1)[0]).recall <= 1:  # and has measured what it gives
+        time.sleep(0.002)
 
 
 def test_the_graph_comes_by_itself_at_ten_thousand_rows(path):
@@ -61,6 +71,7 @@ def test_the_graph_comes_by_itself_at_ten_thousand_rows(path):
         assert store.explain(sheet(1)[0]).plan == "exact"
         store.insert("one more", sheet(1, 5)[0])
         rows["one more"] = sheet(1, 5)[0]
+        wait_for(store, 10000)
         assert store.has_index and store.resolved_backend == "hnsw"
         assert store.stats().indexed_rows == 10000
         plan = store.explain(sheet(1)[0])
@@ -171,7 +182,9 @@ def test_a_missing_or_damaged_snapshot_is_built_again(path, harm):
     else:
         snapshot.write_bytes(b"not ours" * 1000)
     with VectorStore(path, DIMS, metric="euclidean") as again:
-        assert len(again) == 10500 and again.has_index
+        assert len(again) == 10500
+        again.absorb()
+        assert again.has_index
         assert recall(again, rows, sheet(30, 1)) >= 0.98
 
 
@@ -267,6 +280,90 @@ def test_searches_run_beside_inserts(path):
         assert recall(store, rows, sheet(50, 1)) >= 0.98
 
 
+def test_no_write_waits_for_the_graph_and_without_the_thread_one_does(path):
+    store, _ = filled(path, 9900)
+    with store:
+        store.insert_batch([f"late{i}" for i in range(5000)], sheet(5000, 2))
+        wait_for(store, 14900)
+    with VectorStore(
+        path.with_name("w.db"), DIMS, metric="euclidean", sync_on_write=False, absorber=False
+    ) as store:
+        store.insert_batch([f"k{i}" for i in range(10000)], sheet(10000))
+        assert store.stats().indexed_rows == 10000
+        store.insert_batch([f"late{i}" for i in range(4097)], sheet(4097, 2))
+        assert store.stats().indexed_rows == 14097
+
+
+def test_searches_stay_short_while_rows_come(path):
+    """99 of 100 searches beside inserts compare at most five times the codes of an idle one.
+
+    The writer goes on when the thread has taken in what it wrote, which is what writers with
+    something else to do look like; what is counted does not depend on the machine.
+    """
+    store, _ = filled(path, 12000)
+    queries = sheet(64, 1)
+    done = threading.Event()
+    counted: list[int] = []
+
+    def search() -> None:
+        while not done.is_set():
+            for query in queries:
+                counted.append(store.explain(query).codes_compared)
+
+    with store:
+        idle = float(np.mean([store.explain(query).codes_compared for query in queries]))
+        thread = threading.Thread(target=search)
+        thread.start()
+        late = sheet(2500, 2)
+        for start in range(0, len(late), 500):
+            keys = [f"late{start + i}" for i in range(500)]
+            store.insert_batch(keys, late[start : start + 500])
+            wait_for(store, len(store))
+        done.set()
+        thread.join()
+        assert len(store) == 14500 and store.stats().indexed_rows >= 14500 - 1024
+        assert np.percentile(counted, 99) <= 5 * idle
+
+
+def test_a_reader_in_another_process_sees_every_row_at_once_and_builds_for_itself(path, python):
+    store, _ = filled(path, 10500)
+    code = """
+        import sys, numpy as np
+        from synadb import VectorStore
+        path, late = sys.argv[1:]
+        with VectorStore(path, 32, metric="euclidean", read_only=True) as store:
+            store.refresh()
+            print(len(store), store.has_index, store.search(np.load(late), k=1)[0].key)
+    """
+    late = sheet(2500, 4)
+    np.save(path.with_name("late.npy"), late[2499])
+    with store:
+        store.insert_batch([f"late{i}" for i in range(2500)], late)
+        seen = python(code, path, path.with_name("late.npy")).split()
+    assert seen == ["13000", "True", "late2499"]
+
+
+def test_closing_gives_up_the_work_and_the_next_opening_takes_it_up(path):
+    store, _ = filled(path, 9000)
+    store.insert_batch([f"late{i}" for i in range(6000)], sheet(6000, 2))
+    store.close()
+    with VectorStore(path, DIMS, metric="euclidean") as again:
+        assert len(again) == 15000
+        wait_for(again, 15000)
+        assert len(again.search(sheet(1)[0], k=5)) == 5
+
+
+def test_absorb_takes_every_row_in(path):
+    store, _ = filled(path, 11000, absorber=False)
+    with store:
+        store.insert_batch([f"late{i}" for i in range(3000)], sheet(3000, 2))
+        assert store.stats().indexed_rows == 11000
+        told = []
+        store.absorb(progress=lambda done, total: told.append((done, total)))
+        assert store.stats().indexed_rows == 14000
+        assert all(0 <= done <= total == 3000 for done, total in told)
+
+
 @pytest.mark.parametrize("bad", [{"m": 3}, {"m": 65}, {"ef_construction": 0}, {"ef_search": 5000},
                                  {"threads": 0}])  # fmt: skip
 def test_options_out_of_range_are_refused(path, bad):
@@ -291,3 +388,14 @@ def test_a_build_can_be_stopped(path):
         else:
             assert not calls  # quicker than the first look at the clock
         assert len(store.search(sheet(1)[0], k=3)) == 3
+
+
+def test_memory_beside_the_rows_at_384_dimensions(path):
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(12_000, 384)).astype(np.float32)
+    with VectorStore(path, 384, sync_on_write=False, ef_construction=40) as store:
+        store.insert_batch([f"k{i}" for i in range(len(rows))], rows)
+        store.absorb()
+        stats = store.stats()
+        assert stats.indexed_rows == len(rows)
+        assert stats.memory_bytes <= 560 * len(rows)

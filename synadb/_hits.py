@@ -1,0 +1,150 @@
+"""Results of vector searches as tables: what Arrow readers get from a list of hits, or a store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from synadb._core.arrow import Column, Columns
+from synadb.filters import metadata_text
+from synadb.types import SearchResult
+
+__doctest_requires__ = ("pyarrow",)
+
+_Bytes = npt.NDArray[np.uint8]
+
+
+class Hits(list[SearchResult]):
+    """Results of one search, best first: a list that is also a stream of Arrow data.
+
+    ``pyarrow.RecordBatchReader.from_stream(hits)`` reads it as it is. Readers to whom a list is
+    rows, pandas, polars and ``pyarrow.table`` among them, get `table`. The columns are ``key``,
+    ``score`` (float32), ``vector`` (a fixed-size list of float32) and ``metadata`` (JSON, null
+    where a row has none); the last two only when the search returned them.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> store.insert("doc1", np.ones(64), {"lang": "en"})
+    >>> hits = store.search(np.ones(64), k=1)
+    >>> hits[0].key
+    'doc1'
+    >>> pa.table(hits.table()).column_names
+    ['key', 'score', 'vector', 'metadata']
+    >>> pa.table(hits.table())["metadata"][0].as_py()
+    '{"lang":"en"}'
+    """
+
+    def __init__(
+        self, hits: Iterable[SearchResult], dimensions: int, vectors: bool, metadata: bool
+    ) -> None:
+        super().__init__(hits)
+        self._form = (dimensions, vectors, metadata)
+
+    def __reduce__(self) -> Any:
+        return Hits, (list(self), *self._form)
+
+    def table(self) -> Columns:
+        """The results as nothing but a table: ``pyarrow.table(hits.table())``,
+        ``polars.DataFrame(hits.table())``."""
+        return Columns(_columns(self, *self._form))
+
+    def __arrow_c_schema__(self) -> object:
+        return self.table().__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.table().__arrow_c_stream__(requested_schema)
+
+
+class BatchHits(list[Hits]):
+    """Results of a batch of searches, a list for each query: as a table, one below the other, with
+    the number of the query in a column ``query`` of its own.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> _ = store.insert_batch(["x", "y"], np.eye(2, 64))
+    >>> found = store.search_batch(np.eye(2, 64), k=1, vectors=False, metadata=False)
+    >>> pa.table(found.table()).to_pydict()
+    {'query': [0, 1], 'key': ['x', 'y'], 'score': [0.0, 0.0]}
+    """
+
+    def __init__(
+        self,
+        lists: Iterable[Iterable[SearchResult]],
+        dimensions: int,
+        vectors: bool,
+        metadata: bool,
+    ) -> None:
+        super().__init__(Hits(hits, dimensions, vectors, metadata) for hits in lists)
+        self._form = (dimensions, vectors, metadata)
+
+    def __reduce__(self) -> Any:
+        return BatchHits, (list(self), *self._form)
+
+    def table(self) -> Columns:
+        """All results as one table, see `Hits.table`."""
+        counts = [len(hits) for hits in self]
+        query = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        hits = [hit for one in self for hit in one]
+        return Columns(
+            [Column("query", "l", len(hits), (None, query)), *_columns(hits, *self._form)]
+        )
+
+    def __arrow_c_schema__(self) -> object:
+        return self.table().__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self.table().__arrow_c_stream__(requested_schema)
+
+
+def _columns(
+    hits: list[SearchResult], dimensions: int, vectors: bool, metadata: bool
+) -> list[Column]:
+    count = len(hits)
+    scores = np.array([hit.score for hit in hits], np.float32)
+    columns = [
+        _texts("key", [hit.key.encode() for hit in hits]),
+        Column("score", "f", count, (None, scores)),
+    ]
+    if vectors:
+        rows = np.empty((count, dimensions), np.float32)
+        for row, hit in zip(rows, hits):
+            row[:] = hit.vector
+        columns.append(vector_column(rows))
+    if metadata:
+        texts = [metadata_text(hit.metadata) for hit in hits]
+        columns.append(_texts("metadata", [None if t is None else t.encode() for t in texts]))
+    return columns
+
+
+def _texts(name: str, texts: list[bytes] | list[bytes | None]) -> Column:
+    lengths = [0 if text is None else len(text) for text in texts]
+    offsets = np.zeros(len(texts) + 1, np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    data = b"".join(text for text in texts if text is not None)
+    there = np.array([text is not None for text in texts], bool)
+    valid = np.packbits(there, bitorder="little")
+    return text_column(name, offsets, data, valid, len(texts) - int(there.sum()))
+
+
+def text_column(
+    name: str, offsets: npt.NDArray[np.int64], data: _Bytes | bytes, valid: _Bytes, missing: int
+) -> Column:
+    """UTF-8 with offsets of 64 bits: no number of rows is too many for it."""
+    return Column(
+        name, "U", len(offsets) - 1, (valid if missing else None, offsets, data), nulls=missing
+    )
+
+
+def vector_column(rows: npt.NDArray[np.float32]) -> Column:
+    """The rows of a matrix as lists of one length."""
+    count, dimensions = rows.shape
+    items = Column("item", "f", rows.size, (None, rows))
+    return Column("vector", f"+w:{dimensions}", count, (None,), [items])
+
+
+__all__ = ["BatchHits", "Hits", "text_column", "vector_column"]
