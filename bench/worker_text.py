@@ -7,7 +7,8 @@ field "text" (plain or .zst), or "made": words drawn by Zipf's law. Queries are 
 One line of JSON each for
     build    all documents in one go, until they can be searched
     add      SynaDB only: documents one by one, unsynced
-    search   the ten best of every query, one after the other; "disk": bytes of index and texts
+    search   the ten best of every query, one after the other; "disk": bytes of index and texts;
+             SynaDB, opened again: "memory", bytes a posting of its own
 """
 
 from __future__ import annotations
@@ -152,9 +153,12 @@ def main() -> None:
         for file in folder.rglob("*")
         if file.is_file() and not file.name.startswith("one.")
     )
+    extra = {"disk": disk}
     if isinstance(store, Syna):
         store = Syna(folder)
-    timed(lambda: store.search(queries), len(queries), disk=disk)
+        stats = store.index.stats()
+        extra["memory"] = stats.memory_bytes / max(stats.postings, 1)
+    timed(lambda: store.search(queries), len(queries), **extra)
 
 
 if __name__ == "__main__":

@@ -498,9 +498,10 @@ class SparseVectorStore(_sparse.SparseHandle):
         min_score : float, optional
             Only vectors with ``score >= min_score``.
         recall : float, optional
-            Below 1, the parts of rows that add least may be passed over, by a rule of thumb that is
-            not calibrated on the stored vectors: the share of the `k` best that is found can be
-            smaller, and the search is not always faster. By default all are found.
+            Below 1, what the longest lists may add to a row is counted with a share of its bound
+            only, by a rule of thumb that is not calibrated on the stored vectors: the share of the
+            `k` best that is found can be smaller, and the search is not always faster. By default
+            all are found.
         metadata : bool, default True
             False leaves ``metadata`` of the results None.
 
@@ -633,6 +634,8 @@ def _terms(given: npt.ArrayLike, what: str) -> npt.NDArray[np.uint32]:
         return np.empty(0, np.uint32)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: expected integers, not dtype {array.dtype}")
+    if array.dtype == np.uint32:  # the core compares them with the vocabulary
+        return np.ascontiguousarray(array)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 0xFFFFFFFF:
         raise refused(f"{what}: {low if low < 0 else high} is outside the vocabulary")
@@ -689,12 +692,13 @@ def _documents(given: Iterable[Any]) -> tuple[list[str], list[_Pairs]]:
 
 
 def _stack(vectors: list[_Pairs]) -> _Arrays:
+    if len(vectors) == 1:  # every search comes here
+        terms, weights = vectors[0]
+        return np.array((0, len(terms)), np.uint64), terms, weights
     offsets = np.zeros(len(vectors) + 1, np.uint64)
     if not vectors:
         return offsets, np.empty(0, np.uint32), np.empty(0, np.float32)
     np.cumsum([len(terms) for terms, _ in vectors], out=offsets[1:])
-    if len(vectors) == 1:
-        return offsets, vectors[0][0], vectors[0][1]
     return (
         offsets,
         np.concatenate([terms for terms, _ in vectors]),

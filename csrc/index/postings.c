@@ -284,7 +284,8 @@ void postings_get_facts(const struct postings *p, struct postings_facts *out)
     };
     for (uint32_t i = 0; i < p->window_count; i++) {
         const struct window *w = &p->windows[i];
-        out->memory_bytes += w->bucket_count * sizeof *w->buckets + w->block_bytes;
+        out->memory_bytes += w->bucket_count * sizeof *w->buckets + w->block_bytes +
+                             w->wide_count * (sizeof *w->wide + (uint64_t)w->groups);
         out->mapped_bytes += w->block ? 0 : window_bytes(p, w);
         out->postings += w->posting_count;
         out->terms += w->list_count;

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "base/vec.h"
 #include "index/postings.h"
+#include "math/accumulate.h"
 
 #define LIST_NEGATIVE 0x80000000u /* in posting_list.count */
 #define COUNT_LARGE 255u          /* a count of 255 or more is in `large` */
@@ -43,6 +44,10 @@ struct window {
     uint32_t *buckets; /* lists with term >> shift >= b begin at buckets[b]; always its own */
     uint32_t bucket_count;
     uint32_t shift;
+    uint32_t *wide; /* lists that have maxima, ascending; always its own, and so are these: */
+    uint32_t wide_count;
+    uint32_t groups; /* of ACCUMULATE_GROUP rows */
+    uint8_t *maxima; /* groups of them for each wide list: the largest code of a group */
     void *block; /* what the arrays above stand in; NULL: they belong to a snapshot */
     size_t block_bytes;
 };
@@ -119,6 +124,10 @@ syna_rc window_join(const struct postings *p, const struct window *parts, uint32
 void window_dispose(struct window *w);
 /* Make the buckets of a window whose lists are there. */
 syna_rc window_make_buckets(struct window *w);
+/* And the maxima of its wide lists (postings_maxima.c). */
+syna_rc window_make_maxima(struct window *w);
+/* NULL when the list is not wide. */
+const uint8_t *window_maxima(const struct window *w, const struct posting_list *list);
 /* The lists of a term: *found of them, 0..2, next to each other. */
 const struct posting_list *window_find(const struct window *w, uint32_t term, uint32_t *found);
 /* The posting of a row in a list, UINT32_MAX when there is none. */

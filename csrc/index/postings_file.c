@@ -241,8 +241,9 @@ static syna_rc take_windows(const struct loading *l, struct postings *p, bool *s
         *sound = take_window(l, i, &list, &posting, &large, w);
         if (!*sound)
             return SYNA_SUCCESS;
+        p->window_count++; /* whatever fails from here on, it is disposed of */
+        SYNA_TRY(window_make_maxima(w));
         SYNA_TRY(window_make_buckets(w));
-        p->window_count++;
     }
     return SYNA_SUCCESS;
 }

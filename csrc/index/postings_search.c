@@ -2,44 +2,53 @@
  *
  * Windows are taken from the one with the highest bound on. In a window the lists that can raise a score
  * are added up, those with the largest impacts first, until a row that was in none of them so far cannot
- * be among the k best any more; then only rows whose sum so far, and what is left, reach the k-th best
- * score are candidates, and are scored exactly. It is added on where that is cheaper than scoring the
- * candidates that there are. The first k rows of the first window are scored early, so that there is a k-th
- * best score.
+ * be among the k best any more. Wide lists (postings_maxima.c) come last: what they can add to a row is
+ * bounded by the largest impact in its group of rows, so most of them need not be added. Rows whose sum so
+ * far, and what is left, reach the k-th best score are candidates, and are scored exactly. It is added on
+ * where that is cheaper than scoring the candidates that there are. About k rows of the first window are
+ * scored early, so that there is a k-th best score.
  *
  * Codes are rounded up, and so is every step from them to a sum, so a sum is never less than the score
  * that it stands for (1e-5 is added for what float arithmetic drops). Postings that lower a score are left
  * out of sums. Sums of 0 cannot be positive scores; scores below zero count only when there are fewer than
  * k above, and are then looked for row by row.
  *
- * Approximate searches add up the lists that make up most of the bound, and score the rows with the largest
- * sums. With a filter every search is exact.
+ * Approximate searches count lists that are not added with a share of their bound only: a row seldom has
+ * the largest impact of every list. With a filter every search is exact.
  *
  * Where a filter leaves few rows of a window, these are scored and no list is read. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
-#include "math/accumulate.h"
 
 #include <math.h>
 
 #define BLOCKS (ACCUMULATE_ROWS / ACCUMULATE_BLOCK)
+#define GROUPS (ACCUMULATE_ROWS / ACCUMULATE_GROUP)
 #define WORDS (POSTINGS_WINDOW / 64)
 #define LISTS_MAX 16384u     /* of a query in a window; more: every row is scored */
 #define SUM_MAX 65000u       /* what the sums of a window stay below, with 3 a list for rounding */
 #define MARGIN 1e-5          /* of bounds, for the rounding of floats */
 #define GROWTH_MAX 16.0      /* bounds so much too high say nothing */
 #define COST_LOOK 24u        /* finding a row in a list, in postings added */
+#define COST_TERM 3u         /* a term of a row, likewise */
 #define COST_ROW 60u         /* reaching a row, in postings added */
-#define SKIP_LEAST 0.2       /* of the bound, by approximate searches: a rule of thumb, not calibrated */
-#define SKIP_MOST 0.5
-#define SKIPPED_GIVE 0.4     /* of their bound, to a row that is among the best */
+#define GIVE_LEAST 0.3       /* of approximate searches: rules of thumb, from rows of 120 terms */
+#define GIVE_STEEP 8.0
+#define FOUND_MAX 65536u     /* lists of terms in windows that a search remembers */
+#define INSERTION_MAX 64u    /* parts of an everyday query: no call a compare */
 #define PRIME_AT 3u          /* the k-th best is looked for when a third of the bound is left */
 
 struct part { /* a list that can raise scores */
     const struct posting_list *list;
     double bound; /* its largest contribution */
+    const uint8_t *maxima; /* of groups of rows, NULL: the list is not wide */
     uint32_t factor;
+};
+
+struct found_lists { /* of a term in a window */
+    const struct posting_list *first;
+    uint32_t count;
 };
 
 struct plan { /* of a window */
@@ -53,6 +62,7 @@ struct search_scratch {
     uint64_t *scored; /* rows of the window that were scored; zero between windows */
     uint32_t *found; /* candidates */
     uint16_t *maxima;
+    uint16_t *bounds; /* of groups of rows: what the wide lists that are not added can add */
     struct scorer_slot *slots; /* zero between searches */
 };
 
@@ -65,12 +75,17 @@ struct searching {
     struct scorer scorer;
     struct plan *plans;
     struct part *parts;
+    struct part *unordered;
+    uint64_t *keys;
     const struct posting_list **refs; /* COUNTS: list of each term of the query in the window */
     bool lowers; /* some posting lowers scores */
-    double skip; /* share of the bound whose lists are not added; 0: exact */
+    double give; /* share of their bound that lists which are not added are counted with; 1: exact */
+    struct found_lists *found; /* of each window, its terms; NULL: too many to remember */
     /* of the window: */
     const struct window *w;
     uint32_t part_count;
+    uint32_t narrow; /* so many parts come first, whose lists are not wide */
+    bool primed;
     uint32_t rows; /* of it, up to a multiple of ACCUMULATE_BLOCK */
     double unit;   /* score of one unit of a sum */
     double *left;  /* left[i]: bound of parts from i on, in units */
@@ -96,7 +111,8 @@ static syna_rc scratch_new(struct search_scratch **out)
 {
     size_t sums = ACCUMULATE_ROWS * sizeof(uint16_t), scored = WORDS * sizeof(uint64_t);
     size_t found = ACCUMULATE_ROWS * sizeof(uint32_t), maxima = BLOCKS * sizeof(uint16_t);
-    size_t bytes = sums + scored + found + maxima + SCORER_SLOTS_MAX * sizeof(struct scorer_slot);
+    size_t bounds = GROUPS * sizeof(uint16_t);
+    size_t bytes = sums + scored + found + maxima + bounds + SCORER_SLOTS_MAX * sizeof(struct scorer_slot);
     struct search_scratch *scratch = mem_zalloc(sizeof *scratch);
     uint8_t *block = scratch ? mem_alloc_aligned(bytes, 64) : NULL;
     if (!block) {
@@ -108,7 +124,8 @@ static syna_rc scratch_new(struct search_scratch **out)
     scratch->scored = (void *)(block + sums);
     scratch->found = (void *)(block + sums + scored);
     scratch->maxima = (void *)(block + sums + scored + found);
-    scratch->slots = (void *)(block + sums + scored + found + maxima);
+    scratch->bounds = (void *)(block + sums + scored + found + maxima);
+    scratch->slots = (void *)(block + sums + scored + found + maxima + bounds);
     *out = scratch;
     return SYNA_SUCCESS;
 }
@@ -221,15 +238,28 @@ static double growth_of(const struct searching *s, const struct window *w)
     return growth;
 }
 
+/* `again`: they were looked up before. */
+static const struct posting_list *lists_of_term(const struct searching *s, const struct window *w,
+                                                size_t term, bool again, uint32_t *count)
+{
+    if (!s->found)
+        return window_find(w, s->q->terms[term], count);
+    struct found_lists *f = &s->found[(size_t)(w - s->p->windows) * s->q->count + term];
+    if (!again)
+        f->first = window_find(w, s->q->terms[term], &f->count);
+    *count = f->count;
+    return f->first;
+}
+
 /* The lists of the query in a window; *bound of all that raise scores. */
-static void find_parts(struct searching *s, const struct window *w, double *bound)
+static void find_parts(struct searching *s, const struct window *w, bool again, double *bound)
 {
     double growth = growth_of(s, w) * (1 + MARGIN);
     *bound = 0;
     s->part_count = 0;
     for (size_t i = 0; i < s->q->count; i++) {
         uint32_t found;
-        const struct posting_list *list = window_find(w, s->q->terms[i], &found);
+        const struct posting_list *list = lists_of_term(s, w, i, again, &found);
         if (s->refs)
             s->refs[i] = list;
         if (s->q->weights[i] == 0)
@@ -239,7 +269,7 @@ static void find_parts(struct searching *s, const struct window *w, double *boun
                 s->lowers = true;
                 continue;
             }
-            struct part *part = &s->parts[s->part_count++];
+            struct part *part = &s->unordered[s->part_count++];
             part->list = &list[j];
             part->bound = fabs((double)s->q->weights[i]) * (double)list[j].scale * 255 * growth;
             *bound += part->bound;
@@ -255,19 +285,58 @@ static int by_plan_bound(const void *left, const void *right)
     return a->window < b->window ? -1 : a->window > b->window;
 }
 
-static int by_part_bound(const void *left, const void *right)
+/* A sort key that puts wide lists behind all others, first among them those that add most for each of their
+ * postings. Positive floats compare as their bits do. */
+static uint64_t key_of(const struct part *part, uint32_t place)
 {
-    const struct part *a = left, *b = right;
-    if (a->bound != b->bound)
-        return a->bound > b->bound ? -1 : 1;
-    return a->list < b->list ? -1 : a->list > b->list;
+    float first = (float)(part->maxima ? part->bound / list_rows(part->list) : part->bound);
+    uint32_t bits;
+    memcpy(&bits, &first, sizeof bits);
+    return (uint64_t)(part->maxima != NULL) << 63 | (uint64_t)(0x7fffffffu - bits) << 32 | place;
+}
+
+static int by_key(const void *left, const void *right)
+{
+    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
+    return a < b ? -1 : a > b;
+}
+
+static void sort_keys(uint64_t *keys, uint32_t count)
+{
+    if (count > INSERTION_MAX) {
+        qsort(keys, count, sizeof *keys, by_key);
+        return;
+    }
+    for (uint32_t i = 1; i < count; i++) {
+        uint64_t key = keys[i];
+        uint32_t at = i;
+        for (; at > 0 && key < keys[at - 1]; at--)
+            keys[at] = keys[at - 1];
+        keys[at] = key;
+    }
+}
+
+/* The parts that were found, in the order in which they are added. */
+static void order_parts(struct searching *s)
+{
+    uint64_t *keys = s->keys;
+    for (uint32_t i = 0; i < s->part_count; i++) {
+        s->unordered[i].maxima = window_maxima(s->w, s->unordered[i].list);
+        keys[i] = key_of(&s->unordered[i], i);
+    }
+    sort_keys(keys, s->part_count);
+    for (uint32_t i = 0; i < s->part_count; i++)
+        s->parts[i] = s->unordered[(uint32_t)keys[i]];
+    s->narrow = s->part_count;
+    while (s->narrow > 0 && s->parts[s->narrow - 1].maxima)
+        s->narrow--;
 }
 
 static void plan_windows(struct searching *s)
 {
     for (uint32_t i = 0; i < s->p->window_count; i++) {
         s->plans[i].window = i;
-        find_parts(s, &s->p->windows[i], &s->plans[i].bound);
+        find_parts(s, &s->p->windows[i], false, &s->plans[i].bound);
     }
     qsort(s->plans, s->p->window_count, sizeof *s->plans, by_plan_bound);
 }
@@ -275,7 +344,6 @@ static void plan_windows(struct searching *s)
 /* The unit of sums, the factors of parts, and what is left behind each. */
 static void scale_parts(struct searching *s, double bound)
 {
-    qsort(s->parts, s->part_count, sizeof *s->parts, by_part_bound);
     s->unit = bound / (SUM_MAX - 3 * s->part_count);
     s->left[s->part_count] = 0;
     for (uint32_t i = s->part_count; i-- > 0;) {
@@ -310,10 +378,11 @@ static double needed(const struct searching *s)
     return score > 0 ? score / s->unit : 0;
 }
 
-/* The same of a sum when the parts from i on are not in it. */
+/* The same of a sum, bound of its group included, when the parts from i on are not in it. */
 static uint16_t sum_needed(const struct searching *s, uint32_t i)
 {
-    double sum = floor(needed(s) - s->left[i]);
+    double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
+    double sum = floor(needed(s) - s->give * beside);
     return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
 }
 
@@ -325,6 +394,35 @@ static syna_rc offer_candidate(struct searching *s, uint32_t id)
         return SYNA_SUCCESS;
     *word |= bit;
     return offer(s, s->w, row, ABOVE);
+}
+
+/* A heap of candidates, the largest sum on top. */
+static void sink(uint32_t *heap, size_t count, size_t at)
+{
+    uint32_t item = heap[at];
+    for (size_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && heap[child + 1] > heap[child])
+            child++;
+        if (heap[child] <= item)
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = item;
+}
+
+static void make_heap(uint32_t *heap, size_t count)
+{
+    for (size_t at = count / 2; at-- > 0;)
+        sink(heap, count, at);
+}
+
+static uint32_t take_largest(uint32_t *heap, size_t *count)
+{
+    uint32_t largest = heap[0];
+    heap[0] = heap[--*count];
+    if (*count)
+        sink(heap, *count, 0);
+    return largest;
 }
 
 /* What at least `wanted` of the block maxima reach, rounded down to 256 units; 0 when fewer do. */
@@ -347,16 +445,18 @@ static syna_rc prime(struct searching *s)
 {
     uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
     size_t wanted = s->top->k - s->top->count;
+    s->primed = true;
     if (wanted > blocks / 2)
         return SYNA_SUCCESS;
     accumulate_maxima(s->scratch->sums, s->rows, s->scratch->maxima);
     uint16_t limit = common_maximum(s->scratch->maxima, blocks, wanted);
     if (limit == 0)
         return SYNA_SUCCESS;
-    size_t found = accumulate_collect(s->scratch->sums, s->rows, limit, s->scratch->found,
-                                      4 * wanted + 16);
-    for (size_t i = 0; i < found; i++)
-        SYNA_TRY(offer_candidate(s, s->scratch->found[i] & UINT16_MAX));
+    uint32_t *heap = s->scratch->found;
+    size_t found = accumulate_collect(s->scratch->sums, s->rows, limit, heap, 4 * wanted + 16);
+    make_heap(heap, found);
+    for (wanted += wanted / 4; found > 0 && wanted > 0; wanted--)
+        SYNA_TRY(offer_candidate(s, take_largest(heap, &found) & UINT16_MAX));
     return SYNA_SUCCESS;
 }
 
@@ -364,7 +464,7 @@ static uint64_t row_cost(const struct searching *s)
 {
     if (s->p->kind == POSTINGS_COUNTS)
         return COST_ROW + s->part_count * COST_LOOK;
-    return COST_ROW + 2 * (uint64_t)s->w->posting_count / MAX(s->w->held, 1u);
+    return COST_ROW + COST_TERM * (uint64_t)s->w->posting_count / MAX(s->w->held, 1u);
 }
 
 static uint64_t postings_from(const struct searching *s, uint32_t i)
@@ -375,66 +475,93 @@ static uint64_t postings_from(const struct searching *s, uint32_t i)
     return count;
 }
 
-/* Add parts until no row that is in none of them can be among the best. Returns where it stopped. */
+/* Add parts whose lists are not wide until no row that is in none of them can be among the best. Returns
+ * where it stopped. */
 static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
-    bool primed = s->top->count == s->top->k;
     uint32_t i = 0;
-    while (i < s->part_count && (needed(s) == 0 || s->left[i] >= needed(s)) &&
-           (s->skip == 0 || s->left[i] > s->skip * s->left[0])) {
+    while (i < s->narrow && (needed(s) == 0 || s->give * s->left[i] >= needed(s))) {
         add_part(s, i++);
-        if (!primed && s->skip == 0 && s->left[i] * PRIME_AT <= s->left[0]) {
+        if (!s->primed &&
+            (s->left[i] * PRIME_AT <= s->left[0] || i == s->narrow))
             SYNA_TRY(prime(s));
-            primed = true;
-        }
     }
     *at = i;
     return SYNA_SUCCESS;
 }
 
-/* Add more parts while that costs less than the candidates that it may rule out. */
-static uint32_t add_while_it_pays(struct searching *s, uint32_t i)
+static uint32_t groups_of(const struct searching *s)
 {
-    uint64_t cost = row_cost(s), left = postings_from(s, i);
-    while (i < s->part_count) {
-        uint64_t candidates = accumulate_count(s->scratch->sums, s->rows, sum_needed(s, i));
-        if (candidates * cost <= left + s->rows / 8)
-            break;
+    return s->rows / ACCUMULATE_GROUP;
+}
+
+static uint32_t given_factor(const struct searching *s, uint32_t i)
+{
+    return (uint32_t)(s->give * s->parts[i].factor);
+}
+
+/* What the wide lists from part i on can add to the rows of each group. */
+static void bound_groups(struct searching *s, uint32_t i)
+{
+    memset(s->scratch->bounds, 0, groups_of(s) * sizeof *s->scratch->bounds);
+    for (i = MAX(i, s->narrow); i < s->part_count; i++)
+        accumulate_raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
+                         given_factor(s, i));
+}
+
+/* Collect the candidates. While there are so many that scoring them costs more than adding what is left,
+ * which may rule them out, parts are added. */
+static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
+{
+    uint64_t cost = row_cost(s), left = postings_from(s, *at);
+    uint32_t i = *at;
+    bound_groups(s, i);
+    for (;;) {
+        bool all = i == s->part_count;
+        size_t room = (size_t)MIN((left + s->rows / 8) / cost + 1, (uint64_t)ACCUMULATE_ROWS);
+        room = all ? ACCUMULATE_ROWS : room;
+        *count = accumulate_collect_bounded(s->scratch->sums, s->scratch->bounds, s->rows,
+                                            sum_needed(s, i), s->scratch->found, room);
+        *at = i;
+        if (all || *count < room)
+            return SYNA_SUCCESS;
         uint64_t goal = left - left / 3;
         do {
             left -= list_rows(s->parts[i].list);
-            add_part(s, i++);
+            add_part(s, i);
+            if (i >= s->narrow)
+                accumulate_lower(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
+                                 given_factor(s, i));
+            i++;
         } while (i < s->part_count && left > goal);
+        if (!s->primed)
+            SYNA_TRY(prime(s));
     }
-    return i;
 }
 
-/* A heap of candidates, the largest sum on top. */
-static void sink(uint32_t *heap, size_t count, size_t at)
+/* The bytes of a row are somewhere in memory, and the time to get them is that of scoring another one. */
+static void expect_row(const struct searching *s, uint32_t id)
 {
-    uint32_t item = heap[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && heap[child + 1] > heap[child])
-            child++;
-        if (heap[child] <= item)
-            break;
-        heap[at] = heap[child];
+    struct postings_row row;
+    if (s->p->kind == POSTINGS_COUNTS || id >= s->w->rows || !chosen(s, s->w->first + id))
+        return;
+    postings_show(s->p, s->w->first + id, &row);
+    for (size_t at = 0; at < (size_t)MIN(row.count, 256u) * 4; at += 64) {
+        __builtin_prefetch((const uint8_t *)row.terms + at);
+        __builtin_prefetch((const uint8_t *)row.values + at);
     }
-    heap[at] = item;
 }
 
 /* Score the candidates, the most promising first, until none that is left can be among the best. */
-static syna_rc score_candidates(struct searching *s, uint32_t i)
+static syna_rc score_candidates(struct searching *s, uint32_t i, size_t count)
 {
     uint32_t *heap = s->scratch->found;
-    size_t count = accumulate_collect(s->scratch->sums, s->rows, sum_needed(s, i), heap,
-                                      ACCUMULATE_ROWS);
-    for (size_t at = count / 2; at-- > 0;)
-        sink(heap, count, at);
+    make_heap(heap, count);
     while (count > 0 && heap[0] >> 16 >= sum_needed(s, i)) {
-        SYNA_TRY(offer_candidate(s, heap[0] & UINT16_MAX));
-        heap[0] = heap[--count];
-        sink(heap, count, 0);
+        uint32_t id = take_largest(heap, &count) & UINT16_MAX;
+        if (count > 0)
+            expect_row(s, heap[0] & UINT16_MAX);
+        SYNA_TRY(offer_candidate(s, id));
     }
     return SYNA_SUCCESS;
 }
@@ -449,37 +576,13 @@ static uint32_t chosen_in(const struct searching *s, const struct window *w)
     return count;
 }
 
-/* Approximately: the rows with the largest sums, a few times as many as are wanted. What the lists that were
- * skipped would add differs little between rows, so it hardly changes which are the best. */
-static syna_rc score_largest(struct searching *s, double left)
-{
-    uint32_t *heap = s->scratch->found;
-    size_t wanted = s->top->k > ACCUMULATE_ROWS / 4 ? ACCUMULATE_ROWS : 6 * s->top->k + 32;
-    accumulate_maxima(s->scratch->sums, s->rows, s->scratch->maxima);
-    uint16_t limit =
-        common_maximum(s->scratch->maxima, s->rows / ACCUMULATE_BLOCK, MAX(wanted / 2, (size_t)1));
-    size_t count = accumulate_collect(s->scratch->sums, s->rows, MAX(limit, (uint16_t)1), heap,
-                                      ACCUMULATE_ROWS);
-    for (size_t at = count / 2; at-- > 0;)
-        sink(heap, count, at);
-    for (; count > 0 && wanted > 0; wanted--) {
-        if (needed(s) > (heap[0] >> 16) + SKIPPED_GIVE * left)
-            break;
-        SYNA_TRY(offer_candidate(s, heap[0] & UINT16_MAX));
-        heap[0] = heap[--count];
-        sink(heap, count, 0);
-    }
-    return SYNA_SUCCESS;
-}
-
 static syna_rc add_and_score(struct searching *s)
 {
     uint32_t i;
+    size_t count;
     SYNA_TRY(add_essential(s, &i));
-    if (s->skip > 0)
-        return score_largest(s, s->left[i]);
-    i = add_while_it_pays(s, i);
-    return score_candidates(s, i);
+    SYNA_TRY(find_candidates(s, &i, &count));
+    return score_candidates(s, i, count);
 }
 
 static void mark_rows(struct searching *s, const struct window *w, uint64_t *bits)
@@ -512,16 +615,18 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     double bound;
     s->w = w;
     s->rows = (w->rows + ACCUMULATE_BLOCK - 1) / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK;
-    find_parts(s, w, &bound);
+    find_parts(s, w, true, &bound);
     if (s->part_count == 0 || bound <= 0)
         return SYNA_SUCCESS;
     s->visits.windows++;
+    order_parts(s);
     if (s->part_count > LISTS_MAX ||
         chosen_in(s, w) * row_cost(s) <= postings_from(s, 0) + s->rows / 8)
         return offer_rows(s, w, w->first, w->rows, NULL, ABOVE);
     if (growth_of(s, w) > GROWTH_MAX)
         return score_marked(s, w, ABOVE);
     scale_parts(s, bound);
+    s->primed = s->top->count == s->top->k;
     syna_rc rc = add_and_score(s);
     memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
     memset(s->scratch->scored, 0, WORDS * sizeof *s->scratch->scored);
@@ -558,14 +663,19 @@ static syna_rc take_room(struct searching *s)
 {
     size_t parts = 2 * s->q->count + 1, plans = s->p->window_count;
     size_t refs = s->p->kind == POSTINGS_COUNTS ? s->q->count + 1 : 0;
-    size_t bytes = parts * (sizeof *s->parts + sizeof *s->left) + plans * sizeof *s->plans +
-                   refs * sizeof *s->refs;
+    size_t found = plans * s->q->count <= FOUND_MAX ? plans * s->q->count : 0;
+    size_t bytes = parts * (2 * sizeof *s->parts + sizeof *s->left + sizeof *s->keys) +
+                   plans * sizeof *s->plans + refs * sizeof *s->refs + found * sizeof *s->found;
     s->parts = mem_alloc(bytes);
     if (!s->parts)
         return syna_no_memory(bytes);
-    s->left = (double *)(void *)(s->parts + parts);
-    s->plans = (struct plan *)(void *)(s->left + parts);
-    s->refs = refs ? (const struct posting_list **)(void *)(s->plans + plans) : NULL;
+    s->unordered = s->parts + parts;
+    s->left = (double *)(void *)(s->unordered + parts);
+    s->keys = (uint64_t *)(void *)(s->left + parts);
+    s->plans = (struct plan *)(void *)(s->keys + parts);
+    struct found_lists *behind = (struct found_lists *)(void *)(s->plans + plans);
+    s->found = found ? behind : NULL;
+    s->refs = refs ? (const struct posting_list **)(void *)(behind + found) : NULL;
     return scratch_take(s);
 }
 
@@ -573,8 +683,9 @@ syna_rc postings_search(const struct postings *p, const struct postings_query *q
                         struct topk *top, struct postings_visits *visits)
 {
     struct searching s = {.p = p, .q = query, .top = top};
+    s.give = 1;
     if (query->recall > 0 && query->recall < 1 && !query->chosen)
-        s.skip = MIN(SKIP_MOST, SKIP_LEAST + 1.5 * (1 - (double)query->recall));
+        s.give = MAX(GIVE_LEAST, 1 - GIVE_STEEP * (1 - (double)query->recall));
     if (query->count == 0 || top->k == 0 || p->live_count == 0)
         return SYNA_SUCCESS;
     syna_rc rc = take_room(&s);

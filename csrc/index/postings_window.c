@@ -70,6 +70,7 @@ void window_dispose(struct window *w)
 {
     mem_free(w->block);
     mem_free(w->buckets);
+    mem_free(w->wide);
     *w = (struct window){0};
 }
 
@@ -367,6 +368,7 @@ static syna_rc build(struct building *b)
     SYNA_TRY(measure(b));
     SYNA_TRY(lay_out(b));
     place(b);
+    SYNA_TRY(window_make_maxima(b->w));
     return window_make_buckets(b->w);
 }
 
@@ -472,6 +474,7 @@ static syna_rc join(struct joining *j)
     join_lists(j);
     SYNA_TRY(window_alloc(j->w, true, j->lists, j->postings, j->large));
     join_lists(j);
+    SYNA_TRY(window_make_maxima(j->w));
     return window_make_buckets(j->w);
 }
 

@@ -30,14 +30,6 @@ static uint16_t count_block(const uint16_t *sums, uint16_t limit)
     return count;
 }
 
-size_t accumulate_count(const uint16_t *sums, size_t count, uint16_t limit)
-{
-    size_t total = 0;
-    for (size_t at = 0; at < count; at += ACCUMULATE_BLOCK)
-        total += count_block(sums + at, limit);
-    return total;
-}
-
 size_t accumulate_collect(const uint16_t *sums, size_t count, uint16_t limit, uint32_t *out,
                           size_t room)
 {
@@ -60,4 +52,96 @@ void accumulate_maxima(const uint16_t *sums, size_t count, uint16_t *out)
             max = MAX(max, sums[at + i]);
         out[at / ACCUMULATE_BLOCK] = max;
     }
+}
+
+/* ---------------------------------------------------------------- bounds of groups */
+
+/* What accumulate_add adds for this code, 0 for none. The factor's two bytes apart, so that no product needs
+ * more than the 16 bits of a lane. */
+static inline uint16_t step(uint8_t code, uint16_t high, uint16_t low)
+{
+    uint16_t whole = (uint16_t)(code * high), part = (uint16_t)((uint16_t)(code * low) >> 8);
+    return (uint16_t)(whole + part + (code != 0));
+}
+
+static inline __attribute__((always_inline)) void raise_all(uint16_t *bounds, const uint8_t *maxima,
+                                                           size_t groups, uint32_t factor)
+{
+    uint16_t high = (uint16_t)(factor >> 8), low = factor & 0xff;
+    for (size_t i = 0; i < groups; i++)
+        bounds[i] = (uint16_t)(bounds[i] + step(maxima[i], high, low));
+}
+
+static inline __attribute__((always_inline)) void lower_all(uint16_t *bounds, const uint8_t *maxima,
+                                                           size_t groups, uint32_t factor)
+{
+    uint16_t high = (uint16_t)(factor >> 8), low = factor & 0xff;
+    for (size_t i = 0; i < groups; i++)
+        bounds[i] = (uint16_t)(bounds[i] - step(maxima[i], high, low));
+}
+
+#if defined(__x86_64__)
+/* The same loops with twice as many lanes, where the machine has them. */
+__attribute__((target("avx2"))) static void raise_avx2(uint16_t *bounds, const uint8_t *maxima,
+                                                       size_t groups, uint32_t factor)
+{
+    raise_all(bounds, maxima, groups, factor);
+}
+
+__attribute__((target("avx2"))) static void lower_avx2(uint16_t *bounds, const uint8_t *maxima,
+                                                       size_t groups, uint32_t factor)
+{
+    lower_all(bounds, maxima, groups, factor);
+}
+#define WIDER(name, fallback) (__builtin_cpu_supports("avx2") ? (name) : (fallback))
+#else
+#define WIDER(name, fallback) (fallback)
+#endif
+
+static void raise_any(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
+{
+    raise_all(bounds, maxima, groups, factor);
+}
+
+static void lower_any(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
+{
+    lower_all(bounds, maxima, groups, factor);
+}
+
+void accumulate_raise(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
+{
+    WIDER(raise_avx2, raise_any)(bounds, maxima, groups, factor);
+}
+
+void accumulate_lower(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
+{
+    WIDER(lower_avx2, lower_any)(bounds, maxima, groups, factor);
+}
+
+/* The sums of a group side by side: a register of every machine that this is built for. */
+typedef uint16_t group __attribute__((vector_size(2 * ACCUMULATE_GROUP)));
+
+static inline group load_group(const uint16_t *sums)
+{
+    group g;
+    memcpy(&g, sums, sizeof g);
+    return g;
+}
+
+size_t accumulate_collect_bounded(const uint16_t *sums, const uint16_t *bounds, size_t count,
+                                  uint16_t limit, uint32_t *out, size_t room)
+{
+    size_t found = 0;
+    for (size_t g = 0; g < count / ACCUMULATE_GROUP; g++) {
+        group both = load_group(sums + g * ACCUMULATE_GROUP) + bounds[g];
+        group reach = (group)(both >= limit);
+        uint64_t any[sizeof reach / sizeof(uint64_t)];
+        memcpy(any, &reach, sizeof reach);
+        if (LIKELY(!(any[0] | any[1])))
+            continue;
+        for (size_t i = 0; i < ACCUMULATE_GROUP && found < room; i++)
+            if (reach[i])
+                out[found++] = (uint32_t)both[i] << 16 | (uint32_t)(g * ACCUMULATE_GROUP + i);
+    }
+    return found;
 }

@@ -164,7 +164,7 @@ cdef class TextHandle:
             o.stem = call_stemmer
             o.stem_context = <void *>stemmer
         o.progress = progress_step
-        o.context = <void *>steps
+        o.context = &steps.context
         with nogil:
             rc = syna_text_open(c_path, &o, &self.ptr)
         steps.finish(rc)
@@ -290,7 +290,7 @@ cdef class TextHandle:
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_text_compact(self.ptr, progress_step, <void *>steps)
+            rc = syna_text_compact(self.ptr, progress_step, &steps.context)
         self.leave()
         steps.finish(rc)
 

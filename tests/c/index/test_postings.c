@@ -273,6 +273,34 @@ TEST(counts_with_negative_queries_are_ranked_as_if_every_row_had_been_scored)
     follow(POSTINGS_COUNTS, true, 70000);
 }
 
+/* Few terms, so that many of their lists have maxima of groups of rows. */
+static void follow_wide(enum postings_kind kind, bool negatives)
+{
+    struct model m;
+    struct postings_facts facts;
+    model_init(&m, kind, 80);
+    m.negatives = negatives;
+    grow(&m, 9000, 10, 6);
+    CHECK_OK(postings_settle(m.p));
+    postings_get_facts(m.p, &facts);
+    CHECK(facts.postings * 16 > 80ull * 9000); /* the average list is wide */
+    CHECK(facts.windows <= 3);
+    compare_random(&m, 80);
+    model_dispose(&m);
+}
+
+TEST(long_lists_that_are_not_added_up_change_no_ranking)
+{
+    follow_wide(POSTINGS_WEIGHTS, false);
+    follow_wide(POSTINGS_WEIGHTS, true);
+}
+
+TEST(long_lists_of_counts_that_are_not_added_up_change_no_ranking)
+{
+    follow_wide(POSTINGS_COUNTS, false);
+    follow_wide(POSTINGS_COUNTS, true);
+}
+
 /* More rows than one window holds, and k so large that there is no early threshold. */
 TEST(windows_are_full_and_joined_across_their_border)
 {

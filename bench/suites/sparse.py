@@ -1,0 +1,103 @@
+"""SparseVectorStore: exact and approximate search of made vectors like a learned encoder's."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from context import Context
+from measure import Run, Sample, contest, figures, run_worker
+from report import US, Row, Section, at_least, at_least_times, at_most
+
+_NEEDS = {"synadb": "synadb", "scipy": "scipy", "seismic": "seismic"}
+_ROWS = 100_000  # at most; the floors are about these
+_PAIRS = 120
+_QUERIES = 200
+_RECALL = 0.97
+_BUILD, _MEMORY, _SEARCH, _BATCH, _NEAR, _ADD = range(6)  # the samples of a run
+
+
+def run(context: Context) -> Section:
+    count = min(_ROWS, context.sizes.keys)
+    section = Section(
+        "sparse",
+        f"SparseVectorStore: {count:,} made vectors of about {_PAIRS} non-zeros, queries of 40",
+    )
+    names = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module)]
+    if "scipy" not in names:
+        section.notes.append("scipy is missing, without which there is nothing to measure with.")
+        return section
+
+    def runner(name: str) -> Run:
+        def one(_repeat: int) -> list[Sample]:
+            folder = context.fresh("sparse", name)
+            try:
+                return run_worker(
+                    *("worker_sparse.py", name, folder, count, _PAIRS, _QUERIES, _RECALL),
+                    context.seed,
+                )
+            finally:
+                context.discard(folder)
+
+        return one
+
+    results = contest({name: runner(name) for name in names}, context.sizes.repeats, "sparse")
+    ours = {US: results[US]} if US in results else {}
+    exact = {name: runs for name, runs in results.items() if name != "seismic"}
+    per_query = "queries / CPU-s"
+    build = Row("build", "in bulk", "rows / CPU-s", figures(results, lambda s: s[_BUILD].per_cpu))
+    add = Row(
+        "add", "one by one, unsynced", "rows / CPU-s", figures(ours, lambda s: s[_ADD].per_cpu)
+    )
+    search = Row("search", "ten best", per_query, figures(results, lambda s: s[_SEARCH].per_cpu))
+    batch = Row("batch", "in one call", per_query, figures(exact, lambda s: s[_BATCH].per_cpu))
+    near = Row("near", f"recall={_RECALL}", per_query, figures(ours, lambda s: s[_NEAR].per_cpu))
+    reached = Row(
+        "reached",
+        "of the ten best",
+        "share",
+        figures(results, lambda s: s[_SEARCH].extra["recall"]),
+    )
+    held = Row(
+        "held", f"with recall={_RECALL}", "share", figures(ours, lambda s: s[_NEAR].extra["recall"])
+    )
+    memory = Row(
+        "memory",
+        "index in memory",
+        "bytes / posting",
+        figures(results, lambda s: s[_MEMORY].extra["memory"]),
+        higher_is_better=False,
+    )
+    resident = Row(
+        "resident",
+        "the process grows by, opening and searching; mapped pages of the file included",
+        "bytes / posting",
+        figures(ours, lambda s: s[_MEMORY].extra["resident"]),
+        higher_is_better=False,
+    )
+    disk = Row(
+        "disk",
+        "log with the vectors, and snapshot",
+        "MB",
+        figures(ours, lambda s: s[_SEARCH].extra["disk"] / 1e6),
+        higher_is_better=False,
+    )
+    section.rows += [build, add, search, batch, near, reached, held, memory, resident, disk]
+    section.floors += [
+        at_least_times(search, 10.0, ["scipy"], "search beside scipy's columns"),
+        at_least_times(search, 1.0, ["seismic"], "search beside pyseismic"),
+        at_least(held.value(US), _RECALL, "share", f"recall={_RECALL}"),
+        at_most(memory.value(US), 6.0, "bytes / posting", "memory"),
+    ]
+    if US in search.cells:
+        section.floors.append(
+            at_least(
+                near.value(US), 2 * search.cells[US].value, per_query, "twice the exact search"
+            )
+        )
+    section.notes.append(
+        "One thread, one query a call. scipy: the query's columns of a CSC matrix times its "
+        "weights, then the best selected; its memory is the matrix. seismic: pyseismic's defaults, "
+        f"its memory as saved, the cheapest of ten searches that reaches {_RECALL} on these "
+        "queries, or else the last."
+    )
+    return section
