@@ -36,6 +36,7 @@
 #include "synadb/cascade.h"
 #include "synadb/experiment.h"
 #include "synadb/gwi.h"
+#include "synadb/hybrid.h"
 #include "synadb/kv.h"
 #include "synadb/migrate.h"
 #include "synadb/registry.h"

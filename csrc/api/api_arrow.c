@@ -70,6 +70,13 @@ int32_t syna_arrow_schema(const syna_records_options *options, struct ArrowSchem
     return arrow_stream_schema(&o, out);
 }
 
+int32_t syna_db_let_go(syna_db *db)
+{
+    REQUIRE(db);
+    records_let_go(db);
+    return SYNA_SUCCESS;
+}
+
 int32_t syna_batch_delete_at(syna_batch *batch, const char *key, size_t key_len, uint64_t when_us)
 {
     REQUIRE(batch);

@@ -7,7 +7,8 @@
  *
  * 1. A record that cannot be read is its call's error, and the next call goes on behind it.
  * 2. Records appended after the walk reached a key are not seen: `records` was counted then.
- * 3. One run, and one decoded value, are in memory at a time. */
+ * 3. One run, and one decoded value, are in memory at a time. Pages of the log that the walk is done with
+ *    are let go (io/map.h): a walk of a file larger than the memory allowed does not exceed it. */
 #include "base/internal.h"
 
 #include "engine/arrow_records.h"
@@ -31,7 +32,8 @@ struct syna_records {
 
     syna_scan *scan; /* newest values */
 
-    struct generation *gen; /* histories */
+    struct generation *gen;
+    struct map_walk walk; /* through its log */
     uint32_t id;       /* of the entry that is walked, or looked at next */
     bool inside;       /* the entry `id` has records to come */
     uint64_t index, records; /* of its records: the next one, and how many it had */
@@ -64,6 +66,12 @@ static syna_rc check_type(const syna_records *r, const syna_record *record, bool
 }
 
 /* ---------------------------------------------------------------- newest values */
+
+static void pin(syna_records *r)
+{
+    r->gen = generation_ref(db_begin_read(r->db));
+    db_end_read(r->db);
+}
 
 /* The scan covers as few keys as the pattern allows. */
 static syna_rc begin_scan(syna_records *r)
@@ -99,6 +107,7 @@ static syna_rc next_newest(syna_records *r, struct record_run *run)
     for (;;) {
         syna_record *record = &run->first;
         SYNA_TRY(db_scan_next(r->scan, record));
+        map_walked(&r->gen->log.map, &r->walk, record->key, record->key_len + record->len);
         bool wanted = wanted_key(r, record->key, record->key_len);
         if (wanted)
             SYNA_TRY(check_type(r, record, &wanted));
@@ -116,14 +125,6 @@ static syna_rc next_newest(syna_records *r, struct record_run *run)
 }
 
 /* ---------------------------------------------------------------- histories */
-
-static syna_rc begin_history(syna_records *r)
-{
-    struct generation *gen = db_begin_read(r->db);
-    r->gen = generation_ref(gen);
-    db_end_read(r->db);
-    return SYNA_SUCCESS;
-}
 
 /* Under the shared lock: go to the next entry whose key is wanted. KEY_NOT_FOUND behind the last. */
 static syna_rc find_entry(syna_records *r, struct entry *e)
@@ -259,7 +260,9 @@ static syna_rc blob_content(syna_records *r, const struct frame *f, struct value
         return syna_no_memory((size_t)size);
     v->data = to;
     v->len = (size_t)size;
-    return blob_copy(r->gen, f, to, (size_t)size);
+    SYNA_TRY(blob_copy(r->gen, f, to, (size_t)size));
+    map_walked(&r->gen->log.map, &r->walk, f->key, (size_t)size); /* its pieces are as long */
+    return SYNA_SUCCESS;
 }
 
 static syna_rc decode(syna_records *r, const struct frame *f, struct record_run *run)
@@ -295,6 +298,7 @@ static syna_rc next_record(syna_records *r, struct record_run *run)
             SYNA_TRY(next_piece(r));
         memset(run, 0, sizeof *run);
         SYNA_TRY(kvlog_frame(&r->gen->log, r->offsets[r->next++], &f));
+        map_walked(&r->gen->log.map, &r->walk, f.key, (size_t)f.len);
         run->first.key = (const char *)f.key;
         run->first.key_len = f.key_len;
         SYNA_TRY(f.flags & FRAME_BLOCK ? unfold(r, &f, run) : decode(r, &f, run));
@@ -328,8 +332,9 @@ syna_rc records_new(syna_db *db, const syna_records_options *options, syna_recor
         return syna_no_memory(sizeof *r);
     r->db = db;
     syna_rc rc = take_options(r, options);
-    if (rc == SYNA_SUCCESS)
-        rc = r->history ? begin_history(r) : begin_scan(r);
+    pin(r);
+    if (rc == SYNA_SUCCESS && !r->history)
+        rc = begin_scan(r);
     if (rc != SYNA_SUCCESS) {
         records_free(r);
         return rc;
@@ -371,8 +376,7 @@ void records_free(syna_records *r)
     if (!r)
         return;
     db_scan_free(r->scan);
-    if (r->gen)
-        generation_unref(r->gen);
+    generation_unref(r->gen);
     buf_dispose(&r->key);
     buf_dispose(&r->pattern);
     buf_dispose(&r->scratch);
@@ -381,6 +385,14 @@ void records_free(syna_records *r)
 }
 
 /* ---------------------------------------------------------------- importing */
+
+void records_let_go(syna_db *db)
+{
+    struct generation *gen = generation_ref(db_begin_read(db));
+    db_end_read(db);
+    map_let_go(&gen->log.map);
+    generation_unref(gen);
+}
 
 syna_rc records_batch_delete(syna_batch *batch, const char *key, size_t key_len, uint64_t when_us)
 {

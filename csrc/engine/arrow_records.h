@@ -24,6 +24,9 @@ syna_rc records_next_run(syna_records *r, struct record_run *run);
 syna_rc records_next(syna_records *r, syna_record *record);
 void records_free(syna_records *r);
 
+/* The pages of the log leave this process's memory. */
+void records_let_go(syna_db *db);
+
 /* A deletion at a time of its own, added to a batch. */
 syna_rc records_batch_delete(syna_batch *batch, const char *key, size_t key_len, uint64_t when_us);
 

@@ -123,6 +123,12 @@ SYNA_API int32_t syna_arrow_schema(const syna_records_options *options, struct A
 SYNA_API int32_t syna_batch_delete_at(syna_batch *batch, const char *key, size_t key_len,
                                       uint64_t when_us);
 
+/* ---- Give back the memory that the pages of the file take in this process. What was read or written stays
+ * mapped, and counts as resident, until the system wants the memory; the next access maps it again, from the
+ * page cache. Walks and streams do this by themselves; a program that writes gigabytes can do it after
+ * every commit. Fails only for want of a handle. Any thread. */
+SYNA_API int32_t syna_db_let_go(syna_db *db);
+
 #ifdef __cplusplus
 }
 #endif

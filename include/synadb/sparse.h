@@ -9,7 +9,7 @@
  * ascending order of terms in double precision and rounded to float once: the same bits on every
  * machine. More is better; rows that score exactly 0 are left out; of equal scores the row that was
  * written earlier comes first. Searches give what scoring every row would give, through an inverted
- * index of 8-bit impacts (3 bytes a posting) whose bounds are safe; with `recall` below 1 they are
+ * index of 8-bit impacts (3 to 4 bytes a posting) whose bounds are safe; with `recall` below 1 they are
  * approximate. Weights of either sign are legal.
  *
  * The rows stay in the log, which is mapped; the index is saved beside it, in <path>.postings, when a

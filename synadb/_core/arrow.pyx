@@ -25,8 +25,9 @@ from synadb._core.libsynadb cimport (
     SYNA_SUCCESS, SYNA_TYPE_ANY, SYNA_TYPE_BLOB, SYNA_TYPE_BYTES, SYNA_TYPE_FLOAT, SYNA_TYPE_INT, SYNA_TYPE_NULL, SYNA_TYPE_PACKED,
     SYNA_TYPE_TEXT, SYNA_TYPE_VECTOR, ArrowArray, ArrowArrayStream, ArrowSchema,
     syna_arrow_schema, syna_arrow_stream, syna_batch, syna_batch_commit, syna_batch_count,
-    syna_batch_delete_at, syna_batch_free, syna_batch_new, syna_batch_put, syna_put, syna_record,
-    syna_records, syna_records_free, syna_records_new, syna_records_next, syna_records_options)
+    syna_batch_delete_at, syna_batch_free, syna_batch_new, syna_batch_put, syna_db_let_go, syna_put,
+    syna_record, syna_records, syna_records_free, syna_records_new, syna_records_next,
+    syna_records_options)
 from synadb._core.pack cimport Packer
 from synadb._core.status cimport check, fail
 from synadb._core.values cimport Atom, atom_of, int64_of, text_of, value_of, vector_of
@@ -662,6 +663,15 @@ cdef class Writer(Dependent):
         self.end()
         check(rc)
         self.bytes = 0
+
+    def let_go(self):
+        """Do not keep in this process's memory what has been written: the file has it."""
+        cdef int32_t rc
+        self.begin()
+        with nogil:
+            rc = syna_db_let_go(self.db.ptr)
+        self.end()
+        check(rc)
 
     def discard(self):
         """Forget everything put so far; it can be filled again."""

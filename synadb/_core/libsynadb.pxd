@@ -231,6 +231,7 @@ cdef extern from "synadb/vector.h" nogil:
         uint8_t no_sync
         uint8_t index
         uint8_t read_only
+        uint8_t no_absorber
         syna_progress_fn progress
         void *context
         uint32_t m
@@ -307,6 +308,7 @@ cdef extern from "synadb/vector.h" nogil:
                                      uint64_t *count)
     void syna_free_hits(syna_hit *hits)
     int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress, void *context)
+    int32_t syna_vectors_absorb(syna_vectors *store, syna_progress_fn progress, void *context)
     int32_t syna_vectors_has_index(syna_vectors *store)
     int32_t syna_vectors_refresh(syna_vectors *store, int32_t *changed)
     int32_t syna_vectors_flush(syna_vectors *store)
@@ -321,6 +323,7 @@ cdef extern from "synadb/vector.h" nogil:
         char simd[16]
         uint64_t indexed_rows
         uint64_t dead_rows
+        uint64_t changes
 
     int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats *out)
 
@@ -425,6 +428,8 @@ cdef extern from "synadb/cascade.h" nogil:
                                       uint32_t dimensions, const char *const *metadata,
                                       const size_t *metadata_lens, size_t count,
                                       syna_progress_fn progress, void *context, size_t *added)
+    int32_t syna_buckets_update_metadata(syna_buckets *index, const char *key, size_t key_len,
+                                         const char *json, size_t json_len, uint32_t flags)
     int32_t syna_buckets_delete(syna_buckets *index, const char *key, size_t key_len,
                                 int32_t *deleted)
     int32_t syna_buckets_get(syna_buckets *index, const char *key, size_t key_len, float *out,
@@ -732,6 +737,7 @@ cdef extern from "synadb/arrow.h" nogil:
     int32_t syna_arrow_stream(syna_db *db, const syna_records_options *options,
                               ArrowArrayStream *out)
     int32_t syna_arrow_schema(const syna_records_options *options, ArrowSchema *out)
+    int32_t syna_db_let_go(syna_db *db)
     int32_t syna_batch_delete_at(syna_batch *batch, const char *key, size_t key_len,
                                  uint64_t when_us)
 
@@ -930,6 +936,95 @@ cdef extern from "synadb/gwi.h" nogil:
         char simd[16]
 
     int32_t syna_wells_get_stats(syna_wells *index, syna_wells_stats *out)
+
+# ------------------------------------------------------------ hybrid.h
+cdef extern from "synadb/hybrid.h" nogil:
+    enum:
+        SYNA_LAYER_COLD
+        SYNA_LAYER_HOT
+
+    ctypedef struct syna_layers:
+        pass
+
+    ctypedef struct syna_layers_options:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint8_t preset
+        float recall
+        uint32_t threads
+        uint64_t promote_rows
+        uint64_t hot_capacity
+
+    int32_t syna_layers_open(const char *hot_path, const char *cold_path,
+                             const syna_layers_options *options, syna_layers **out)
+    int32_t syna_layers_close(syna_layers *store)
+    int32_t syna_layers_initialize_hot(syna_layers *store, const float *vectors, size_t count,
+                                       uint32_t dimensions, syna_progress_fn progress, void *context)
+    int32_t syna_layers_ingest_batch(syna_layers *store, const char *const *keys,
+                                     const size_t *key_lens, const float *vectors,
+                                     uint32_t dimensions, const char *const *metadata,
+                                     const size_t *metadata_lens, size_t count, size_t *added)
+    int32_t syna_layers_update_metadata(syna_layers *store, const char *key, size_t key_len,
+                                        const char *json, size_t len, int32_t replace)
+    int32_t syna_layers_delete(syna_layers *store, const char *key, size_t key_len,
+                               int32_t *deleted)
+    int32_t syna_layers_get(syna_layers *store, const char *key, size_t key_len, float *out,
+                            uint32_t dimensions)
+    int32_t syna_layers_get_metadata(syna_layers *store, const char *key, size_t key_len,
+                                     char **out, size_t *len)
+    int32_t syna_layers_contains(syna_layers *store, const char *key, size_t key_len)
+
+    ctypedef struct syna_layers_explain:
+        uint32_t size
+        uint32_t rounds
+        uint64_t passed
+        syna_wells_explain hot
+        syna_buckets_explain cold
+
+    ctypedef struct syna_layers_search_options:
+        uint32_t size
+        uint32_t flags
+        uint64_t k
+        float radius
+        float recall
+        uint64_t nprobe
+        uint32_t ef_search
+        uint32_t layers
+        const char *filter
+        size_t filter_len
+        syna_layers_explain *explain
+
+    int32_t syna_layers_search(syna_layers *store, const float *queries, size_t count,
+                               uint32_t dimensions, const syna_layers_search_options *how,
+                               syna_hit **hits, uint8_t **sources, size_t *counts)
+    int32_t syna_layers_rows(syna_layers *store, uint32_t flags, syna_hit **hits,
+                             uint8_t **sources, size_t *count)
+    int32_t syna_layers_promote(syna_layers *store, syna_progress_fn progress, void *context,
+                                size_t *moved)
+    int32_t syna_layers_flush_hot(syna_layers *store)
+    int32_t syna_layers_save_cold(syna_layers *store)
+    int32_t syna_layers_save(syna_layers *store)
+    int32_t syna_layers_compact(syna_layers *store, syna_progress_fn progress, void *context)
+
+    ctypedef struct syna_layers_stats:
+        uint32_t size
+        uint32_t dimensions
+        int32_t metric
+        uint32_t promoting
+        uint64_t rows
+        uint64_t hot_rows
+        uint64_t cold_rows
+        uint64_t outdated_rows
+        uint64_t promotions
+        uint64_t promoted_rows
+        uint64_t promote_rows
+        syna_wells_stats hot
+        syna_buckets_stats cold
+
+    int32_t syna_layers_get_stats(syna_layers *store, syna_layers_stats *out)
+    uint64_t syna_layers_count_in(syna_layers *store, uint32_t layer)
+    uint64_t syna_layers_count(syna_layers *store)
 
 cdef extern from "synadb/sparse.h" nogil:
     enum:

@@ -19,9 +19,9 @@ With it, it holds every record, deletions included, with ``time`` and ``expires`
 since 1970 (in Parquet and Arrow: timestamps).
 
 Files are written beside their place and moved there when they are complete and on disk: a failure
-leaves what was there before. Memory does not grow with the file: an export reads record by record;
-an import checks the whole file first, then writes it, in one commit if it is small (32 MiB of
-records, no blobs).
+leaves what was there before. Memory does not grow with the file, nor do the pages of the database
+that stay mapped: an export reads record by record; an import checks the whole file first, then
+writes it, in one commit if it is small (32 MiB of records, no blobs).
 
 How JSON, JSON Lines and CSV write what JSON has no type for: values.py.
 """

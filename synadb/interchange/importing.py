@@ -105,16 +105,20 @@ class _Import:
     def _store(self, writer: Writer) -> int:
         """Write what was checked, commit by commit; a blob is one of its own."""
         count = 0
+        blobs = 0  # bytes of them since memory was last given back
         for record in self._records(self._size // 2):
             key = self._prefix + record.key
             if record.type == "blob":
                 writer.commit()
                 with self._db.open_blob(key, "wb") as out:
                     out.write(record.value)
+                blobs += len(record.value)
             else:
                 writer.put(key, record.type, record.value, record.time, record.expires)
-            if writer.bytes >= COMMIT_BYTES:
+            if writer.bytes + blobs >= COMMIT_BYTES:
                 writer.commit()
+                writer.let_go()
+                blobs = 0
             count += 1
         writer.commit()
         return count

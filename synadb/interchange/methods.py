@@ -299,6 +299,10 @@ class Interchange(Database):
         name of the variable. Filters are not pushed down: select here what is needed. polars takes
         the database itself for a mapping; give it a table.
 
+        Every reading decodes the records again. For many queries over one history take
+        `SynaDB.get_history`, which is a table as well: it holds the values, and readers get them
+        without a copy.
+
         Examples
         --------
         >>> db.append_floats("load", [0.5, 0.75])

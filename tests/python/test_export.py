@@ -22,7 +22,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from synadb import ArgumentError, CancelledError, CorruptionError, SynaDB, TensorEngine, TypeMismatchError
+from synadb import (
+    ArgumentError,
+    CancelledError,
+    CorruptionError,
+    SynaDB,
+    TensorEngine,
+    TypeMismatchError,
+)
 from synadb._core.arrow import Rows, Selection, Writer, unpack
 from synadb.interchange import export_file, export_stream, importing
 
@@ -450,6 +457,67 @@ def test_a_failed_export_leaves_what_was_there(tmp_path, db, format):
         export(db, format, folder / "x", progress=stop)
     assert [p.name for p in folder.iterdir()] == ["x"]
     assert (folder / "x").read_text() == "what was there"
+
+
+FULL = """
+    import os, resource, sys
+    from synadb import SynaDB
+    what, format, path, file, limit = sys.argv[1:]
+    if format in ("parquet", "arrow"):
+        import pyarrow.parquet
+    db = SynaDB(path, sync_on_write=False)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+    try:
+        getattr(db, f"{what}_{format}")(file)
+    except OSError as error:
+        print(type(error).__name__, len(db))
+    db.close()
+"""
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_no_room_for_the_file_leaves_what_was_there(tmp_path, db, python, format):
+    """A limit of the size of files stands for a full disk: both fail a write in the middle."""
+    need(format)
+    db.put_many({f"k{n}": random.Random(n).randbytes(600).hex() for n in range(1_000)})
+    db.close()
+    folder = tmp_path / "out"
+    folder.mkdir()
+    (folder / "x").write_text("what was there")
+    said = python(FULL, "export", format, db.path, folder / "x", 200_000).split()
+    assert said == ["OSError", "1000"]
+    assert [p.name for p in folder.iterdir()] == ["x"]
+    assert (folder / "x").read_text() == "what was there"
+
+
+def test_no_room_for_what_is_imported_is_an_error_and_nothing_is_there(tmp_path, db, python):
+    db.put_many({f"k{n}": random.Random(n).randbytes(6_000).hex() for n in range(300)})
+    db.export_jsonl(tmp_path / "x")
+    said = python(FULL, "import", "jsonl", tmp_path / "b.db", tmp_path / "x", 1 << 20).split()
+    assert said == ["SynaIOError", "0"]
+    with SynaDB(tmp_path / "b.db") as other:
+        assert len(other) == 0 and other.verify().ok
+
+
+def test_a_folder_that_takes_no_files(db):
+    db["a"] = 1
+    with pytest.raises(OSError, match="/sys/"):
+        db.export_json("/sys/synadb.json")
+    assert db["a"] == 1
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="nothing is forbidden to root")
+def test_files_that_may_not_be_read_or_written(tmp_path, db):
+    db["a"] = 1
+    db.export_json(tmp_path / "x")
+    (tmp_path / "x").chmod(0)
+    with pytest.raises(PermissionError):
+        db.import_json(tmp_path / "x")
+    folder = tmp_path / "out"
+    folder.mkdir(0o500)
+    with pytest.raises(PermissionError):
+        db.export_json(folder / "x")
+    assert list(folder.iterdir()) == [] and db["a"] == 1
 
 
 def test_an_export_keeps_permissions_follows_links_and_refuses_folders(tmp_path, db):

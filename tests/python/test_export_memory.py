@@ -72,3 +72,53 @@ def test_a_long_history_goes_out_without_being_held(tmp_path, python):
     assert int(python(GROWTH, "history", "jsonl", tmp_path / "a.db", tmp_path / "x")) < 12_000
     with open(tmp_path / "x", "rb") as lines:
         assert sum(1 for _ in lines) == 300_000
+
+
+PEAK = """
+    import sys
+    from synadb import SynaDB
+    what, format, path, file = sys.argv[1:]
+    if format == "parquet":
+        import pyarrow.parquet
+    def peak():
+        lines = open("/proc/self/status").read().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    db = SynaDB(path, sync_on_write=False)
+    before = peak()
+    if what == "import":
+        getattr(db, f"import_{format}")(file)
+    else:
+        getattr(db, f"export_{format}")(file, history=what == "history")
+    print(peak() - before)
+    db.close()
+"""
+
+
+@pytest.fixture(scope="module")
+def larger(tmp_path_factory):
+    """A database of 240 MB, in which neighbours by key lie far from each other."""
+    path = tmp_path_factory.mktemp("larger") / "a.db"
+    noise = random.Random(1)
+    texts = [noise.randbytes(2000).hex() for _ in range(64)]
+    numbers = noise.sample(range(60_000), 60_000)
+    with SynaDB(path, sync_on_write=False, compression=False) as db:
+        for at in range(0, len(numbers), 4000):
+            some = numbers[at : at + 4000]
+            db.put_many({f"key-{n:08d}": texts[n % len(texts)] for n in some})
+    assert path.stat().st_size > 240_000_000
+    return path
+
+
+def test_mapped_pages_of_the_file_are_not_kept(tmp_path, python, larger):
+    """The peak of all that counts as the process's memory, pages of the database included."""
+    file = tmp_path / "x"
+    assert int(python(PEAK, "export", "jsonl", larger, file)) < 120_000
+    assert int(python(PEAK, "import", "jsonl", tmp_path / "b.db", file)) < 120_000
+    file.unlink()
+    assert int(python(PEAK, "history", "jsonl", larger, file)) < 120_000
+    (tmp_path / "b.db").unlink()
+
+
+def test_nor_by_an_arrow_stream(tmp_path, python, larger):
+    need("parquet")
+    assert int(python(PEAK, "export", "parquet", larger, tmp_path / "x")) < 200_000

@@ -21,7 +21,7 @@ const DbOptions = koffi.struct("syna_db_options", {
 });
 const VectorsOptions = koffi.struct("syna_vectors_options", {
   size: "uint32_t", dimensions: "uint32_t", metric: "int32_t", no_sync: "uint8_t",
-  index: "uint8_t", read_only: "uint8_t", reserved: "uint8_t", progress: "void *",
+  index: "uint8_t", read_only: "uint8_t", no_absorber: "uint8_t", progress: "void *",
   context: "void *", m: "uint32_t", ef_construction: "uint32_t", ef_search: "uint32_t",
   threads: "uint32_t",
 });

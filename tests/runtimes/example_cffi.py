@@ -39,7 +39,7 @@ DECLARATIONS = """
     typedef struct {
         uint32_t size, dimensions;
         int32_t metric;
-        uint8_t no_sync, index, read_only, reserved;
+        uint8_t no_sync, index, read_only, no_absorber;
         void *progress, *context;
         uint32_t m, ef_construction, ef_search, threads;
     } syna_vectors_options;

@@ -4,6 +4,7 @@
 
 #include "engine/arrow.h"
 #include "engine/arrow_stream.h"
+#include "io/map.h"
 
 static const syna_records_options newest = {.size = sizeof newest, .type = SYNA_TYPE_ANY};
 
@@ -333,6 +334,54 @@ TEST(batches_of_any_size_hold_every_value_once)
         stream.release(&stream);
     }
     CHECK_OK(db_close(db));
+}
+
+static struct vfs counted;
+static size_t cold_calls;
+
+static void count_cold(void *at, size_t len, enum vfs_advice advice)
+{
+    cold_calls += advice == VFS_COLD;
+    vfs_posix.advise(at, len, advice);
+}
+
+TEST(a_walk_of_a_large_file_lets_go_of_its_pages_and_so_does_who_asks)
+{
+    counted = vfs_posix;
+    counted.advise = count_cold;
+    syna_test_set_vfs(&counted);
+    syna_db *db = open_with("a.db", (syna_db_options){.no_sync = 1, .no_compression = 1});
+    size_t size = 3 * MAP_WALK_BYTES / 100;
+    char *bytes = calloc(1, size);
+    CHECK(bytes);
+    for (int i = 0; i < 100; i++) {
+        char key[8];
+        bytes[0] = (char)i;
+        snprintf(key, sizeof key, "k%02d", i);
+        put(db, key, SYNA_TYPE_BYTES, bytes, size);
+    }
+    for (int history = 0; history < 2; history++) {
+        syna_records_options o = newest;
+        syna_records *r;
+        syna_record record;
+        size_t seen = 0;
+        o.history = (uint8_t)history;
+        cold_calls = 0;
+        CHECK_OK(records_new(db, &o, &r));
+        while (records_next(r, &record) == SYNA_SUCCESS) {
+            CHECK_EQ(record.len, size);
+            CHECK_EQ(((const char *)record.data)[0], (char)seen++); /* whatever was let go */
+        }
+        CHECK_EQ(seen, 100);
+        CHECK(cold_calls >= 2);
+        records_free(r);
+    }
+    cold_calls = 0;
+    records_let_go(db);
+    CHECK_EQ(cold_calls, 1);
+    CHECK_OK(db_close(db));
+    syna_test_set_vfs(NULL);
+    free(bytes);
 }
 
 TEST(large_values_make_short_batches)
