@@ -142,15 +142,15 @@ float codes_encode(const struct codes *codes, const struct kernels *kernels, con
  * gives a smaller integer. */
 static void negate(const struct codes *codes, uint8_t *bytes, struct code_query *out)
 {
-    int64_t sum = 0, squares = 0;
+    int32_t sum = 0, squares = 0; /* of 2^16 elements at most: a loop that compilers make vectors of */
     for (uint32_t i = 0; i < codes->stride; i++) {
-        int32_t element = 128 - bytes[i];
+        int16_t element = (int16_t)(128 - bytes[i]);
         bytes[i] = (uint8_t)element;
         sum += element;
-        squares += element * element;
+        squares += (int16_t)(element * element);
     }
     out->bytes = bytes;
-    out->base = (int32_t)(-128 * sum);
+    out->base = -128 * sum;
     out->norm = (float)sqrt((double)squares); /* of the integers; the caller knows the step */
 }
 

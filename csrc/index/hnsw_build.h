@@ -13,6 +13,22 @@ typedef syna_rc (*carve_leaf_fn)(void *context, unsigned thread, const uint32_t 
 syna_rc carve(const struct row_set *set, uint32_t count, unsigned threads, carve_leaf_fn leaf,
               void *context, const struct hnsw_progress *progress);
 
+#define NEAR_MAX 64u
+
+/* The candidates of one row, nearest first, each in a direction of its own. */
+struct near_rows {
+    uint32_t lock; /* atomic */
+    uint32_t count;
+    uint16_t directions[NEAR_MAX];
+    struct candidate rows[NEAR_MAX];
+};
+
+/* ---- hnsw_refine.c */
+/* Choose all links anew: among the candidates that are there, which are lost, and what walks over the graph
+ * meet. Exclusive; rows may be out of reach then. On failure the links are what they were. */
+syna_rc hnsw_refine(struct hnsw *graph, const struct row_set *set, struct near_rows *near,
+                    unsigned threads, const struct hnsw_progress *progress);
+
 /* The `want` (at most 16) smallest of `count` keys, as candidates with their position as the row, in
  * order. Returns how many there are. */
 uint32_t nearest_few(const int32_t *keys, uint32_t count, uint32_t want, struct candidate *out);

@@ -6,6 +6,7 @@
  *   3  of the candidates that lie in the same direction from a row only the nearest is kept (HashPrune of
  *      the same paper), of those the NEAR_MAX nearest; among them the row chooses its links
  *   4  rows that no walk comes to are joined (hnsw_join.c)
+ *   5  with this graph every row looks for its neighbours once more (hnsw_refine.c), and 4 again
  *
  * Which candidates a row ends with does not depend on the order in which they come: a direction's nearest
  * is its nearest, and what was pushed out by NEAR_MAX nearer ones stays out. So the number of threads
@@ -16,8 +17,7 @@
 #include "index/hnsw_build.h"
 #include "index/workers.h"
 
-#define LEAF_NEAR 8u
-#define NEAR_MAX 64u
+#define LEAF_NEAR 6u
 #define SKETCH_BITS 12u
 #define PRUNE_BLOCK 256u
 
@@ -60,14 +60,6 @@ uint32_t nearest_few(const int32_t *keys, uint32_t count, uint32_t want, struct 
 
 /* ---------------------------------------------------------------- candidates of all rows */
 
-/* The candidates of one row, nearest first. */
-struct near_rows {
-    uint32_t lock; /* atomic */
-    uint32_t count;
-    uint16_t directions[NEAR_MAX];
-    struct candidate rows[NEAR_MAX];
-};
-
 static void near_lock(struct near_rows *near)
 {
     while (__atomic_exchange_n(&near->lock, 1, __ATOMIC_ACQUIRE))
@@ -87,14 +79,26 @@ static void near_take_out(struct near_rows *near, uint32_t at)
     memmove(near->directions + at, near->directions + at + 1, behind * sizeof near->directions[0]);
 }
 
+/* The place of a direction, NEAR_MAX when it is not there. */
+static uint32_t find_direction(const struct near_rows *near, uint16_t direction)
+{
+    for (uint32_t at = 0; at < near->count; at += SCAN) {
+        int any = 0;
+        for (uint32_t j = 0; j < SCAN; j++) /* the compiler takes them at once */
+            any |= near->directions[at + j] == direction;
+        for (uint32_t j = at; any && j < MIN(at + SCAN, near->count); j++)
+            if (near->directions[j] == direction)
+                return j;
+    }
+    return NEAR_MAX;
+}
+
 static void near_put(struct near_rows *near, struct candidate c, uint16_t direction)
 {
     if (near->count == NEAR_MAX && !candidate_before(c, near->rows[NEAR_MAX - 1]))
         return;
-    uint32_t same = 0;
-    while (same < near->count && near->directions[same] != direction)
-        same++;
-    if (same < near->count) {
+    uint32_t same = find_direction(near, direction);
+    if (same < NEAR_MAX) {
         if (!candidate_before(c, near->rows[same]))
             return;
         near_take_out(near, same);
@@ -156,7 +160,7 @@ struct build {
     struct room *rooms;
     unsigned threads;
     const struct hnsw_progress *progress;
-    uint64_t part; /* of the work: 0 carving and leaves, 1 links */
+    uint64_t part; /* of the work: 0 carving and leaves, 1 links, 2 looking once more */
 };
 
 static syna_rc rooms_make(struct build *b)
@@ -266,15 +270,15 @@ static syna_rc fill_round(void *context, unsigned thread, uint64_t i)
     return SYNA_SUCCESS;
 }
 
-/* Both parts count the same, near enough. */
+/* All parts count the same, near enough. */
 static bool step_part(void *context, uint64_t done, uint64_t total)
 {
     const struct build *b = context;
     if (!b->progress || !b->progress->step)
         return true;
-    uint64_t half = b->count / 2;
+    uint64_t third = b->count / 3;
     return b->progress->step(b->progress->context,
-                             b->part * half + (uint64_t)((double)half * (double)done / (double)total),
+                             b->part * third + (uint64_t)((double)third * (double)done / (double)total),
                              b->count);
 }
 
@@ -323,6 +327,26 @@ static syna_rc build_links(struct build *b)
                        NULL);
 }
 
+/* What is not needed once the first choice is made. */
+static void forget_leaves(struct build *b)
+{
+    rooms_free(b);
+    mem_free(b->chosen);
+    mem_free(b->signs);
+    mem_free(b->sketches);
+}
+
+/* The graph of the first choice, then that of the second. */
+static syna_rc settle(struct build *b, struct hnsw *fresh)
+{
+    struct hnsw_progress step = {step_part, b};
+    fresh->linked = b->count;
+    SYNA_TRY(hnsw_settle(fresh, b->set));
+    b->part = 2;
+    SYNA_TRY(hnsw_refine(fresh, b->set, b->near, b->threads, &step));
+    return hnsw_join(fresh, b->set, true);
+}
+
 syna_rc hnsw_build(struct hnsw *graph, const struct row_set *set, uint32_t count, unsigned threads,
                    const struct hnsw_progress *progress)
 {
@@ -331,19 +355,12 @@ syna_rc hnsw_build(struct hnsw *graph, const struct row_set *set, uint32_t count
     struct hnsw fresh;
     SYNA_TRY(hnsw_init(&fresh, graph->degree / 2, graph->ef_construction));
     syna_rc rc = build_links(&b);
-    rooms_free(&b);
-    mem_free(b.near);
-    mem_free(b.chosen);
-    mem_free(b.signs);
-    mem_free(b.sketches);
+    forget_leaves(&b);
     array_dispose(&fresh.links);
     fresh.links = b.links;
     if (rc == SYNA_SUCCESS)
-        rc = hnsw_choose_entries(&fresh, set, count);
-    if (rc == SYNA_SUCCESS) {
-        fresh.linked = count;
-        rc = hnsw_join(&fresh, set, true);
-    }
+        rc = settle(&b, &fresh);
+    mem_free(b.near);
     if (rc != SYNA_SUCCESS) {
         hnsw_dispose(&fresh);
         return rc;

@@ -60,6 +60,8 @@ void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_w
  * walk_compare is going to read. */
 void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
                 uint32_t ef, const uint64_t *chosen);
+/* Instead of walk_begin: from `row`, which stands first in the pool then, whatever its distance. */
+void walk_begin_at(struct hnsw_walk *walk, uint32_t row);
 bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk);
 void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
                   uint32_t ef, const uint64_t *chosen);

@@ -144,6 +144,14 @@ void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw
     begin(graph, set, walk, ef, chosen);
 }
 
+void walk_begin_at(struct hnsw_walk *walk, uint32_t row)
+{
+    walk->pool_count = walk->found_count = walk->at = 0;
+    walk->visits = (struct hnsw_visits){0};
+    first_sight(walk, row);
+    walk->pool[walk->pool_count++] = (struct candidate){INT32_MIN, row};
+}
+
 bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk)
 {
     while (walk->at < walk->pool_count && walk->pool[walk->at].row & FOLLOWED)

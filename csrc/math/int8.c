@@ -40,6 +40,13 @@ static int32_t pack_column(bool difference, const uint8_t *row, size_t n, size_t
     return sum;
 }
 
+static void pack_some(bool difference, const uint8_t *const *rows, size_t used, size_t n,
+                      int8_t *panel, int32_t *sums)
+{
+    for (size_t c = 0; c < used; c++)
+        sums[c] = pack_column(difference, rows[c], n, c, panel);
+}
+
 void int8_pack(const struct int8_kernels *kernels, bool difference, const uint8_t *const *rows,
                size_t columns, size_t n, void *room, struct int8_panels *out)
 {
@@ -50,10 +57,14 @@ void int8_pack(const struct int8_kernels *kernels, bool difference, const uint8_
         memset(bytes + (padded - INT8_PANEL) * n, 0, INT8_PANEL * n);
         memset(bases + padded - INT8_PANEL, 0, INT8_PANEL * sizeof *bases);
     }
-    for (size_t c = 0; c < columns; c++) {
-        int32_t sum = pack_column(difference, rows[c], n, c % INT8_PANEL,
-                                  bytes + c / INT8_PANEL * INT8_PANEL * n);
-        bases[c] = difference ? sum : kernels->unsigned_rows ? -128 * sum : 0;
+    for (size_t c = 0; c < columns; c += INT8_PANEL) {
+        size_t used = MIN(columns - c, (size_t)INT8_PANEL);
+        if (kernels->pack && used == INT8_PANEL)
+            kernels->pack(difference, rows + c, n, bytes + c * n, bases + c);
+        else
+            pack_some(difference, rows + c, used, n, bytes + c * n, bases + c);
+        for (size_t i = c; !difference && i < c + used; i++)
+            bases[i] = kernels->unsigned_rows ? -128 * bases[i] : 0;
     }
     *out = (struct int8_panels){bytes, bases, columns, n, difference};
 }
@@ -76,6 +87,7 @@ void int8_pack(const struct int8_kernels *kernels, bool difference, const uint8_
 #define TILE_PANELS 1
 #define ACC struct acc
 #define WITHIN_16(values, limits) within_16(values, limits)
+#define PACK NULL
 #define TILE_BLOCK tile_block
 #define ACC_FINISH acc_finish
 

@@ -43,6 +43,9 @@ struct int8_kernels {
                  size_t row_count, int32_t *out, size_t out_stride);
     /* The places below `count` where values[i] <= limits[i], ascending; how many. */
     size_t (*within)(const int32_t *values, const int32_t *limits, size_t count, uint32_t *out);
+    /* Sixteen code rows become a full panel, see int8_pack; sums[c] is of the elements of column c or,
+     * under `difference`, of their squares. NULL: nothing quicker than copying four bytes at a time. */
+    void (*pack)(bool difference, const uint8_t *const *rows, size_t n, int8_t *panel, int32_t *sums);
 };
 
 extern const struct int8_kernels int8_scalar;

@@ -33,6 +33,7 @@ struct acc {
 #define TILE_ROWS 4
 #define TILE_PANELS 1
 #define WITHIN_16(values, limits) NAME(within_16)(values, limits)
+#define PACK NULL
 #define TILE_BLOCK NAME(tile_block)
 #define ACC_FINISH NAME(acc_finish)
 

@@ -31,6 +31,7 @@
     _mm512_cmple_epi32_mask(_mm512_loadu_si512(values), _mm512_loadu_si512(limits))
 #define TILE_BLOCK tile_block
 #define ACC_FINISH acc_finish
+#define PACK pack_16
 
 INLINE __m512i sum_difference(__m512i sum, const uint8_t *row, __m512i step)
 {
@@ -78,6 +79,51 @@ INLINE void acc_finish(__m512i acc, int shift, int32_t row_base, const int32_t *
         _mm512_storeu_si512(out, acc);
     else
         _mm512_mask_storeu_epi32(out, (__mmask16)((1u << columns) - 1), acc);
+}
+
+/* Sixteen rows of sixteen times four bytes become sixteen columns of them. */
+INLINE void transpose(__m512i row[16])
+{
+    __m512i pair[16], four[16];
+    _Pragma("GCC unroll 8") for (size_t i = 0; i < 16; i += 2) {
+        pair[i] = _mm512_unpacklo_epi32(row[i], row[i + 1]);
+        pair[i + 1] = _mm512_unpackhi_epi32(row[i], row[i + 1]);
+    }
+    _Pragma("GCC unroll 4") for (size_t i = 0; i < 16; i += 4) {
+        four[i] = _mm512_unpacklo_epi64(pair[i], pair[i + 2]);
+        four[i + 1] = _mm512_unpackhi_epi64(pair[i], pair[i + 2]);
+        four[i + 2] = _mm512_unpacklo_epi64(pair[i + 1], pair[i + 3]);
+        four[i + 3] = _mm512_unpackhi_epi64(pair[i + 1], pair[i + 3]);
+    }
+    _Pragma("GCC unroll 4") for (size_t i = 0; i < 4; i++) { /* quarters 0 and 2, then 1 and 3 */
+        __m512i a = _mm512_shuffle_i32x4(four[i], four[4 + i], 0x88);
+        __m512i b = _mm512_shuffle_i32x4(four[8 + i], four[12 + i], 0x88);
+        __m512i c = _mm512_shuffle_i32x4(four[i], four[4 + i], 0xdd);
+        __m512i d = _mm512_shuffle_i32x4(four[8 + i], four[12 + i], 0xdd);
+        row[i] = _mm512_shuffle_i32x4(a, b, 0x88);
+        row[4 + i] = _mm512_shuffle_i32x4(c, d, 0x88);
+        row[8 + i] = _mm512_shuffle_i32x4(a, b, 0xdd);
+        row[12 + i] = _mm512_shuffle_i32x4(c, d, 0xdd);
+    }
+}
+
+KERNEL void pack_16(bool difference, const uint8_t *const *rows, size_t n, int8_t *panel,
+                    int32_t *sums)
+{
+    __m512i zero = _mm512_set1_epi8(difference ? 0 : -128), ones = _mm512_set1_epi8(1);
+    __m512i sum = _mm512_setzero_si512(), row[16];
+    for (size_t i = 0; i < n; i += INT8_STEP, panel += INT8_STEP * INT8_PANEL) {
+        _Pragma("GCC unroll 16") for (size_t r = 0; r < 16; r++)
+            row[r] = _mm512_sub_epi8(zero, _mm512_loadu_si512(rows[r] + i));
+        transpose(row);
+        _Pragma("GCC unroll 16") for (size_t c = 0; c < 16; c++) {
+            __m512i size = difference ? _mm512_abs_epi8(row[c]) : ones;
+            __m512i other = difference ? size : row[c];
+            sum = _mm512_dpbusd_epi32(sum, size, other);
+            _mm512_storeu_si512(panel + c * 64, row[c]);
+        }
+    }
+    _mm512_storeu_si512(sums, sum);
 }
 
 #include "math/int8_loops.h"

@@ -18,6 +18,7 @@
  *                               acc[r][p] for TILE_ROWS rows and `used` panels; the last two are
  *                               constants in each call
  *   WITHIN_16(values, limits)   a bit for each of 16 values[i] <= limits[i]
+ *   PACK                        the level's own packing of 16 rows, or NULL
  *   ACC_FINISH(acc, shift, row_base, bases, out, columns)
  *                               out[c] = (sum << shift) + row_base + bases[c], 16 columns at most
  */
@@ -217,7 +218,7 @@ KERNEL size_t NAME(within)(const int32_t *values, const int32_t *limits, size_t 
 
 const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NAME(difference_many),
                                    NAME(product_scan), NAME(difference_scan), NAME(tile),
-                                   NAME(within)};
+                                   NAME(within),       PACK};
 
 #undef GROUP
 #undef EACH_OF_GROUP

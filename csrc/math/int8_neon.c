@@ -23,6 +23,7 @@ struct step {
 #define SUM_OF(sum) vaddvq_s32(sum)
 #define TILE_PANELS 1
 #define WITHIN_16(values, limits) NAME(within_16)(values, limits)
+#define PACK NULL
 #define TILE_BLOCK NAME(tile_block)
 #define ACC_FINISH NAME(acc_finish)
 #define QUARTERS(i) _Pragma("GCC unroll 4") for (size_t i = 0; i < 4; i++)
