@@ -8,8 +8,8 @@
 
 #include "index/cascade_core.h"
 
-#define NEW_EF 48u    /* candidates of a new row */
-#define NEW_PROBES 4u /* buckets that their walk begins in */
+#define NEW_EF 32u    /* candidates of a new row */
+#define NEW_PROBES 2u /* buckets that their walk begins in */
 #define SURE_BACK 2u  /* nearest rows that link back in any case */
 
 struct planning {

@@ -21,6 +21,9 @@
 #define WIDEN(ef) ((ef) * 8 / 5)
 /* A code in a walk costs as much as so many in a scan: they lie anywhere, and a pool is kept. */
 #define WALK_COST 3.0f
+/* Rows that came one by one since the measuring make a walk less sure: it is wider by this share when there
+ * are twice as many. */
+#define GROWN 0.5f
 
 static const uint32_t curve_ks[CASCADE_CURVES] = {1, 10, 100};
 
@@ -216,6 +219,8 @@ uint32_t cascade_ef_for(const struct cascade *c, uint32_t k, float recall, float
 {
     const struct cascade_curve *curve = curve_for(c, k);
     float scale = k > curve->k && curve->k ? (float)k / (float)curve->k : 1; /* beyond the last curve */
+    if (c->calibrated && c->filed > c->calibrated)
+        scale *= 1 + GROWN * MIN((float)(c->filed - c->calibrated) / (float)c->calibrated, 1.0f);
     *expected = 0;
     if (curve->count == 0)
         return MAX(k, CASCADE_EF_DEFAULT);

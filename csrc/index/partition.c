@@ -9,6 +9,9 @@
 #define FIRST_ROWS 16u
 #define CODE_BLOCK 256u
 #define NO_WELL UINT32_MAX
+#define DRIFT_MEASURE 0.1f /* of the entries: the curves are of other rows than these */
+#define DRIFT_TRAIN 0.25f   /* the wells are where the rows are no longer, */
+#define DRIFT_GROWTH 2u     /* when there are so many times as many rows */
 
 void partition_init(struct partition *p, uint32_t dims, int32_t metric)
 {
@@ -243,6 +246,30 @@ static void add_to_list(struct partition *p, const struct partition_plan *plan, 
     p->entries++;
 }
 
+static float drift_of(const struct partition *p)
+{
+    double then = 0, now = p->entries, less = 0;
+    for (uint32_t w = 0; w < p->count; w++)
+        then += p->wells[w].head_count;
+    for (uint32_t w = 0; w < p->count && then > 0 && now > 0; w++)
+        less += MAX(p->wells[w].head_count / then - well_rows(&p->wells[w]) / now, 0);
+    return (float)less;
+}
+
+/* Rows that come region by region, not spread as those that the wells and the curves are of. Whoever
+ * looks after the partition goes by how many times as many rows there are now: so these numbers are
+ * made as small as is due. */
+static void note_drift(struct partition *p)
+{
+    if (p->trained == 0)
+        return; /* from a sample: there is nothing to compare with */
+    p->drift = drift_of(p);
+    if (p->drift >= DRIFT_TRAIN && p->rows / DRIFT_GROWTH >= p->trained)
+        p->trained = MAX(p->rows / PARTITION_GROWTH, 1u);
+    if (p->calibrated > 0 && p->drift - p->drift_measured >= DRIFT_MEASURE)
+        p->calibrated = 1;
+}
+
 syna_rc partition_add(struct partition *p, const struct partition_plan *plan)
 {
     SYNA_TRY(reserve_for(p, plan));
@@ -253,5 +280,6 @@ syna_rc partition_add(struct partition *p, const struct partition_plan *plan)
         add_to_list(p, plan, i, plan->wells[plan->count + i]);
     }
     p->end += plan->count;
+    note_drift(p);
     return SYNA_SUCCESS;
 }

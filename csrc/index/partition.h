@@ -16,9 +16,10 @@
  *
  * Not thread-safe: calls marked (w) need the whole exclusively, the others share it.
  *
- * Files: partition.c wells and what is added to them; partition_train.c centroids; partition_assign.c
- * which list a row goes to; partition_build.c a partition from rows; partition_split.c wells that became too full;
- * partition_search.c searches; partition_recall.c calibration; partition_file.c snapshots. */
+ * Files: partition.c wells and what is added to them; partition_train.c centroids; partition_centers.c
+ * centroids packed for comparing; partition_assign.c which list a row goes to; partition_build.c a
+ * partition from rows; partition_split.c wells that became too full; partition_search.c searches;
+ * partition_recall.c calibration; partition_file.c snapshots. */
 #ifndef SYNA_INDEX_PARTITION_H
 #define SYNA_INDEX_PARTITION_H
 
@@ -28,6 +29,8 @@
 #define PARTITION_WELLS_MAX 8192u
 #define PARTITION_ROWS_MAX (1u << 31)
 #define PARTITION_COPIES 2u /* lists that a row stands in, at most */
+/* A partition is to be made anew when there are so many times `trained` rows. */
+#define PARTITION_GROWTH 4u
 
 /* Rows in the order in which they came. The first head_count of them came when the partition was made. */
 struct well {
@@ -60,8 +63,12 @@ struct partition {
     uint32_t end;         /* rows below it are in lists, or were dead when they would have been put there */
     uint32_t rows;        /* in lists */
     uint32_t entries;     /* of all lists: up to two a row */
-    uint32_t trained;     /* rows the centroids were trained from, 0 = from a sample */
-    uint32_t calibrated;  /* rows when the curves were measured, 0 = they were not */
+    /* Rows the centroids were trained from, 0 = from a sample; rows when the curves were measured, 0 =
+     * they were not. Fewer when rows came from elsewhere: then both are due again earlier. */
+    uint32_t trained, calibrated;
+    /* The share of the entries that stand in other lists than if all had been spread as those of the
+     * training were; and what it was when the curves were measured. See note_drift. */
+    float drift, drift_measured;
     uint8_t *arena_codes; /* what heads point to, unless it is a snapshot */
     uint32_t *arena_rows;
     struct centers *centers; /* the centroids packed for assigning, NULL = they are not */
@@ -203,15 +210,16 @@ struct code_rows {
 /* `wells` centroids of the rows, with their weights. */
 syna_rc partition_train(const struct code_rows *rows, uint32_t wells, uint8_t *centroids,
                         int32_t *weights);
-/* Centroids as the assigning takes them (partition_assign.c). */
+/* Centroids as the assigning takes them (partition_centers.c), which keeps the pointers. */
 struct centers;
 syna_rc centers_new(const struct kernels *kernels, const struct codes *codes,
                     const uint8_t *centroids, const int32_t *weights, uint32_t wells,
                     struct centers **out);
 void centers_free(struct centers *centers);
 uint64_t centers_bytes(const struct centers *centers);
-/* near[i] = the centroid nearest to row i; of equal ones the first. second (may be NULL) gets the other
- * list of each row, UINT32_MAX when there is but one. */
+/* near[i] = the centroid nearest to row i, of equal ones the first; among many centroids one that is so
+ * nearly always (partition_core.h). second (may be NULL) gets the other list of each row, UINT32_MAX when
+ * there is but one. */
 syna_rc partition_assign(const struct code_rows *rows, const struct centers *centers, uint32_t *near,
                          uint32_t *second);
 static inline const uint8_t *code_row_at(const struct code_rows *rows, uint32_t i)

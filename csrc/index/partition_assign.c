@@ -7,99 +7,26 @@
  * The second list is the one with the least D + (part of the distance along the first residual)^2, of the
  * NEAREST centroids nearest to the row: among those to the same side of the row as the first the
  * residual would be as wrong about the same queries. With G the squared distance of the two centroids
- * and D1 that of the first, the part is (D + D1 - G) / (2 sqrt(D1)). */
+ * and D1 that of the first, the part is (D + D1 - G) / (2 sqrt(D1)).
+ *
+ * When the centroids stand in groups (partition_core.h) a row is compared with those of its nearest groups
+ * only. Then "nearest" is so but for about one row in a hundred. What a row gets depends on nothing but the
+ * row and the centroids. */
 #include "base/internal.h"
 
 #include "index/codes_core.h"
-#include "index/partition.h"
+#include "index/partition_core.h"
 #include "index/workers.h"
-#include "math/int8.h"
 
-#define BLOCK 64u      /* rows at a time */
-#define COLUMNS 1024u  /* centroids at a time: their integers stay in the cache */
-#define KEYS ((size_t)BLOCK * COLUMNS)
+#define BLOCK 512u     /* rows that are sorted by the groups they are compared with */
+#define TILE 64u       /* of them in a product */
+#define COLUMNS 512u   /* centroids in a product: its integers stay in the cache */
+#define GROUPS_MAX 128u
+#define GROUPS_NEAR 8u /* groups that a row is compared with, */
+#define GROUPS_FEW 4u  /* or these when only its nearest centroid is asked for */
 #define LANES 16u
 #define NEAREST LANES
 #define NO_WELL UINT32_MAX
-
-struct centers {
-    const struct codes *codes;
-    const struct kernels *kernels;
-    const uint8_t *centroids;
-    const int32_t *weights;
-    uint32_t wells;
-    void *room;
-    struct int8_panels panels;
-    uint8_t *queries; /* each centroid as a query, stride bytes */
-    int32_t *bases;   /* of these */
-};
-
-/* ---------------------------------------------------------------- centers */
-
-void centers_free(struct centers *centers)
-{
-    if (!centers)
-        return;
-    mem_free_aligned(centers->room);
-    mem_free_aligned(centers->queries);
-    mem_free(centers->bases);
-    mem_free(centers);
-}
-
-uint64_t centers_bytes(const struct centers *centers)
-{
-    if (!centers)
-        return 0;
-    size_t stride = centers->codes->stride;
-    return sizeof *centers + int8_room(centers->wells, stride) +
-           centers->wells * (stride + sizeof *centers->bases);
-}
-
-static bool pack(struct centers *c)
-{
-    size_t stride = c->codes->stride;
-    const uint8_t **rows = mem_alloc(c->wells * sizeof *rows);
-    c->room = mem_alloc_aligned(int8_room(c->wells, stride), 64);
-    c->queries = mem_alloc_aligned(c->wells * stride, 64);
-    c->bases = mem_alloc(c->wells * sizeof *c->bases);
-    if (!rows || !c->room || !c->queries || !c->bases) {
-        mem_free(rows);
-        return false;
-    }
-    for (uint32_t w = 0; w < c->wells; w++) {
-        struct code_query query;
-        rows[w] = c->centroids + w * stride;
-        codes_query_row(c->codes, rows[w], c->queries + w * stride, &query);
-        c->bases[w] = query.base;
-    }
-    int8_pack(c->kernels->int8, codes_euclidean(c->codes), rows, c->wells, stride, c->room,
-              &c->panels);
-    int32_t *bases = (int32_t *)(uintptr_t)c->panels.bases;
-    for (uint32_t w = 0; w < c->wells; w++)
-        bases[w] += c->weights[w];
-    mem_free(rows);
-    return true;
-}
-
-syna_rc centers_new(const struct kernels *kernels, const struct codes *codes,
-                    const uint8_t *centroids, const int32_t *weights, uint32_t wells,
-                    struct centers **out)
-{
-    struct centers *c = mem_zalloc(sizeof *c);
-    if (!c)
-        return syna_no_memory(sizeof *c);
-    c->codes = codes;
-    c->kernels = kernels;
-    c->centroids = centroids;
-    c->weights = weights;
-    c->wells = wells;
-    if (pack(c)) {
-        *out = c;
-        return SYNA_SUCCESS;
-    }
-    centers_free(c);
-    return syna_no_memory(wells * (size_t)codes->stride * 2);
-}
 
 /* ---------------------------------------------------------------- the nearest few */
 
@@ -114,13 +41,18 @@ struct near_few {
     uint32_t count;
 };
 
+static bool is_before(int32_t key, uint32_t well, const struct near_well *other)
+{
+    return key < other->key || (key == other->key && well < other->well);
+}
+
 static void take(struct near_few *few, int32_t key, uint32_t well)
 {
     uint32_t at = few->count;
-    if (at == NEAREST && key >= few->wells[NEAREST - 1].key)
+    if (at == NEAREST && !is_before(key, well, &few->wells[NEAREST - 1]))
         return;
     at = MIN(at, NEAREST - 1);
-    for (; at > 0 && few->wells[at - 1].key > key; at--)
+    for (; at > 0 && is_before(key, well, &few->wells[at - 1]); at--)
         few->wells[at] = few->wells[at - 1];
     few->wells[at] = (struct near_well){key, well};
     few->count = MIN(few->count + 1, NEAREST);
@@ -143,19 +75,17 @@ static int32_t bound_of(const int32_t *keys, size_t count)
     return most;
 }
 
-/* Wells come in ascending order, so of equal keys the first stays in front. */
 static void take_columns(const struct int8_kernels *kernels, const int32_t *keys, size_t count,
-                         size_t first, struct near_few *few)
+                         const uint32_t *wells, struct near_few *few)
 {
-    int32_t limits[COLUMNS], bound = bound_of(keys, count);
+    int32_t limits[COLUMNS], bound;
     uint32_t within[COLUMNS];
-    if (few->count == NEAREST)
-        bound = MIN(bound, few->wells[NEAREST - 1].key);
+    bound = few->count == NEAREST ? few->wells[NEAREST - 1].key : bound_of(keys, count);
     for (size_t i = 0; i < count; i++)
         limits[i] = bound;
     size_t found = kernels->within(keys, limits, count, within);
     for (size_t i = 0; i < found; i++)
-        take(few, keys[within[i]], (uint32_t)first + within[i]);
+        take(few, keys[within[i]], wells[within[i]]);
 }
 
 static int32_t least_of(const int32_t *keys, size_t count)
@@ -174,15 +104,16 @@ static int32_t least_of(const int32_t *keys, size_t count)
     return least;
 }
 
-static void take_nearest(const int32_t *keys, size_t count, size_t first, struct near_few *few)
+static void take_nearest(const int32_t *keys, size_t count, const uint32_t *wells,
+                         struct near_few *few)
 {
     int32_t least = least_of(keys, count);
     size_t at = 0;
-    if (few->count > 0 && least >= few->wells[0].key)
-        return;
     while (keys[at] != least)
         at++;
-    few->wells[0] = (struct near_well){least, (uint32_t)(first + at)};
+    if (few->count > 0 && !is_before(least, wells[at], &few->wells[0]))
+        return;
+    few->wells[0] = (struct near_well){least, wells[at]};
     few->count = 1;
 }
 
@@ -234,55 +165,136 @@ static uint32_t second_of(const struct centers *c, const uint8_t *row, const str
     return best;
 }
 
-/* ---------------------------------------------------------------- all rows */
+/* ---------------------------------------------------------------- a block of rows */
 
 struct assigning {
     const struct code_rows *rows;
     const struct centers *centers;
     uint32_t *near, *second;
-    int32_t *keys; /* KEYS a thread */
+    uint32_t groups; /* that a row is compared with */
+    struct assigner *assigners; /* one a thread */
 };
 
+/* What a thread works with: some rows, the nearest centroids of each so far, and the groups that each is
+ * compared with, nearest first. */
+struct assigner {
+    int32_t keys[TILE * COLUMNS];
+    const uint8_t *rows[BLOCK];
+    uint32_t count;
+    struct near_few few[BLOCK];
+    uint16_t groups[GROUPS_NEAR][BLOCK];
+    uint16_t members[GROUPS_NEAR * BLOCK]; /* rows of group g: members[starts[g]] .. */
+    uint32_t starts[GROUPS_MAX + 2];
+};
+
+/* Compare `count` rows, at most TILE, with `some` of the columns of `c` from `first` on. The integers of
+ * a row are so many behind those of the one before. */
+static uint32_t multiply(const struct centers *c, const uint8_t *const *rows, uint32_t count,
+                         uint32_t first, uint32_t some, int32_t *keys)
+{
+    uint32_t stride = (some + INT8_PANEL - 1) / INT8_PANEL * INT8_PANEL;
+    struct int8_panels panels = {c->panels.bytes + (size_t)first * c->panels.n,
+                                 c->panels.bases + first, some, c->panels.n, c->panels.difference};
+    c->kernels->int8->tile(&panels, 0, rows, count, keys, stride);
+    return stride;
+}
+
+/* The groups whose centres are nearest to the rows of a tile. */
+static void find_near_groups(struct assigner *a, const struct assigning *all, uint32_t first)
+{
+    const struct centers *above = all->centers->above;
+    uint32_t count = MIN(a->count - first, TILE);
+    size_t stride = multiply(above, a->rows + first, count, 0, above->wells, a->keys);
+    for (uint32_t i = 0; i < count; i++) {
+        struct near_few few = {.count = 0};
+        take_columns(above->kernels->int8, a->keys + i * stride, above->wells, above->well_of,
+                     &few);
+        for (uint32_t g = 0; g < all->groups; g++)
+            a->groups[g][first + i] = (uint16_t)few.wells[g].well;
+    }
+}
+
+/* Who is compared with which group, as its nearest ones from `from` to `to`. */
+static void group_rows(struct assigner *a, uint32_t groups, uint32_t from, uint32_t to)
+{
+    memset(a->starts, 0, ((size_t)groups + 2) * sizeof *a->starts);
+    for (uint32_t g = from; g < to; g++)
+        for (uint32_t i = 0; i < a->count; i++)
+            a->starts[a->groups[g][i] + 2]++;
+    for (uint32_t g = 2; g <= groups; g++)
+        a->starts[g] += a->starts[g - 1];
+    for (uint32_t g = from; g < to; g++)
+        for (uint32_t i = 0; i < a->count; i++)
+            a->members[a->starts[a->groups[g][i] + 1]++] = (uint16_t)i;
+}
+
+/* Rows that stand in `members` (at most TILE) with a group. */
+static void compare_tile(struct assigner *a, const struct assigning *all, uint32_t group,
+                         const uint16_t *members, uint32_t count)
+{
+    const struct centers *c = all->centers;
+    const uint8_t *rows[TILE];
+    for (uint32_t i = 0; i < count; i++)
+        rows[i] = a->rows[members[i]];
+    for (uint32_t at = 0; at < c->sizes[group]; at += COLUMNS) {
+        uint32_t first = c->starts[group] + at, some = MIN(c->sizes[group] - at, COLUMNS);
+        size_t stride = multiply(c, rows, count, first, some, a->keys);
+        for (uint32_t i = 0; i < count; i++) {
+            const int32_t *keys = a->keys + i * stride;
+            if (all->second)
+                take_columns(c->kernels->int8, keys, some, c->well_of + first, &a->few[members[i]]);
+            else
+                take_nearest(keys, some, c->well_of + first, &a->few[members[i]]);
+        }
+    }
+}
+
+static void compare(struct assigner *a, const struct assigning *all)
+{
+    for (uint32_t g = 0; g < all->centers->groups; g++)
+        for (uint32_t i = a->starts[g]; i < a->starts[g + 1]; i += TILE)
+            compare_tile(a, all, g, a->members + i, MIN(a->starts[g + 1] - i, TILE));
+}
+
+/* Each row first with its nearest group: most of the others have nothing nearer then. */
 static syna_rc assign_block(void *context, unsigned thread, uint64_t block)
 {
-    const struct assigning *a = context;
-    const struct int8_panels *all = &a->centers->panels;
-    const struct int8_kernels *kernels = a->rows->kernels->int8;
-    const uint8_t *rows[BLOCK] = {NULL};
-    struct near_few few[BLOCK];
-    int32_t *keys = a->keys + thread * KEYS;
-    uint32_t first = (uint32_t)block * BLOCK, count = MIN(a->rows->count - first, BLOCK);
-    for (uint32_t i = 0; i < count; i++) {
-        rows[i] = code_row_at(a->rows, first + i);
-        few[i].count = 0;
+    const struct assigning *all = context;
+    struct assigner *a = all->assigners + thread;
+    uint32_t first = (uint32_t)block * BLOCK;
+    a->count = MIN(all->rows->count - first, BLOCK);
+    for (uint32_t i = 0; i < a->count; i++) {
+        a->rows[i] = code_row_at(all->rows, first + i);
+        a->few[i].count = 0;
+        a->groups[0][i] = 0;
     }
-    for (size_t c = 0; c < all->columns; c += COLUMNS) {
-        struct int8_panels some = {all->bytes + c * all->n, all->bases + c,
-                                   MIN(all->columns - c, (size_t)COLUMNS), all->n, all->difference};
-        kernels->tile(&some, 0, rows, count, keys, COLUMNS);
-        for (uint32_t i = 0; i < count && a->second; i++)
-            take_columns(kernels, keys + (size_t)i * COLUMNS, some.columns, c, &few[i]);
-        for (uint32_t i = 0; i < count && !a->second; i++)
-            take_nearest(keys + (size_t)i * COLUMNS, some.columns, c, &few[i]);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        a->near[first + i] = few[i].wells[0].well;
-        if (a->second)
-            a->second[first + i] = second_of(a->centers, rows[i], &few[i]);
+    for (uint32_t i = 0; all->centers->above && i < a->count; i += TILE)
+        find_near_groups(a, all, i);
+    group_rows(a, all->centers->groups, 0, 1);
+    compare(a, all);
+    group_rows(a, all->centers->groups, 1, all->groups);
+    compare(a, all);
+    for (uint32_t i = 0; i < a->count; i++) {
+        all->near[first + i] = a->few[i].wells[0].well;
+        if (all->second)
+            all->second[first + i] = second_of(all->centers, a->rows[i], &a->few[i]);
     }
     return SYNA_SUCCESS;
 }
+
+/* ---------------------------------------------------------------- all rows */
 
 syna_rc partition_assign(const struct code_rows *rows, const struct centers *centers, uint32_t *near,
                          uint32_t *second)
 {
     uint64_t blocks = ((uint64_t)rows->count + BLOCK - 1) / BLOCK;
     unsigned threads = MAX((unsigned)MIN((uint64_t)rows->threads, blocks), 1u);
-    size_t bytes = threads * KEYS * sizeof(int32_t);
-    struct assigning a = {rows, centers, near, second, mem_alloc_aligned(bytes, 64)};
-    if (!a.keys)
-        return syna_no_memory(bytes);
+    struct assigning a = {.rows = rows, .centers = centers, .near = near, .second = second};
+    a.groups = MIN(centers->groups, second ? GROUPS_NEAR : GROUPS_FEW);
+    a.assigners = mem_alloc_aligned(threads * sizeof *a.assigners, 64);
+    if (!a.assigners)
+        return syna_no_memory(threads * sizeof *a.assigners);
     syna_rc rc = workers_run(threads, blocks, assign_block, &a, rows->step, rows->step_context);
-    mem_free_aligned(a.keys);
+    mem_free_aligned(a.assigners);
     return rc;
 }

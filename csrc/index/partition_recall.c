@@ -5,7 +5,7 @@
  * the sum up to a place is the recall of so many lists, for every number at once. */
 #include "base/internal.h"
 
-#include "index/partition.h"
+#include "index/partition_core.h"
 #include <synadb/vector.h>
 
 #include <float.h>
@@ -20,6 +20,7 @@
 #define PROBES_FULL 100u
 #define RECALL_GOOD 0.989
 #define RESERVE 1.1 /* times the lists measured */
+#define UNMEASURED 2.0 /* times the share of rows in lists where the measuring saw none of them */
 /* Where less is enough, PROBES_GOOD looks into no more than this share of the lists: a quarter of the
  * rows, because each stands in two lists and the lists near a query are the longer ones. */
 #define RECALL_ENOUGH 0.985
@@ -81,8 +82,7 @@ static syna_rc find_truth(struct measuring *m, const uint64_t *live)
 {
     for (uint32_t q = 0; q < m->count; q++) /* one more: the query itself */
         topk_init(&m->tops[q], curve_ks[PARTITION_CURVES - 1] + 1, FLT_MAX);
-    SYNA_TRY(partition_search(m->p, m->set, m->queries, m->count, m->p->count, false, live, m->tops,
-                              NULL));
+    SYNA_TRY(partition_search_all(m->p, m->set, m->well_of, m->queries, m->count, live, m->tops));
     for (uint32_t q = 0; q < m->count; q++)
         topk_sort(&m->tops[q]);
     return SYNA_SUCCESS;
@@ -169,7 +169,8 @@ syna_rc partition_measure(const struct partition *p, const struct row_set *set, 
     m->p = p;
     m->set = set;
     m->out = out;
-    syna_rc rc = make_rooms(m) ? measure(m, live) : syna_no_memory((size_t)p->end * PARTITION_COPIES * sizeof *m->well_of);
+    syna_rc rc = make_rooms(m) ? measure(m, live)
+                               : syna_no_memory((size_t)p->end * PARTITION_COPIES * sizeof(uint32_t));
     mem_free(m->queries);
     mem_free(m->well_of);
     mem_free(m->keys);
@@ -195,6 +196,7 @@ void partition_take_curves(struct partition *p, struct partition_curves *curves)
         curves->curves[c].found = NULL;
     }
     p->calibrated = curves->rows;
+    p->drift_measured = p->drift;
 }
 
 /* ---------------------------------------------------------------- reading the curves */
@@ -218,6 +220,12 @@ static uint32_t lists_at(const struct probe_curve *curve, double share)
     return curve->lists;
 }
 
+/* So many times the lists, for rows that came from where no query of the measuring was. */
+static double unmeasured(const struct partition *p)
+{
+    return 1 + UNMEASURED * MAX((double)p->drift - (double)p->drift_measured, 0);
+}
+
 /* Lists of then as lists of now, which splits made more. */
 static uint32_t in_lists_of_now(const struct partition *p, const struct probe_curve *curve,
                                 double lists)
@@ -233,7 +241,7 @@ uint32_t partition_lists_for(const struct partition *p, uint64_t k, float recall
         return p->count;
     /* Of what is missing a part, so that high recalls keep a margin of their own. */
     double margin = MIN(MARGIN, (1 - (double)recall) / 4);
-    double lists = lists_at(curve, (double)recall + margin);
+    double lists = lists_at(curve, (double)recall + margin) * unmeasured(p);
     if (k > curve_ks[PARTITION_CURVES - 1])
         lists *= sqrt((double)k / curve_ks[PARTITION_CURVES - 1]);
     return in_lists_of_now(p, curve, lists);
@@ -258,9 +266,9 @@ uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe)
     const struct probe_curve *curve = curve_for(p, curve_ks[0]);
     if (!curve || nprobe >= p->count)
         return p->count;
-    double enough = MAX(lists_at(curve, RECALL_ENOUGH) * RESERVE, SHARE_GOOD * curve->lists);
+    double enough = MAX((double)lists_at(curve, RECALL_ENOUGH), SHARE_GOOD * curve->lists);
     double good = MAX(MIN(lists_at(curve, RECALL_GOOD) * RESERVE, enough), PROBES_GOOD);
-    double full = MAX(lists_at(curve, 1) * RESERVE, MAX(good, PROBES_FULL));
+    double full = MAX(lists_at(curve, 1) * RESERVE * unmeasured(p), MAX(good, PROBES_FULL));
     double lists = nprobe <= PROBES_GOOD
                        ? good * (double)nprobe / PROBES_GOOD
                    : nprobe <= PROBES_FULL

@@ -2,7 +2,7 @@
  * the codes did not rule out (exact_seeker.c).
  *
  * A single query scans its lists one after the other, nearest first, so that its limit falls early. Of
- * many queries each scans its nearest list; then the lists are gone through once, each with all queries
+ * many queries each scans its nearest ones; then the lists are gone through once, each with all queries
  * that want it, as matrix products.
  *
  * How much the codes can be wrong by is bounded by the lengths of what they leave out. The bound is met
@@ -21,6 +21,7 @@
 #define BATCH 256u      /* queries that go through the lists together */
 #define BATCH_LEAST 8u  /* fewer go one by one */
 #define SHARED_LEAST 4u /* queries that make a product with a list worth while */
+#define ALONE_SHARE 256u /* of its lists a query of many looks at this part alone, for an early limit */
 #define BUCKETS 1024u
 #define NO_ROW UINT32_MAX
 #define MET_FIRST 512u
@@ -30,6 +31,7 @@ struct searching {
     const struct partition *p;
     const struct row_set *set;
     const uint64_t *chosen;
+    const uint32_t *wells; /* PARTITION_COPIES a row: in products only its first list has it; NULL: all */
     float doubt; /* share of an error that is taken as possible */
     struct partition_visits visits;
 };
@@ -245,26 +247,44 @@ static void pack_columns(const struct searching *s, struct shared *shared, struc
     int8_pack(s->set->kernels->int8, difference, pointers, shared->count, stride, shared->room, out);
 }
 
-static bool multiply_rows(const struct searching *s, struct shared *shared,
-                          const struct int8_panels *panels, const struct well *w,
-                          const uint32_t *rows, const uint8_t *codes, uint32_t count)
+/* Rows of a list for one product. */
+struct rows_block {
+    const uint8_t *codes[BLOCK_ROWS];
+    uint32_t rows[BLOCK_ROWS];
+    uint32_t count;
+};
+
+/* From row `at` of `count` on; how far it came. */
+static uint32_t next_rows(const struct searching *s, uint32_t list, const uint32_t *rows,
+                          const uint8_t *codes, uint32_t at, uint32_t count, struct rows_block *b)
 {
-    const uint8_t *pointers[BLOCK_ROWS];
+    for (b->count = 0; at < count && b->count < BLOCK_ROWS; at++) {
+        if (s->wells && s->wells[PARTITION_COPIES * (size_t)rows[at]] != list)
+            continue;
+        b->codes[b->count] = codes + (size_t)at * s->p->codes.stride;
+        b->rows[b->count++] = rows[at];
+    }
+    return at;
+}
+
+static bool multiply_rows(const struct searching *s, struct shared *shared,
+                          const struct int8_panels *panels, uint32_t list, const uint32_t *rows,
+                          const uint8_t *codes, uint32_t count)
+{
+    struct rows_block b;
     int32_t limits[BATCH];
     uint32_t within[BATCH];
-    for (uint32_t first = 0; first < count; first += BLOCK_ROWS) {
-        uint32_t some = MIN(count - first, BLOCK_ROWS);
-        for (uint32_t i = 0; i < some; i++)
-            pointers[i] = codes + (size_t)(first + i) * s->p->codes.stride;
-        s->set->kernels->int8->tile(panels, 0, pointers, some, shared->integers, BATCH);
+    for (uint32_t at = 0; at < count;) {
+        at = next_rows(s, list, rows, codes, at, count, &b);
+        s->set->kernels->int8->tile(panels, 0, b.codes, b.count, shared->integers, BATCH);
         for (size_t q = 0; q < shared->count; q++)
-            limits[q] = limit_for(s, &shared->hunters[q]->seeker, w);
-        for (uint32_t i = 0; i < some; i++) {
+            limits[q] = limit_for(s, &shared->hunters[q]->seeker, &s->p->wells[list]);
+        for (uint32_t i = 0; i < b.count; i++) {
             const int32_t *integers = shared->integers + (size_t)i * BATCH;
             size_t found =
                 s->set->kernels->int8->within(integers, limits, shared->count, within);
             for (size_t f = 0; f < found; f++)
-                if (!look_at(s, shared->hunters[within[f]], rows[first + i], integers[within[f]]))
+                if (!look_at(s, shared->hunters[within[f]], b.rows[i], integers[within[f]]))
                     return false;
         }
     }
@@ -284,23 +304,28 @@ static bool multiply_list(struct searching *s, struct shared *shared, uint32_t l
     s->visits.lists += shared->count;
     s->visits.codes += (uint64_t)well_rows(w) * shared->count;
     pack_columns(s, shared, &panels);
-    return multiply_rows(s, shared, &panels, w, w->head_rows, w->head_codes, w->head_count) &&
-           multiply_rows(s, shared, &panels, w, w->rows, w->codes, w->count);
+    return multiply_rows(s, shared, &panels, list, w->head_rows, w->head_codes, w->head_count) &&
+           multiply_rows(s, shared, &panels, list, w->rows, w->codes, w->count);
 }
 
-/* Who wants which list, without each query's first: wants[starts[l]] .. are numbers of hunters. */
+static uint32_t alone_of(const struct hunter *h)
+{
+    return 1 + h->probes / ALONE_SHARE;
+}
+
+/* Who wants which list, without each query's first ones: wants[starts[l]] .. are numbers of hunters. */
 static void list_wants(const struct searching *s, const struct hunter *hunters, size_t count,
                        uint32_t *starts, uint32_t *wants)
 {
     uint32_t wells = s->p->count;
     memset(starts, 0, ((size_t)wells + 2) * sizeof *starts);
     for (size_t q = 0; q < count; q++)
-        for (uint32_t i = 1; i < hunters[q].probes; i++)
+        for (uint32_t i = alone_of(&hunters[q]); i < hunters[q].probes; i++)
             starts[hunters[q].lists[i] + 2]++;
     for (uint32_t l = 2; l <= wells; l++)
         starts[l] += starts[l - 1];
     for (size_t q = 0; q < count; q++)
-        for (uint32_t i = 1; i < hunters[q].probes; i++)
+        for (uint32_t i = alone_of(&hunters[q]); i < hunters[q].probes; i++)
             wants[starts[hunters[q].lists[i] + 1]++] = (uint32_t)q;
 }
 
@@ -314,7 +339,8 @@ static bool hunt_together(struct searching *s, struct hunter *hunters, size_t co
     if (enough)
         list_wants(s, hunters, count, starts, wants);
     for (size_t q = 0; enough && q < count; q++)
-        enough = scan_list(s, &hunters[q], hunters[q].lists[0]);
+        for (uint32_t i = 0; enough && i < alone_of(&hunters[q]); i++)
+            enough = scan_list(s, &hunters[q], hunters[q].lists[i]);
     for (uint32_t l = 0; enough && l < wells; l++) {
         shared->count = 0;
         for (uint32_t i = starts[l]; i < starts[l + 1]; i++)
@@ -425,22 +451,37 @@ static bool search_some(struct searching *s, const float *queries, size_t count,
     return enough;
 }
 
+static syna_rc search(struct searching *s, const float *queries, size_t count, uint32_t probes,
+                      bool exact, struct topk *tops)
+{
+    const struct partition *p = s->p;
+    bool enough = true;
+    probes = MAX(MIN(probes, p->count), 1u);
+    s->doubt = exact ? 1 : (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
+    for (size_t q = 0; enough && q < count; q += BATCH)
+        enough = search_some(s, queries + q * p->codes.dims, MIN(count - q, (size_t)BATCH), probes,
+                             tops + q);
+    return enough ? SYNA_SUCCESS : syna_no_memory(BATCH * p->codes.stride);
+}
+
 syna_rc partition_search(const struct partition *p, const struct row_set *set, const float *queries,
                          size_t count, uint32_t probes, bool exact, const uint64_t *chosen,
                          struct topk *tops, struct partition_visits *visits)
 {
-    struct searching s = {.p = p, .set = set, .chosen = chosen, .doubt = 1};
-    bool enough = true;
-    probes = MAX(MIN(probes, p->count), 1u);
-    if (!exact)
-        s.doubt = (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
-    for (size_t q = 0; enough && q < count; q += BATCH)
-        enough = search_some(&s, queries + q * p->codes.dims, MIN(count - q, (size_t)BATCH), probes,
-                             tops + q);
+    struct searching s = {.p = p, .set = set, .chosen = chosen};
+    syna_rc rc = search(&s, queries, count, probes, exact, tops);
     if (visits) {
         visits->lists += s.visits.lists;
         visits->codes += s.visits.codes;
         visits->full += s.visits.full;
     }
-    return enough ? SYNA_SUCCESS : syna_no_memory(BATCH * p->codes.stride);
+    return rc;
+}
+
+syna_rc partition_search_all(const struct partition *p, const struct row_set *set,
+                             const uint32_t *wells, const float *queries, size_t count,
+                             const uint64_t *chosen, struct topk *tops)
+{
+    struct searching s = {.p = p, .set = set, .chosen = chosen, .wells = wells};
+    return search(&s, queries, count, p->count, false, tops);
 }

@@ -4,8 +4,8 @@
 
 #include "index/partition.h"
 
-#define SPLIT_OVER 4u    /* times the mean */
-#define SPLIT_LEAST 256u /* rows */
+#define SPLIT_OVER 2u    /* times the mean */
+#define SPLIT_LEAST 128u /* rows */
 
 uint32_t partition_overfull(const struct partition *p)
 {

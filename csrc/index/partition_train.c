@@ -13,6 +13,8 @@
 /* The part of the sample that each iteration looks at: the first ones only bring centroids near. */
 static const uint32_t parts[] = {4, 4, 2, 2, 1};
 #define PART_LEAST 4096u
+#define FEW_ROWS 257u /* whose bytes add up to 65,535 at most */
+#define AHEAD 2u      /* rows that are fetched before they are added */
 
 /* ---------------------------------------------------------------- means */
 
@@ -25,6 +27,7 @@ struct training {
     uint32_t *starts;  /* wells + 1: the rows of well w are members[starts[w]] .. */
     uint32_t *members;
     uint32_t *sums;    /* stride a thread */
+    uint16_t *parts;   /* the same, of a few rows */
 };
 
 static void group(struct training *t)
@@ -61,6 +64,28 @@ static void mean_of(const struct codes *codes, const uint32_t *sums, uint32_t co
     }
 }
 
+/* Add up rows members[first] .. members[end - 1], by sums of a few that fit 16 bits. */
+static void add_rows(const struct training *t, uint32_t first, uint32_t end, uint16_t *part,
+                     uint32_t *sums)
+{
+    uint32_t stride = t->rows->codes->stride;
+    memset(sums, 0, stride * sizeof *sums);
+    for (uint32_t m = first; m < end;) {
+        uint32_t stop = MIN(end, m + FEW_ROWS);
+        memset(part, 0, stride * sizeof *part);
+        for (; m < stop; m++) {
+            const uint8_t *row = code_row_at(t->rows, t->members[m]);
+            const uint8_t *ahead = code_row_at(t->rows, t->members[MIN(m + AHEAD, end - 1)]);
+            for (uint32_t i = 0; i < stride; i += 64)
+                __builtin_prefetch(ahead + i);
+            for (uint32_t i = 0; i < stride; i++)
+                part[i] = (uint16_t)(part[i] + row[i]);
+        }
+        for (uint32_t i = 0; i < stride; i++)
+            sums[i] += part[i];
+    }
+}
+
 static syna_rc move_centroid(void *context, unsigned thread, uint64_t well)
 {
     const struct training *t = context;
@@ -69,12 +94,7 @@ static syna_rc move_centroid(void *context, unsigned thread, uint64_t well)
     uint32_t first = t->starts[well], end = t->starts[well + 1];
     if (first == end)
         return SYNA_SUCCESS;
-    memset(sums, 0, codes->stride * sizeof *sums);
-    for (uint32_t m = first; m < end; m++) {
-        const uint8_t *row = code_row_at(t->rows, t->members[m]);
-        for (uint32_t i = 0; i < codes->stride; i++)
-            sums[i] += row[i];
-    }
+    add_rows(t, first, end, t->parts + (size_t)thread * codes->stride, sums);
     mean_of(codes, sums, end - first, t->centroids + well * codes->stride);
     t->weights[well] = partition_weight(codes, t->centroids + well * codes->stride);
     return SYNA_SUCCESS;
@@ -149,7 +169,8 @@ syna_rc partition_train(const struct code_rows *rows, uint32_t wells, uint8_t *c
     t.starts = mem_alloc(((size_t)wells + 2) * sizeof *t.starts);
     t.members = mem_alloc(rows->count * sizeof *t.members);
     t.sums = mem_alloc(sums * sizeof *t.sums);
-    syna_rc rc = t.near && t.starts && t.members && t.sums
+    t.parts = mem_alloc(sums * sizeof *t.parts);
+    syna_rc rc = t.near && t.starts && t.members && t.sums && t.parts
                      ? SYNA_SUCCESS
                      : syna_no_memory(rows->count * 2 * sizeof *t.near);
     if (rc == SYNA_SUCCESS)
@@ -162,5 +183,6 @@ syna_rc partition_train(const struct code_rows *rows, uint32_t wells, uint8_t *c
     mem_free(t.starts);
     mem_free(t.members);
     mem_free(t.sums);
+    mem_free(t.parts);
     return rc;
 }

@@ -158,6 +158,30 @@ TEST(rows_that_come_one_by_one_are_found_as_well)
     free(data);
 }
 
+TEST(the_walk_is_wider_for_rows_that_came_after_the_measuring)
+{
+    float *data = make_sheet(ROWS), expected;
+    struct fixture f;
+    struct cascade c;
+    struct cascade_curve curves[CASCADE_CURVES];
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, ROWS, DIMS, ROWS, 0);
+    build(&c, &f, NULL, ROWS / 2, 1);
+    uint32_t measured = cascade_ef_for(&c, K, 0.9f, &expected);
+    add_rows(&c, &f.set, ROWS * 3 / 4, NULL);
+    uint32_t some = cascade_ef_for(&c, K, 0.9f, &expected);
+    add_rows(&c, &f.set, ROWS, NULL);
+    uint32_t more = cascade_ef_for(&c, K, 0.9f, &expected);
+    CHECK(0 < measured && measured < some && some < more);
+    CHECK(recall_of(&c, &f.set, more, NULL) >= 0.9);
+    CHECK_OK(cascade_measure(&c, &f.set, NULL, 1, curves));
+    cascade_take_curves(&c, curves);
+    CHECK_EQ(c.calibrated, c.filed);
+    CHECK(recall_of(&c, &f.set, cascade_ef_for(&c, K, 0.91f, &expected), NULL) >= 0.9);
+    cascade_dispose(&c);
+    fixture_dispose(&f);
+    free(data);
+}
+
 TEST(dead_rows_are_never_returned_and_do_not_bar_the_way)
 {
     float *data = make_sheet(ROWS);

@@ -3,7 +3,7 @@
  * no memory at any call. */
 #include "rows_fixture.h"
 
-#include "index/partition.h"
+#include "index/partition_core.h"
 #include "store/snapshot.h"
 
 static const int32_t metrics[] = {SYNA_METRIC_COSINE, SYNA_METRIC_EUCLIDEAN, SYNA_METRIC_DOT_PRODUCT};
@@ -216,6 +216,104 @@ TEST(lists_do_not_depend_on_threads_or_kernels)
     }
 }
 
+/* ---------------------------------------------------------------- many wells */
+
+enum { MANY = 5000 }; /* rows whose wells are enough to stand in groups */
+
+/* The row's nearest centroid, of all of them. */
+static void find_nearest(const struct lake *l, const uint8_t *codes, uint32_t *near)
+{
+    const struct partition *p = &l->part;
+    size_t stride = p->codes.stride;
+    int32_t *keys = malloc(MANY * sizeof *keys), *least = malloc(MANY * sizeof *least);
+    uint8_t *room = aligned_alloc(64, stride);
+    for (uint32_t w = 0; w < p->count; w++) {
+        struct code_query query;
+        codes_query_row(&p->codes, p->centroids + w * stride, room, &query);
+        codes_scan(&p->codes, l->rows.set.kernels, &query, codes, MANY, keys);
+        for (uint32_t i = 0; i < MANY; i++) {
+            if (w > 0 && keys[i] + p->weights[w] >= least[i])
+                continue;
+            least[i] = keys[i] + p->weights[w];
+            near[i] = w;
+        }
+    }
+    free(keys);
+    free(least);
+    free(room);
+}
+
+TEST(rows_find_their_nearest_of_many_wells_though_they_see_a_part_of_them)
+{
+    EACH_METRIC(m) {
+        struct lake l;
+        lake_rows(&l, kernels_get(), metrics[m], PLAIN, MANY, 12);
+        lake_build(&l, MANY, PARTITION_WELLS_MAX);
+        size_t stride = l.part.codes.stride;
+        uint8_t *codes = aligned_alloc(64, MANY * stride);
+        uint32_t *near = malloc(2 * MANY * sizeof *near), *second = near + MANY;
+        uint32_t *want = malloc(MANY * sizeof *want), right = 0;
+        struct centers *centers;
+        for (uint32_t i = 0; i < MANY; i++)
+            codes_encode(&l.part.codes, l.rows.set.kernels, l.data + i * l.dims, codes + i * stride);
+        struct code_rows rows = {.kernels = l.rows.set.kernels, .codes = &l.part.codes, .rows = codes,
+                                 .count = MANY, .of = MANY, .threads = 2};
+        CHECK_OK(centers_new(rows.kernels, rows.codes, l.part.centroids, l.part.weights, l.part.count,
+                             &centers));
+        CHECK(centers->groups > 1);
+        CHECK(centers_bytes(centers) > l.part.count * stride);
+        CHECK_OK(partition_assign(&rows, centers, near, second));
+        find_nearest(&l, codes, want);
+        for (uint32_t i = 0; i < MANY; i++) {
+            CHECK(near[i] < l.part.count && second[i] < l.part.count && near[i] != second[i]);
+            right += near[i] == want[i];
+        }
+        check_note("metric %d: %u of %d", metrics[m], right, MANY);
+        CHECK(right >= MANY * 97 / 100);
+        centers_free(centers);
+        free(codes);
+        free(near);
+        free(want);
+        lake_free(&l);
+    }
+}
+
+TEST(many_wells_of_rows_that_are_all_alike_leave_nobody_without_a_list)
+{
+    static const enum kind kinds[] = {EQUAL, DUPLICATES, ZEROS};
+    EACH_METRIC(m)
+        for (size_t kind = 0; kind < COUNT_OF(kinds); kind++) {
+            struct lake l;
+            lake_rows(&l, kernels_get(), metrics[m], kinds[kind], MANY, 9);
+            check_note("kind %zu", kind);
+            lake_build(&l, MANY, PARTITION_WELLS_MAX);
+            CHECK(l.part.count >= 256);
+            check_lists(&l);
+            check_exact(&l, 2, 10, UINT32_MAX);
+            lake_free(&l);
+        }
+}
+
+TEST(lists_of_many_wells_do_not_depend_on_threads_or_kernels)
+{
+    for (size_t m = 0; m < 2; m++) {
+        struct lake first;
+        lake_rows(&first, kernels_get(), metrics[m], CLUSTERED, MANY, 20);
+        first.threads = 1;
+        lake_build(&first, MANY, PARTITION_WELLS_MAX);
+        for (unsigned threads = 2; threads <= 7; threads += 5) {
+            struct lake other = first;
+            partition_init(&other.part, 20, metrics[m]);
+            other.rows.set.kernels = threads == 2 ? &kernels_scalar : kernels_get();
+            other.threads = threads;
+            lake_build(&other, MANY, PARTITION_WELLS_MAX);
+            check_same_lists(&first.part, &other.part);
+            partition_dispose(&other.part);
+        }
+        lake_free(&first);
+    }
+}
+
 TEST(a_sample_places_wells_and_leaves_the_lists_empty)
 {
     struct lake l;
@@ -377,6 +475,39 @@ TEST(more_recall_takes_more_lists_and_nprobe_is_monotone)
     lake_free(&l);
 }
 
+TEST(rows_from_elsewhere_make_measuring_and_training_due_and_more_of_the_same_do_not)
+{
+    EACH_METRIC(m) {
+        struct lake l;
+        lake_rows(&l, kernels_get(), metrics[m], PLAIN, 9000, 8);
+        for (uint32_t row = 4500; row < 9000; row++) /* along one direction */
+            for (uint32_t i = 0; i < 8; i++)
+                l.data[row * 8 + i] = (i % 2 ? 1.0f : -1.0f) + 0.2f * even();
+        lake_build(&l, 3000, PARTITION_WELLS_MAX);
+        l.rows.set.codes = l.part.codes;
+        struct partition_curves curves;
+        CHECK_OK(partition_measure(&l.part, &l.rows.set, l.live, 3000, &curves));
+        partition_take_curves(&l.part, &curves);
+        partition_curves_dispose(&curves);
+        uint32_t lists = partition_lists_for(&l.part, 10, 0.9f);
+        add_rows(&l, 1500); /* as those before */
+        CHECK_EQ(l.part.trained, 3000);
+        CHECK_EQ(l.part.calibrated, 3000);
+        CHECK(l.part.drift < 0.1f);
+        add_rows(&l, 300);
+        CHECK(l.part.drift > 0.03f);
+        CHECK(partition_lists_for(&l.part, 10, 0.9f) >= lists);
+        CHECK_EQ(l.part.trained, 3000);
+        for (int i = 0; i < 14; i++)
+            add_rows(&l, 300);
+        CHECK(l.part.drift > 0.25f);
+        CHECK_EQ(l.part.calibrated, 1);
+        CHECK_EQ(l.part.trained, 9000 / PARTITION_GROWTH);
+        CHECK(partition_lists_for(&l.part, 10, 0.9f) > lists);
+        lake_free(&l);
+    }
+}
+
 /* ---------------------------------------------------------------- snapshots */
 
 static const struct snapshot_cover cover = {.generation = 1, .purpose = SNAPSHOT_FOURCC('T', 'E', 'S', 'T')};
@@ -521,4 +652,28 @@ TEST(without_memory_at_any_call_nothing_leaks_and_what_there_is_stays_sound)
             check_lists(&l);
         lake_free(&l);
     }
+}
+
+TEST(without_memory_at_any_call_centroids_are_not_packed_and_nothing_leaks)
+{
+    struct lake l;
+    lake_rows(&l, kernels_get(), SYNA_METRIC_EUCLIDEAN, CLUSTERED, MANY, 8);
+    lake_build(&l, MANY, PARTITION_WELLS_MAX);
+    for (int k = 1;; k++) {
+        struct centers *centers = NULL;
+        int left = k;
+        syna_test_set_alloc(fail_at, &left);
+        syna_rc rc = centers_new(l.rows.set.kernels, &l.part.codes, l.part.centroids, l.part.weights,
+                                 l.part.count, &centers);
+        syna_test_set_alloc(NULL, NULL);
+        check_note("k = %d", k);
+        if (left > 0) {
+            CHECK_OK(rc);
+            CHECK(centers->above != NULL);
+            centers_free(centers);
+            break;
+        }
+        CHECK_FAILS(rc, SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+    }
+    lake_free(&l);
 }

@@ -1,0 +1,35 @@
+/* The inside of a partition; for the partition*.c files only.
+ *
+ * Many centroids stand in groups of near ones, a centre above each: a row is compared with the centres,
+ * then with the centroids of the nearest groups alone. That looks at a quarter of a thousand centroids,
+ * and at a tenth of eight thousand. */
+#ifndef SYNA_INDEX_PARTITION_CORE_H
+#define SYNA_INDEX_PARTITION_CORE_H
+
+#include "index/partition.h"
+#include "math/int8.h"
+
+struct centers {
+    const struct codes *codes;
+    const struct kernels *kernels;
+    const uint8_t *centroids; /* of the wells, in their order, as are the next three */
+    const int32_t *weights;
+    uint8_t *queries;         /* each centroid as a query, stride bytes */
+    int32_t *bases;           /* of these */
+    uint32_t wells;
+    uint32_t groups;
+    struct centers *above;    /* the centres of the groups; NULL: there is one group */
+    uint32_t *starts;         /* of each group the first of its columns, groups + 1 of them */
+    uint32_t *sizes;          /* of each group, the centroids in it */
+    uint32_t *well_of;        /* of a column; groups begin with a panel, what they leave of one is unused */
+    void *room;
+    struct int8_panels panels;
+};
+
+/* partition_search in all lists, not certain, for many queries at once. wells: PARTITION_COPIES a row,
+ * the first of them a list that has it, where alone it is looked at. */
+syna_rc partition_search_all(const struct partition *p, const struct row_set *set,
+                             const uint32_t *wells, const float *queries, size_t count,
+                             const uint64_t *chosen, struct topk *tops);
+
+#endif
