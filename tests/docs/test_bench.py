@@ -14,7 +14,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 SECTIONS = [
-    *("kv", "ycsb", "history", "open", "memory", "tensors", "cascade", "text", "interchange"),
+    *("kv", "ycsb", "history", "open", "memory", "tensors", "vectors", "cascade"),
+    *("gwi", "text", "interchange"),
     *("loaders", "models", "experiments", "recovery", "footprint"),
 ]
 # Without them a section says so and has no rows.

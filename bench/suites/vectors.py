@@ -1,0 +1,296 @@
+"""VectorStore beside the graph and list indexes that people use, on real vectors."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from context import Context
+from measure import BENCH_DIR, BenchError, Figure, Sample, figure, progress, run_worker
+from report import US, Floor, Row, Section, at_least, at_least_times, at_most
+
+_MODULES = {
+    "synadb": "synadb",
+    "svs-lvq8": "svs",
+    "svs-lvq4x8": "svs",
+    "svs-f16": "svs",
+    "hnswlib": "hnswlib",
+    "faiss-hnsw": "faiss",
+    "faiss-ivf": "faiss",
+    "faiss-flat": "faiss",
+    "usearch-i8": "usearch",
+    "usearch-bf16": "usearch",
+    "zvec": "zvec",
+    "lancedb": "lancedb",
+    "sqlite-vec": "sqlite_vec",
+}
+_TASKS = {
+    "search": (
+        *("synadb", "svs-lvq8", "svs-lvq4x8", "svs-f16", "hnswlib", "faiss-hnsw", "usearch-i8"),
+        *("usearch-bf16", "zvec", "lancedb", "sqlite-vec"),
+    ),
+    "build": ("synadb", "hnswlib", "usearch-i8", "svs-lvq8"),
+    "add": ("synadb", "zvec", "hnswlib"),
+    "exact": ("synadb", "faiss-flat"),
+    "filter": ("synadb", "faiss-ivf", "hnswlib", "zvec", "lancedb", "sqlite-vec"),
+}
+_FILTERS = {"1": "1 %", "10": "10 %", "50": "50 %", "_together": "of a section"}
+_BUILD_TIMES, _ADD_TIMES = 6.0, 6.0
+_KILLED = -signal.SIGKILL
+
+# rows, queries, rows added one by one (by peers), rows of the opening, rows of the mapped file
+_AMOUNTS = {
+    "tiny": (11_000, 200, 2_000, 500, 11_000, 2_000),
+    "quick": (15_000, 500, 10_000, 2_000, 50_000, 20_000),
+    "full": (1_000_000, 1_000, 200_000, 10_000, 1_000_000, 50_000),
+}
+
+Results = dict[str, dict[str, dict[str, Sample]]]  # task, engine, row
+
+
+def run(context: Context) -> Section:
+    """The vectors are those of $SYNADB_BENCH_VECTORS: "made", the begin of <it>_base.npy and
+    <it>_query.npy, or one .npy, .fvecs or .bvecs file."""
+    source = os.environ.get("SYNADB_BENCH_VECTORS", "made")
+    kind = "made vectors" if source == "made" else os.path.basename(source)
+    rows, queries, added, peers_added, opened, mapped = _AMOUNTS[_size(context)]
+    if source == "made":
+        rows = min(rows, 50_000)
+    data = context.fresh("vectors", "data")
+    run_worker("worker_vectors_data.py", source, data, rows, queries, context.seed)
+    section = Section("vectors", f"VectorStore: {kind}, ten nearest")
+    missing = sorted({module for module in _MODULES.values() if not _installed(module)})
+    if missing:
+        section.notes.append(f"Not installed, so left out: {', '.join(missing)}.")
+    found = {task: _all(context, task, data, added, peers_added) for task in _TASKS}
+    ours = _ours(context, data, opened, mapped)
+    _searches(section, found)
+    _builds(section, found)
+    _exact(section, found)
+    _filters(section, found, ours)
+    _facts(section, ours, found)
+    section.notes.append(
+        "One process a line; a search figure is the median of passes in it. Each engine takes the "
+        "narrowest search that reaches the recall; graphs of M=16, ef_construction=200."
+    )
+    return section
+
+
+def _size(context: Context) -> str:
+    if context.sizes.keys >= 1_000_000:
+        return "full"
+    return "quick" if context.sizes.keys >= 100_000 else "tiny"
+
+
+def _installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
+
+
+# ---------------------------------------------------------------- running
+
+
+def _all(
+    context: Context, task: str, data: Path, added: int, peers_added: int
+) -> dict[str, dict[str, Sample]]:
+    results = {}
+    for name in _TASKS[task]:
+        if not _installed(_MODULES[name]):
+            continue
+        progress(f"vectors: {task}: {name}")
+        folder = context.fresh("vectors", name)
+        count = added if name in (US, "zvec") else peers_added
+        arguments = (name, task, data, folder, context.sizes.repeats, count)
+        try:
+            results[name] = _named(run_worker("worker_vectors.py", *arguments))
+            if not results[name]:
+                raise BenchError("it gave no results")
+        except (BenchError, subprocess.TimeoutExpired) as error:
+            if name == US:
+                raise
+            print(f"\nbench: vectors: {task}: {name} is left out: {error}", file=sys.stderr)
+        context.discard(folder)
+    progress("")
+    return results
+
+
+def _named(samples: Iterable[Sample]) -> dict[str, Sample]:
+    """The last of each name."""
+    return {str(sample.extra["row"]): sample for sample in samples}
+
+
+def _ours(context: Context, data: Path, opened: int, mapped: int) -> dict[str, Sample]:
+    found: dict[str, Sample] = {}
+    for task, rows in (("asked", 0), ("churn", 0), ("mmap", mapped)):
+        progress(f"vectors: {task}")
+        folder = context.fresh("vectors", task)
+        samples = run_worker("worker_vectors_ours.py", task, data, folder, rows)
+        found.update(_named(sorted(samples, key=lambda s: s.per_wall)))
+        context.discard(folder)
+    progress("vectors: reopen")
+    folder = context.fresh("vectors", "reopen")
+    fill = (BENCH_DIR / "worker_vectors_ours.py", "fill", data, folder, opened)
+    done = subprocess.run([sys.executable, *map(str, fill)], capture_output=True, text=True)
+    if done.returncode != _KILLED:
+        raise BenchError(f"vectors: fill: {done.stderr.strip()[-300:]}")
+    found.update(_named(run_worker("worker_vectors_ours.py", "reopen", data, folder, opened)))
+    found["closed"].extra["rows"] = opened
+    context.discard(folder)
+    progress("")
+    return found
+
+
+# ---------------------------------------------------------------- rows and floors
+
+
+def _row(
+    results: dict[str, dict[str, Sample]], name: str, what: str, unit: str, wall: bool = False
+) -> Row:
+    cells = {
+        engine: _one(samples[name].per_wall if wall else samples[name].per_cpu)
+        for engine, samples in results.items()
+        if name in samples
+    }
+    return Row(name, what, unit, cells)
+
+
+def _one(value: float) -> Figure:
+    return figure([value])
+
+
+def _extra(
+    results: dict[str, dict[str, Sample]], row: str, field: str, what: str, unit: str
+) -> Row:
+    cells = {
+        engine: _one(samples[row].extra[field])
+        for engine, samples in results.items()
+        if samples.get(row) and samples[row].extra.get(field)
+    }
+    return Row(f"{row}_{field}", what, unit, cells)
+
+
+def _peers(row: Row) -> list[str]:
+    return [name for name in row.cells if name != US] or ["peers"]
+
+
+def _beats(
+    section: Section, row: Row, times: float, what: str, peers: list[str] | None = None
+) -> None:
+    section.rows.append(row)
+    section.floors.append(at_least_times(row, times, peers or _peers(row), f"vectors: {what}"))
+
+
+def _searches(section: Section, found: Results) -> None:
+    search, unit = found["search"], "queries / CPU-s"
+    for name, share in (("95", "0.95"), ("99", "0.99")):
+        row = _row(search, f"one{name}", f"one query a call, recall {share}", unit)
+        _beats(section, row, 1.0, f"single query, {share}")
+    _beats(
+        section,
+        _row(search, "batch", "batch, 0.95, 2 threads", "queries / s", wall=True),
+        1.0,
+        "batch",
+    )
+    again = _row(search, "batch", "the same", unit)
+    again.id = "batch_cpu"
+    section.rows.append(again)
+    section.rows.append(_extra(search, "one95", "recall", "recall of those at 0.95", "share"))
+
+
+def _builds(section: Section, found: Results) -> None:
+    search, hnswlib = found["search"], ["hnswlib"]
+    row = _row(search, "build", "build, 1 thread", "rows / CPU-s")
+    _beats(section, row, _BUILD_TIMES, "build, 1 thread", hnswlib)
+    row = _row(found["build"], "build2", "build, 2 threads", "rows / s", wall=True)
+    _beats(section, row, _BUILD_TIMES, "build, 2 threads", hnswlib)
+    size = _extra(search, "build", "bytes", "index; SynaDB's beside the vectors", "bytes / row")
+    size.higher_is_better = False
+    peak = _extra(search, "build", "peak", "memory while building", "x of the built")
+    peak.higher_is_better = False
+    section.rows += [size, peak]
+    section.floors.append(at_most(size.value(US), 560, "bytes / row", "vectors: index"))
+    section.floors.append(at_most(peak.value(US), 1.5, "x", "vectors: memory while building"))
+    add = _row(found["add"], "add", "one by one, searches beside", "rows / CPU-s")
+    _beats(section, add, _ADD_TIMES, "one by one with absorption", hnswlib)
+    wall = _row(found["add"], "add", "the same by the clock", "rows / s", wall=True)
+    wall.id = "add_wall"
+    _beats(section, wall, 1.0, "one by one", ["zvec"])
+    tail = _extra(found["add"], "beside", "times_idle", "search p99 beside inserts", "x idle")
+    tail.higher_is_better = False
+    section.rows.append(tail)
+    section.floors.append(
+        at_most(tail.value(US), 5, "x idle", "vectors: search p99 beside inserts")
+    )
+
+
+def _exact(section: Section, found: Results) -> None:
+    for name, what, times in (
+        ("exact256", "exact, 256 queries", 5.0),
+        ("exact1", "exact, one", 3.0),
+    ):
+        row = _row(found["exact"], name, what, "queries / CPU-s")
+        _beats(section, row, times, what, ["faiss-flat"])
+
+
+def _filters(section: Section, found: Results, ours: dict[str, Sample]) -> None:
+    for name, what in _FILTERS.items():
+        row = _row(found["filter"], f"filter{name}", f"rows {what} only, 0.95", "queries / CPU-s")
+        _beats(section, row, 2.0, f"filter, {what}")
+    complete = sum(
+        int(sample.extra.get("short", 0))
+        for name, sample in [*found["filter"].get(US, {}).items(), *ours.items()]
+        if name.startswith(("filter", "asked"))
+    )
+    section.floors.append(at_most(complete, 0, "results", "vectors: filters, incomplete"))
+    for name in ("1", "10", "50"):
+        wanted = ours["asked"].extra["recall"] - 0.01
+        what = f"vectors: recall of a filter of {_FILTERS[name]}"
+        section.floors.append(at_least(ours[f"asked{name}"].extra["recall"], wanted, "share", what))
+
+
+def _fact(
+    section: Section, id: str, what: str, unit: str, value: float, higher: bool = True
+) -> None:
+    section.rows.append(Row(id, what, unit, {US: _one(value)}, higher_is_better=higher))
+
+
+def _facts(section: Section, ours: dict[str, Sample], found: Results) -> None:
+    asked, churn = ours["asked"].extra["recall"], ours["churn"].extra
+    _fact(section, "asked", "recall of searches that ask for 0.95", "share", asked)
+    section.floors.append(
+        Floor(
+            "vectors: recall=0.95",
+            "0.945 to 0.985 share",
+            f"{asked:.3f} share",
+            0.945 <= asked <= 0.985,
+        )
+    )
+    _fact(section, "churn", "recall after 5 rounds of 20 % replaced", "share", churn["recall"])
+    _fact(section, "fresh", "the same rows in a fresh store", "share", churn["fresh"])
+    least = churn["fresh"] - 0.005
+    section.floors.append(at_least(churn["recall"], least, "share", "vectors: recall after churn"))
+    section.floors.append(at_most(churn["lost"], 0, "rows", "vectors: out of reach after churn"))
+    rows = int(ours["closed"].extra["rows"])
+    for name, what, limit in (
+        ("closed", "a close", 50.0),
+        ("killed", "kill -9, 10 % fresh", 500.0),
+    ):
+        taken = ours[name].wall * 1e3
+        _fact(section, name, f"{rows:,} x 128 reopened after {what}", "ms", taken, higher=False)
+        section.floors.append(at_most(taken, limit, "ms", f"vectors: reopened after {what}"))
+    mapped, copied = ours["mmap"].per_wall, ours["copy"].per_wall
+    section.rows.append(
+        Row(
+            "mmap",
+            "MmapVectorStore.insert_batch, 768",
+            "rows / s",
+            {US: _one(mapped), "memcpy": _one(copied)},
+        )
+    )
+    section.floors.append(
+        at_least(mapped, min(0.8 * copied, 500_000), "rows / s", "vectors: mapped insert_batch")
+    )
