@@ -654,7 +654,9 @@ def _two(indices: npt.ArrayLike, values: npt.ArrayLike, what: str) -> _Pairs:
     return terms, weights
 
 
-def _vector(given: SparseLike, values: npt.ArrayLike | None = None, what: str = "indices") -> _Pairs:
+def _vector(
+    given: SparseLike, values: npt.ArrayLike | None = None, what: str = "indices"
+) -> _Pairs:
     """Any form of one sparse vector."""
     if values is not None:
         return _two(given, values, what)

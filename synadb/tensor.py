@@ -149,9 +149,7 @@ class TensorEngine(_tensor.TensorHandle):
 
     # ------------------------------------------------------------------------------- storing
 
-    def put_tensor(
-        self, prefix: str, tensor: npt.ArrayLike, *, codec: str | None = None
-    ) -> int:
+    def put_tensor(self, prefix: str, tensor: npt.ArrayLike, *, codec: str | None = None) -> int:
         """Store an array under a prefix, in the place of what was stored there before.
 
         Parameters
@@ -386,9 +384,7 @@ class TensorEngine(_tensor.TensorHandle):
         try:
             torch: Any = importlib.import_module("torch")
         except ImportError as error:
-            raise ImportError(
-                "get_tensor_torch needs PyTorch: pip install synadb[ml]"
-            ) from error
+            raise ImportError("get_tensor_torch needs PyTorch: pip install synadb[ml]") from error
         array = self.get_tensor(pattern, shape, dtype)
         name = array.dtype.name
         if name in _BITS:  # numpy knows these types by a package that torch does not look at
@@ -409,9 +405,7 @@ class TensorEngine(_tensor.TensorHandle):
         try:
             tensorflow: Any = importlib.import_module("tensorflow")
         except ImportError as error:
-            raise ImportError(
-                "get_tensor_tf needs TensorFlow: pip install synadb[ml]"
-            ) from error
+            raise ImportError("get_tensor_tf needs TensorFlow: pip install synadb[ml]") from error
         return tensorflow.convert_to_tensor(self.get_tensor(pattern, shape, dtype))
 
     def stream(
@@ -554,7 +548,9 @@ class TensorEngine(_tensor.TensorHandle):
             with self._select(name, select) as found:
                 for part in found.parts():
                     return _info(part)
-        raise KeyNotFoundError(-5, f"{self.path}: no tensor has the prefix {name!r}", path=self.path)
+        raise KeyNotFoundError(
+            -5, f"{self.path}: no tensor has the prefix {name!r}", path=self.path
+        )
 
     def names(self, pattern: str = "*") -> list[str]:
         """The prefixes of the arrays that have keys which match, sorted, each once."""
@@ -726,9 +722,7 @@ def _load_stored(found: TensorSet, stored: np.dtype[Any], view: bool) -> npt.NDA
     return array
 
 
-def _read_mixed(
-    found: TensorSet, first: int, count: int, dtype: np.dtype[Any]
-) -> npt.NDArray[Any]:
+def _read_mixed(found: TensorSet, first: int, count: int, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
     """Elements of a set of several dtypes, part by part."""
     array = np.empty(count, dtype)
     start = 0

@@ -15,24 +15,66 @@ OTHER, LETTER, DIGIT, MARK, IDEOGRAPH = range(5)
 
 # Written without spaces between words: pairs of neighbours are searched instead.
 UNSPACED = [
-    (0x0E00, 0x0E7F), (0x0E80, 0x0EFF), (0x1000, 0x109F), (0x1100, 0x11FF), (0x1780, 0x17FF),
-    (0x2E80, 0x2FDF), (0x3005, 0x3007), (0x3021, 0x3029), (0x3031, 0x3035), (0x3040, 0x30FF),
-    (0x3130, 0x318F), (0x31A0, 0x31FF), (0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xA960, 0xA97F),
-    (0xAC00, 0xD7FF), (0xF900, 0xFAFF), (0xFF66, 0xFFDC), (0x1B000, 0x1B2FF), (0x20000, 0x3FFFF),
+    (0x0E00, 0x0E7F),
+    (0x0E80, 0x0EFF),
+    (0x1000, 0x109F),
+    (0x1100, 0x11FF),
+    (0x1780, 0x17FF),
+    (0x2E80, 0x2FDF),
+    (0x3005, 0x3007),
+    (0x3021, 0x3029),
+    (0x3031, 0x3035),
+    (0x3040, 0x30FF),
+    (0x3130, 0x318F),
+    (0x31A0, 0x31FF),
+    (0x3400, 0x4DBF),
+    (0x4E00, 0x9FFF),
+    (0xA960, 0xA97F),
+    (0xAC00, 0xD7FF),
+    (0xF900, 0xFAFF),
+    (0xFF66, 0xFFDC),
+    (0x1B000, 0x1B2FF),
+    (0x20000, 0x3FFFF),
 ]
 # Marks that are accents, vowel points and the like: searching without them is usual.
 ACCENTS = [
-    (0x0300, 0x036F), (0x0483, 0x0489), (0x0591, 0x05C7), (0x0610, 0x061A), (0x064B, 0x065F),
-    (0x0670, 0x0670), (0x06D6, 0x06ED), (0x1AB0, 0x1AFF), (0x1DC0, 0x1DFF), (0x20D0, 0x20FF),
-    (0xFE00, 0xFE0F), (0xFE20, 0xFE2F),
+    (0x0300, 0x036F),
+    (0x0483, 0x0489),
+    (0x0591, 0x05C7),
+    (0x0610, 0x061A),
+    (0x064B, 0x065F),
+    (0x0670, 0x0670),
+    (0x06D6, 0x06ED),
+    (0x1AB0, 0x1AFF),
+    (0x1DC0, 0x1DFF),
+    (0x20D0, 0x20FF),
+    (0xFE00, 0xFE0F),
+    (0xFE20, 0xFE2F),
 ]
 # A thousand doubles of ideographs, for round trips to old character sets: left as they are.
 COMPATIBLE = [(0xF900, 0xFAFF), (0x2F800, 0x2FA1F)]
 # Letters with a stroke and the like, which Unicode does not decompose.
 STROKES = {
-    "ø": "o", "ł": "l", "đ": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th", "ð": "d",
-    "ŧ": "t", "ŋ": "n", "ɓ": "b", "ƈ": "c", "ɗ": "d", "ɠ": "g", "ƙ": "k", "ƥ": "p", "ƭ": "t",
-    "ƴ": "y", "ƶ": "z",
+    "ø": "o",
+    "ł": "l",
+    "đ": "d",
+    "ħ": "h",
+    "ı": "i",
+    "æ": "ae",
+    "œ": "oe",
+    "þ": "th",
+    "ð": "d",
+    "ŧ": "t",
+    "ŋ": "n",
+    "ɓ": "b",
+    "ƈ": "c",
+    "ɗ": "d",
+    "ɠ": "g",
+    "ƙ": "k",
+    "ƥ": "p",
+    "ƭ": "t",
+    "ƴ": "y",
+    "ƶ": "z",
 }
 
 
@@ -130,25 +172,32 @@ def text_pool(texts):
 
 def classes():
     print("/* first, last, class */")
-    table("static const struct class_range class_ranges[]",
-          ["{0x%x, 0x%x, %d}," % tuple(r) for r in class_ranges()])
+    table(
+        "static const struct class_range class_ranges[]",
+        ["{0x%x, 0x%x, %d}," % tuple(r) for r in class_ranges()],
+    )
 
 
 def folds():
     ones, texts = foldings()
     pool, places = text_pool(texts)
     print("/* first, last, step, what to add */")
-    table("static const struct fold_range fold_ranges[]",
-          ["{0x%x, 0x%x, %d, %d}," % r for r in ones])
+    table(
+        "static const struct fold_range fold_ranges[]", ["{0x%x, 0x%x, %d, %d}," % r for r in ones]
+    )
     print("/* character, where its text begins in fold_texts, bytes */")
-    table("static const struct fold_text fold_places[]",
-          ["{0x%x, %d, %d}," % (c, *places[c]) for c, _ in texts])
+    table(
+        "static const struct fold_text fold_places[]",
+        ["{0x%x, %d, %d}," % (c, *places[c]) for c, _ in texts],
+    )
     table("static const unsigned char fold_texts[]", ["%d," % b for b in pool])
 
 
 def main(what):
     guard = "SYNA_INDEX_UNICODE_" + what.upper() + "_H"
-    print("/* Made by make_unicode.py from Unicode " + ud.unidata_version + "; not to be edited. */")
+    print(
+        "/* Made by make_unicode.py from Unicode " + ud.unidata_version + "; not to be edited. */"
+    )
     print("#ifndef " + guard + "\n#define " + guard + "\n")
     {"classes": classes, "folds": folds}[what]()
     print("#endif")

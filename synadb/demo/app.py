@@ -46,11 +46,16 @@ def parser() -> argparse.ArgumentParser:
         ),
     )
     p.add_argument(
-        "--out", metavar="DIR", help="where the store goes (default: a new temporary folder); "
-        "one that is there already is used again"
+        "--out",
+        metavar="DIR",
+        help="where the store goes (default: a new temporary folder); "
+        "one that is there already is used again",
     )
     p.add_argument(
-        "-q", "--query", metavar="TEXT", action="append",
+        "-q",
+        "--query",
+        metavar="TEXT",
+        action="append",
         help="ask this instead of the examples; may be repeated",
     )
     p.add_argument("-k", "--k", type=_positive, default=3, help="answers to each (default: 3)")
@@ -227,7 +232,7 @@ class Screen:
         self.say(f"{seconds:.1f} s in all. The files, for `synadb info` and `synadb keys`:")
         for file in files:
             self.say(f"  {file}")
-        self.say(f"Ask on with: synadb demo --out {result['folder']} --query \"...\"")
+        self.say(f'Ask on with: synadb demo --out {result["folder"]} --query "..."')
 
 
 __all__: list[str] = ["QUERIES", "main", "parser"]

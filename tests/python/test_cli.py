@@ -197,7 +197,6 @@ def test_keys_of_tensors(ok, tmp_path):
     assert json.loads(ok("keys", file, "--tensors", "--json", "--limit", "1"))["keys"] == ["x/0000"]
 
 
-
 def test_keys_with_values(ok, file):
     lines = ok("keys", file, "-l").splitlines()
     assert lines[0].split() == ["key", "type", "value"]

@@ -111,7 +111,10 @@ def test_a_question_of_unknown_words_has_no_answer(folder, capsys):
 def test_the_command_line_leads_here(folder):
     done = subprocess.run(
         [sys.executable, "-m", "synadb", "demo", "--out", str(folder), "-q", "zip archive"],
-        capture_output=True, text=True, timeout=120, cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=folder,
     )
     assert done.returncode == 0, done.stderr
     assert "zipfile" in done.stdout
@@ -134,9 +137,7 @@ def test_bad_arguments_have_their_exit_status(capsys, tmp_path):
 
 
 def documents_of(*texts):
-    return [
-        Document(f"m{i}", f"m{i}", "", f"m{i}.py", 1, "", text) for i, text in enumerate(texts)
-    ]
+    return [Document(f"m{i}", f"m{i}", "", f"m{i}.py", 1, "", text) for i, text in enumerate(texts)]
 
 
 def test_building_again_replaces_and_forgets(tmp_path):
@@ -288,7 +289,12 @@ def test_words_meet_at_their_stems():
         assert len({words.stem(word) for word in group}) == 1, group
     assert words.terms("the of and") == []
     assert words.terms("HTTPServer read_all_lines") == [
-        "httpserv", "http", "serv", "readalllin", "read", "lin",
+        "httpserv",
+        "http",
+        "serv",
+        "readalllin",
+        "read",
+        "lin",
     ]
 
 

@@ -8,19 +8,16 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from synadb import (
     ClosedError,
     ForkedError,
-    LockedError,
-    SparseSearchResult,
     SparseVectorStore,
     SynaDB,
     SynaError,
@@ -139,7 +136,9 @@ def test_equal_scores_come_in_the_order_of_the_last_write(store):
 
 
 def test_scores_of_zero_are_left_out_and_negative_ones_come_last(store):
-    store.index_batch({"up": {1: 1.0}, "none": {2: 1.0}, "even": {1: 1.0, 3: 1.0}, "down": {3: 2.0}})
+    store.index_batch(
+        {"up": {1: 1.0}, "none": {2: 1.0}, "even": {1: 1.0, 3: 1.0}, "down": {3: 2.0}}
+    )
     assert found(store.search({1: 1.0, 3: -1.0})) == [("up", 1.0), ("down", -2.0)]
     assert found(store.search({1: 1.0, 3: -1.0}, min_score=0.5)) == [("up", 1.0)]
     assert found(store.search({1: 1.0, 3: -1.0}, min_score=-2.0, k=1)) == [("up", 1.0)]
@@ -317,8 +316,15 @@ def test_calls_after_close_raise(tmp_path):
     store.close()
     store.close()
     assert store.closed and "closed" in repr(store)
-    for call in (lambda: store.index("a", {1: 1.0}), lambda: store.search({1: 1.0}), store.stats,
-                 store.keys, store.save, lambda: len(store), lambda: store.get("a")):
+    for call in (
+        lambda: store.index("a", {1: 1.0}),
+        lambda: store.search({1: 1.0}),
+        store.stats,
+        store.keys,
+        store.save,
+        lambda: len(store),
+        lambda: store.get("a"),
+    ):
         with pytest.raises(ClosedError):
             call()
 
@@ -417,7 +423,7 @@ def test_a_compaction_keeps_rows_and_order(tmp_path):
 def test_rows_that_another_component_wrote_compressed_are_read(tmp_path):
     path = tmp_path / "a.svs"
     with SparseVectorStore(path, VOCAB) as store:
-        store.index("a", {i: 1.0 for i in range(400)}, metadata={"n": 1})
+        store.index("a", dict.fromkeys(range(400), 1.0), metadata={"n": 1})
     with SynaDB(path) as db:
         value = db.get_bytes("svs/a")
         db.put_bytes("svs/b", value)  # repetitive: stored compressed
@@ -451,7 +457,10 @@ def test_a_reader_in_another_process_follows_the_writer(tmp_path):
             """
         child = subprocess.Popen(
             [sys.executable, "-c", textwrap.dedent(code)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         assert child.stdout.readline() == "locked\n"
         for change, want in [
             (lambda: store.index("b", {1: 2.0}), [("b", 2.0), ("a", 1.0)]),
@@ -480,7 +489,8 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path):
             print(i, flush=True)
         """
     child = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
     last = -1
     for line in child.stdout:
         last = int(line)
@@ -630,8 +640,7 @@ class Model(RuleBasedStateMachine):
 
     @rule(query=vectors, fact=st.integers(0, 3))
     def search_filtered(self, query, fact):
-        want = expected(
-            self.rows, query, 5, lambda key: (self.facts[key] or {}).get("f") == fact)
+        want = expected(self.rows, query, 5, lambda key: (self.facts[key] or {}).get("f") == fact)
         assert found(self.store.search(query, k=5, filter={"f": fact})) == want
 
     @rule(key=names)
@@ -671,5 +680,5 @@ class Model(RuleBasedStateMachine):
 
 TestModel = Model.TestCase
 TestModel.settings = settings(
-    max_examples=15, stateful_step_count=25, deadline=None,
-    suppress_health_check=list(HealthCheck))
+    max_examples=15, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck)
+)

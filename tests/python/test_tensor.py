@@ -148,7 +148,12 @@ def test_an_integer_dtype_that_cannot_hold_a_value_is_refused(engine, values, wa
 
 
 def test_odd_shapes(engine):
-    for array in (np.float64(3.5), np.zeros((0, 3)), np.zeros((2, 0, 4), np.int8), np.zeros((1,) * 20)):
+    for array in (
+        np.float64(3.5),
+        np.zeros((0, 3)),
+        np.zeros((2, 0, 4), np.int8),
+        np.zeros((1,) * 20),
+    ):
         count = engine.put_tensor("t/", array)
         back = engine.get_tensor("t/*", dtype=None, shape="stored")
         assert count == np.size(array) and back.shape == np.shape(array)

@@ -256,8 +256,15 @@ def test_the_longest_key_is_taken(store):
 
 @pytest.mark.parametrize(
     "arguments",
-    [{"dimensions": 0}, {"dimensions": 65536}, {"dimensions": -1}, {"metric": "manhattan"},
-     {"metric": 0}, {"backend": "annoy"}, {"faiss_nprobe": 0}],
+    [
+        {"dimensions": 0},
+        {"dimensions": 65536},
+        {"dimensions": -1},
+        {"metric": "manhattan"},
+        {"metric": 0},
+        {"backend": "annoy"},
+        {"faiss_nprobe": 0},
+    ],
 )
 def test_bad_options_are_refused_and_create_nothing(path, arguments):
     with pytest.raises(ArgumentError):
