@@ -24,7 +24,7 @@ def run(context: Context) -> Section:
     )
     names = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module)]
     if "scipy" not in names:
-        section.notes.append("scipy is missing, without which there is nothing to measure with.")
+        section.notes.append("Not measured: scipy is not installed.")
         return section
 
     def runner(name: str) -> Run:

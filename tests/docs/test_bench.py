@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 SECTIONS = [
     *("kv", "ycsb", "history", "open", "memory", "tensors", "vectors", "cascade"),
-    *("gwi", "text", "interchange"),
+    *("gwi", "text", "sparse", "interchange"),
     *("loaders", "models", "experiments", "recovery", "footprint"),
 ]
 # Without them a section says so and has no rows.
-NEEDED = {"loaders": ["torch"], "interchange": ["pyarrow", "duckdb"]}
+NEEDED = {"sparse": ["scipy"], "loaders": ["torch"], "interchange": ["pyarrow", "duckdb"]}
 MARKER = re.compile(r"<!-- (/?)bench:(\w+) -->")
 
 
