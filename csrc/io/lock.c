@@ -106,7 +106,8 @@ syna_rc lock_acquire(struct writer_lock *lock, const char *path, uint32_t timeou
                      struct vfs_stat *same_as)
 {
     uint64_t waited = 0, limit = (uint64_t)timeout_ms * 1000;
-    uint32_t pause = FIRST_PAUSE_US;
+    /* Who just had a turn does not look more often than those who wait for theirs. */
+    uint32_t pause = lock->gives_way ? LONGEST_PAUSE_US : FIRST_PAUSE_US;
     for (;;) {
         struct vfs_stat named = {0};
         int refusal;
