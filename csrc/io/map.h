@@ -40,6 +40,8 @@ void map_advise_fresh(void *at, size_t len);
 /* Bytes of a map that a walk of a whole file keeps in this process's memory. Pages that nobody looks at any
  * more cost nothing, but they count as memory in use, by which processes are judged and limited. */
 #define MAP_WALK_BYTES ((size_t)32 << 20)
+/* A file of no more than this stays: to bring its pages in again would cost milliseconds. */
+#define MAP_KEEP_BYTES ((size_t)96 << 20)
 /* One touch can bring in a huge page. */
 #define MAP_WINDOW_BITS 21
 
@@ -53,13 +55,12 @@ struct map_walk {
  * again when somebody looks. For any thread, beside readers, the writer and map_grow. */
 void map_let_go(const struct map *m);
 
-/* The walk looks at `len` bytes at `at` of the map; let go when it has seen MAP_WALK_BYTES. A file of no more
- * than that stays. */
+/* The walk looks at `len` bytes at `at` of the map; let go when it has seen MAP_WALK_BYTES. */
 static inline void map_walked(const struct map *m, struct map_walk *walk, const void *at, size_t len)
 {
     uintptr_t from = (uintptr_t)at >> MAP_WINDOW_BITS, to = ((uintptr_t)at + len) >> MAP_WINDOW_BITS;
     if ((from == walk->window && to == walk->window) ||
-        __atomic_load_n(&m->len, __ATOMIC_RELAXED) <= MAP_WALK_BYTES)
+        __atomic_load_n(&m->len, __ATOMIC_RELAXED) <= MAP_KEEP_BYTES)
         return;
     walk->windows += to - from + (from != walk->window);
     walk->window = to;

@@ -351,7 +351,7 @@ TEST(a_walk_of_a_large_file_lets_go_of_its_pages_and_so_does_who_asks)
     counted.advise = count_cold;
     syna_test_set_vfs(&counted);
     syna_db *db = open_with("a.db", (syna_db_options){.no_sync = 1, .no_compression = 1});
-    size_t size = 3 * MAP_WALK_BYTES / 100;
+    size_t size = MAP_KEEP_BYTES / 75; /* a hundred of them: more than what stays */
     char *bytes = calloc(1, size);
     CHECK(bytes);
     for (int i = 0; i < 100; i++) {

@@ -279,13 +279,13 @@ TEST(a_walk_lets_go_once_for_every_32_MiB_that_it_touched)
     struct map_walk walk = {0};
     use_counting();
     map_init(&m, false, false);
-    CHECK_OK(file_truncate(&f, 4 * MAP_WALK_BYTES));
-    CHECK_OK(map_grow(&m, &f, MAP_WALK_BYTES));
+    CHECK_OK(file_truncate(&f, 2 * MAP_KEEP_BYTES));
+    CHECK_OK(map_grow(&m, &f, MAP_KEEP_BYTES));
     const uint8_t *base = map_base(&m);
     for (size_t i = 0; i < 3 * most; i++) /* addresses only; nothing is read */
         map_walked(&m, &walk, base + i % most * window, 10);
     CHECK_EQ(cold_calls, 0); /* a file as small as that */
-    CHECK_OK(map_grow(&m, &f, 4 * MAP_WALK_BYTES));
+    CHECK_OK(map_grow(&m, &f, 2 * MAP_KEEP_BYTES));
     for (size_t i = 0; i < 100000; i++) /* the same place again and again is one window */
         map_walked(&m, &walk, base + i % 1000, 10);
     CHECK_EQ(walk.windows, 1);
