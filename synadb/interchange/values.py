@@ -90,7 +90,7 @@ def _int_json(value: int) -> Any:
 
 def _dict_json(value: dict[Any, Any]) -> Any:
     plain = all(type(key) is str for key in value)
-    if plain and not (len(value) == 1 and next(iter(value)).startswith("$")):
+    if plain and not next(iter(value), "").startswith("$"):
         return {key: _to_json(item) for key, item in value.items()}
     return {"$dict": [[_to_json(key), _to_json(item)] for key, item in value.items()]}
 

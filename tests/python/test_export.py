@@ -19,7 +19,7 @@ import zoneinfo
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from synadb import (
@@ -200,8 +200,9 @@ trees = st.recursive(
 
 
 @pytest.mark.parametrize("format", PLAIN)
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck))
 @given(values=st.lists(trees, min_size=1, max_size=5))
+@example(values=[{"$history": [], "": None}])  # begins like a history
 def test_any_plain_value_round_trips(tmp_path_factory, format, values):
     folder = tmp_path_factory.mktemp("any")
     with SynaDB(folder / "a.db", sync_on_write=False) as one:
