@@ -2,68 +2,8 @@
  * the change is one row of the hot layer, whichever layer the old one is in. */
 #include "base/internal.h"
 
-#include "base/json.h"
 #include "engine/hybrid_core.h"
-#include "engine/meta.h"
-
-/* ---------------------------------------------------------------- merging two objects */
-
-/* The bytes that a name means; two names may be written in different ways. */
-static bool name_bytes(const struct json_string *name, struct buf *out)
-{
-    out->len = 0;
-    if (!buf_reserve(out, name->len))
-        return false;
-    out->len = json_unescape(name, (char *)out->bytes);
-    return true;
-}
-
-static bool has_field(const char *json, size_t len, const struct buf *wanted)
-{
-    struct json j;
-    struct json_string name;
-    json_begin(&j, json, len);
-    for (json_enter(&j); json_next_member(&j, &name); json_skip(&j))
-        if (json_string_is(&name, (const char *)wanted->bytes, wanted->len))
-            return true;
-    return false;
-}
-
-static bool put_field(struct buf *out, const struct json_string *name, const char *value, size_t len)
-{
-    return (out->len == 1 || json_put_text(out, ",")) && json_put_text(out, "\"") &&
-           buf_append(out, name->raw, name->len) && json_put_text(out, "\":") &&
-           buf_append(out, value, len);
-}
-
-/* The fields of an object that `but` (len 0: nothing) has none of the same name for. */
-static bool put_fields(struct buf *out, const char *json, size_t len, const char *but,
-                       size_t but_len)
-{
-    struct json j;
-    struct json_string name;
-    struct buf meant = {0};
-    bool enough = true;
-    json_begin(&j, json, len);
-    for (json_enter(&j); enough && json_next_member(&j, &name);) {
-        const char *value = j.at;
-        json_skip(&j);
-        enough = name_bytes(&name, &meant);
-        if (enough && (but_len == 0 || !has_field(but, but_len, &meant)))
-            enough = put_field(out, &name, value, (size_t)(j.at - value));
-    }
-    buf_dispose(&meant);
-    return enough;
-}
-
-/* Both texts passed meta_check. */
-static syna_rc merge(const char *old, size_t old_len, const char *json, size_t len, struct buf *out)
-{
-    if (json_put_text(out, "{") && put_fields(out, old, old_len, json, len) &&
-        put_fields(out, json, len, NULL, 0) && json_put_text(out, "}"))
-        return SYNA_SUCCESS;
-    return syna_no_memory(old_len + len);
-}
+#include "engine/meta_merge.h"
 
 /* ---------------------------------------------------------------- one row */
 
@@ -86,7 +26,7 @@ static syna_rc take_old(struct update *u, bool replace)
     SYNA_TRY(hybrid_get_metadata(u->store, u->key, u->key_len, &u->old, &old_len));
     if (!u->old)
         return SYNA_SUCCESS;
-    SYNA_TRY(merge(u->old, old_len, u->json, u->len, &u->merged));
+    SYNA_TRY(meta_merge(u->old, old_len, u->json, u->len, &u->merged));
     u->json = (const char *)u->merged.bytes;
     u->len = u->merged.len;
     return SYNA_SUCCESS;
