@@ -106,7 +106,7 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     results: dict[str, Any] = {
         "machine": machine.facts(work),
         "run": {
-            "command": shlex.join(["python", "bench/bench.py", *sys.argv[1:]]),
+            "command": _command(options),
             "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
             "size": options.size,
             "seed": options.seed,
@@ -124,10 +124,18 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
     return results
 
 
+def _command(options: argparse.Namespace) -> str:
+    """What measures the same again: where results and stores went is not part of it."""
+    words = ["python", "bench/bench.py", *options.section, "--size", options.size]
+    for name in ("repeats", "peers"):
+        given = getattr(options, name)
+        if given is not None:
+            words += [f"--{name}", str(given)]
+    return shlex.join(words + ["--no-c"] * options.no_c)
+
+
 def _take_over(results: dict[str, Any], before: dict[str, Any]) -> None:
     """Sections of an earlier run stay, with its command and what it had to warn of."""
-    for facts in (before["machine"], results["machine"]):
-        facts["load_average"] = 0.0  # said by the warnings
     if before["machine"] != results["machine"] or before["run"]["size"] != results["run"]["size"]:
         raise BenchError("--add: the results there are of another machine or size")
     results["sections"] = before["sections"]

@@ -329,7 +329,7 @@ class MmapVectorStore(_mmap.MmapHandle):
         self._compact(progress)
 
     def build_index(self, *, progress: Progress = None) -> None:
-        """Build the index, or bring it up to date: 8-bit codes of all vectors, and a graph over them.
+        """Build the index or bring it up to date: 8-bit codes of all vectors and a graph over them.
 
         Load first, build then. Inserts stay as fast as they were; what they bring is found exactly
         and at once, at a cost that grows with its number, and linked into the graph by this

@@ -151,7 +151,7 @@ class SparsePlan:
 
 
 class SparseVectorStore(_sparse.SparseHandle):
-    """Sparse vectors under keys in one file, searched by dot product: exactly, through an inverted index.
+    """Sparse vectors under keys in one file, searched by dot product, exactly: an inverted index.
 
     For learned sparse encoders (SPLADE), TF-IDF, BM25 weights, hashed features.
 
@@ -182,11 +182,11 @@ class SparseVectorStore(_sparse.SparseHandle):
 
     Notes
     -----
-    The rows stay in the mapped file; in memory is an inverted index of about 3 bytes a non-zero value,
-    saved beside the file as ``<path>.postings`` on `save` and `close`, so that opening again is
-    quick; that file may be deleted at any time. Any method may be called from any thread; the GIL is
-    released while the core works, and searches run beside writes. After `os.fork` a child may search;
-    its writes raise `ForkedError`.
+    The rows stay in the mapped file; in memory is an inverted index of about 3 bytes a non-zero
+    value, saved beside the file as ``<path>.postings`` on `save` and `close`, so that opening again
+    is quick; that file may be deleted at any time. Any method may be called from any thread; the
+    GIL is released while the core works, and searches run beside writes. After `os.fork` a child
+    may search; its writes raise `ForkedError`.
 
     Examples
     --------
@@ -305,11 +305,11 @@ class SparseVectorStore(_sparse.SparseHandle):
         key : str
             1 to 65530 bytes of UTF-8 without NUL.
         indices : array_like of int, or a whole vector
-            In any order, each in ``[0, vocab_size)``. Without `values`: ``{index: value}``, a list of
-            pairs, or a SciPy row.
+            In any order, each in ``[0, vocab_size)``. Without `values`: ``{index: value}``, a list
+            of pairs, or a SciPy row.
         values : array_like of float, optional
-            As many; finite, of either sign. Values of an index that comes twice are added up, zeros are
-            dropped, as SciPy does.
+            As many; finite, of either sign. Values of an index that comes twice are added up, zeros
+            are dropped, as SciPy does.
         metadata : mapping, optional
             Anything JSON can say; searches filter by it.
 
@@ -347,8 +347,8 @@ class SparseVectorStore(_sparse.SparseHandle):
         Parameters
         ----------
         documents : mapping or iterable
-            ``{key: vector}``, or ``(key, vector)`` and ``(key, indices, values)`` tuples; with `matrix`
-            the keys alone. A key that occurs twice keeps its last vector.
+            ``{key: vector}``, or ``(key, vector)`` and ``(key, indices, values)`` tuples; with
+            `matrix` the keys alone. A key that occurs twice keeps its last vector.
         matrix : SciPy sparse matrix or array, shape (len(documents), vocab_size), optional
             Row i is the vector of key i.
         metadata : iterable of mapping or None, optional
@@ -490,8 +490,8 @@ class SparseVectorStore(_sparse.SparseHandle):
         query_values : array_like of float, optional
             As many.
         k : int or None, default 10
-            At least 1. Fewer results come back when fewer vectors share an index with the query; None:
-            all that do.
+            At least 1. Fewer results come back when fewer vectors share an index with the query;
+            None: all that do.
         filter : mapping, optional
             Only vectors whose metadata match: ``{"year": 2024}``, ``{"year": {"$gte": 2020}}``, and
             ``$and $or $not $in $nin $exists $contains``.
@@ -508,19 +508,21 @@ class SparseVectorStore(_sparse.SparseHandle):
         Returns
         -------
         list of SparseSearchResult
-            ``score`` is ``sum(query[i] * vector[i])``, summed by ascending index in double precision
-            and rounded to float32 once: the same bits everywhere. Vectors that score exactly 0 are left
-            out; equal scores come in the order in which the vectors were last written.
+            ``score`` is ``sum(query[i] * vector[i])``, summed by ascending index in double
+            precision and rounded to float32 once: the same bits everywhere. Vectors that score
+            exactly 0 are left out; equal scores come in the order in which the vectors were last
+            written.
 
         Raises
         ------
         ValueError
-            Lengths differ, an index is outside the vocabulary, a value is not finite, `k` is less than
-            1, or the filter is none.
+            Lengths differ, an index is outside the vocabulary, a value is not finite, `k` is less
+            than 1, or the filter is none.
 
         Examples
         --------
-        >>> _ = sparse.index_batch({"x": {3: 1.0, 5: 1.0}, "y": {3: 2.0}}, metadata=[{"n": 1}, {"n": 2}])
+        >>> rows = {"x": {3: 1.0, 5: 1.0}, "y": {3: 2.0}}
+        >>> _ = sparse.index_batch(rows, metadata=[{"n": 1}, {"n": 2}])
         >>> sparse.search([3, 5], [1.0, 0.5], k=1)
         [SparseSearchResult(key='y', score=2.0)]
         >>> sparse.search({3: 1.0}, filter={"n": 1})

@@ -668,7 +668,7 @@ def _same(array: npt.NDArray[Any], result: npt.NDArray[Any]) -> bool:
     if array.dtype.kind == "b":
         return True
     if array.dtype.kind not in "iu":
-        # Not exact at the ends of the range: the float behind it would come back as the last integer.
+        # Not exact at the ends of the range: the float behind it would come back as the last one.
         if result.dtype.kind in "iu" and array.size:
             wide = array.astype(np.float64)
             limits = np.iinfo(result.dtype)

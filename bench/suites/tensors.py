@@ -64,7 +64,7 @@ def run(context: Context) -> Section:
     ]
     section.notes.append(
         "raw: write and fsync of the same bytes, and numpy.fromfile. npy reads rows by fancy "
-        "indexing of its memory map. Hot: the same was read before in the process; SynaDB has then compared "
-        "every chunk's checksum, once."
+        "indexing of its memory map. Hot: the same was read before in the process; SynaDB has then "
+        "compared every chunk's checksum, once."
     )
     return section

@@ -318,7 +318,7 @@ syna_rc db_open(const char *path, const syna_db_options *options, syna_db **out)
     syna_db *db = mem_zalloc(sizeof *db);
     if (!db)
         return syna_no_memory(sizeof *db);
-    db->lock.fd = -1;
+    db->lock = (struct writer_lock)WRITER_LOCK_NONE;
     db_init_locks(db);
     db->last = &db->first;
     syna_rc rc = open_into(db, path, options);

@@ -380,7 +380,7 @@ syna_rc row_store_open(const struct row_store_kind *kind, size_t size, const cha
     if (!store)
         return syna_no_memory(size);
     store->kind = kind;
-    store->lock.fd = -1;
+    store->lock = (struct writer_lock)WRITER_LOCK_NONE;
     init_locks(store);
     syna_rc rc = open_into(store, path, options);
     if (rc == SYNA_SUCCESS) {

@@ -3,10 +3,10 @@
     python make_unicode.py classes > unicode_classes.h
     python make_unicode.py folds > unicode_folds.h
 
-Two tables of ranges. Classes say which characters make words; foldings say what a character becomes so
-that case, accents, widths and ligatures do not matter: the composed form of its compatibility
-decomposition after case folding, without the accents of alphabetic scripts, and only what makes words.
-Another Unicode version is another analyser version (analyzer.h): files remember theirs."""
+Two tables of ranges. Classes say which characters make words; foldings say what a character becomes
+so that case, accents, widths and ligatures do not matter: the composed form of its compatibility
+decomposition after case folding, without the accents of alphabetic scripts, and only what makes
+words. Another Unicode version is another analyser version (analyzer.h): files remember theirs."""
 
 import sys
 import unicodedata as ud
@@ -59,7 +59,7 @@ STROKES = {
     "ł": "l",
     "đ": "d",
     "ħ": "h",
-    "ı": "i",
+    "ı": "i",  # noqa: RUF001
     "æ": "ae",
     "œ": "oe",
     "þ": "th",
@@ -121,7 +121,7 @@ def class_ranges():
 
 
 def foldings():
-    """(first, last, step, delta) where one character becomes one, and the others with their text."""
+    """(first, last, step, delta) where one becomes one, and the others with their text."""
     ones, texts = [], []
     for c in range(0x80, 0x110000):
         if class_of(c) == OTHER or 0xD800 <= c < 0xE000 or within(c, COMPATIBLE):
@@ -174,7 +174,7 @@ def classes():
     print("/* first, last, class */")
     table(
         "static const struct class_range class_ranges[]",
-        ["{0x%x, 0x%x, %d}," % tuple(r) for r in class_ranges()],
+        [f"{{{first:#x}, {last:#x}, {kind}}}," for first, last, kind in class_ranges()],
     )
 
 
@@ -183,14 +183,15 @@ def folds():
     pool, places = text_pool(texts)
     print("/* first, last, step, what to add */")
     table(
-        "static const struct fold_range fold_ranges[]", ["{0x%x, 0x%x, %d, %d}," % r for r in ones]
+        "static const struct fold_range fold_ranges[]",
+        [f"{{{first:#x}, {last:#x}, {step}, {delta}}}," for first, last, step, delta in ones],
     )
     print("/* character, where its text begins in fold_texts, bytes */")
     table(
         "static const struct fold_text fold_places[]",
-        ["{0x%x, %d, %d}," % (c, *places[c]) for c, _ in texts],
+        [f"{{{c:#x}, {places[c][0]}, {places[c][1]}}}," for c, _ in texts],
     )
-    table("static const unsigned char fold_texts[]", ["%d," % b for b in pool])
+    table("static const unsigned char fold_texts[]", [f"{b}," for b in pool])
 
 
 def main(what):

@@ -16,7 +16,7 @@
 
 #include "io/lock.h"
 
-enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 500, TURN_US = 5000 };
+enum { FIRST_PAUSE_US = 50, LONGEST_PAUSE_US = 500, TURN_US = 5000, WALK_US = 10000 };
 
 static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
 {
@@ -30,17 +30,32 @@ static syna_rc open_descriptor(struct writer_lock *lock, const char *path)
         lock->fd = f.fd;
         lock->device = st.device;
         lock->inode = st.inode;
+        lock->walked_us = 0;
         f.fd = -1; /* kept open: closing it would release the lock */
     }
     file_close(&f);
     return rc;
 }
 
+/* What the path leads to. Every swap is seen in the directory; that a directory was moved, when the path
+ * is next walked. */
+static int look(struct writer_lock *lock, const char *path, struct vfs_stat *named)
+{
+    uint64_t now = syna_vfs->ticks_us();
+    if (now - lock->walked_us >= WALK_US) {
+        lock->walked_us = now;
+        return syna_vfs->stat_path(path, named);
+    }
+    if (lock->dir < 0)
+        lock->dir = syna_vfs->open_dir(path);
+    return syna_vfs->stat_in(lock->dir, path, named);
+}
+
 /* Does the path lead to the file that is locked? */
-static syna_rc compare(const struct writer_lock *lock, const char *path, struct vfs_stat *named,
+static syna_rc compare(struct writer_lock *lock, const char *path, struct vfs_stat *named,
                        int *refusal)
 {
-    int found = syna_vfs->stat_path(path, named);
+    int found = look(lock, path, named);
     if (found < 0 && found != -ENOENT)
         return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -found, "cannot be examined");
     if (found < 0 || lock->inode != named->inode || lock->device != named->device)
@@ -149,6 +164,8 @@ void lock_forget(struct writer_lock *lock)
 {
     if (lock->fd >= 0)
         syna_vfs->close_file(lock->fd);
-    lock->fd = -1;
+    if (lock->dir >= 0)
+        syna_vfs->close_file(lock->dir);
+    lock->fd = lock->dir = -1;
     lock->claimed = false;
 }

@@ -8,12 +8,14 @@
 struct writer_lock {
     vfs_fd fd;              /* -1 = none; after lock_leave open, but not held */
     uint64_t device, inode; /* of the file that fd is open on */
+    vfs_fd dir;             /* the directory that holds it, once asked for while fd is open */
+    uint64_t walked_us;     /* when the path was last walked from its start; 0 = not since fd was opened */
     uint64_t turn_us;       /* when it was last taken by claim: the turn began */
     bool gives_way;         /* the turn is over: the next lock_acquire claims before it locks */
     bool claimed;           /* while waiting: next in line */
 };
 
-#define WRITER_LOCK_NONE {.fd = -1}
+#define WRITER_LOCK_NONE {.fd = -1, .dir = -1}
 
 /* Take the lock of the file that `path` names now: lock, then compare fstat with stat of the path
  * and start over when a compaction swapped it. Waits up to timeout_ms (0 = not at all); then

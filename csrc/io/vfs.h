@@ -56,6 +56,10 @@ struct vfs {
     int (*remove_name)(const char *path);
     int (*stat_fd)(vfs_fd fd, struct vfs_stat *out);
     int (*stat_path)(const char *path, struct vfs_stat *out);
+    /* For who asks about one path again and again: a descriptor of the directory that holds it, and what
+     * the last name of `path` leads to in there; dir -1 = stat_path. */
+    vfs_fd (*open_dir)(const char *path);
+    int (*stat_in)(vfs_fd dir, const char *path, struct vfs_stat *out);
     /* Exclusive advisory lock of the whole file, owned by this open file description. -EAGAIN when
      * another holds it. Closing the descriptor releases it. */
     int (*lock)(vfs_fd fd);

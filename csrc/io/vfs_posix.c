@@ -198,6 +198,29 @@ static int posix_stat(const char *path, struct vfs_stat *out)
     return fill_stat(stat(path, &st), &st, out);
 }
 
+#if !defined(O_PATH)
+#define O_PATH O_RDONLY
+#endif
+
+static vfs_fd posix_open_dir(const char *path)
+{
+    char directory[PATH_MAX];
+    int rc = directory_of(path, directory);
+    if (rc < 0)
+        return rc;
+    int fd = open(directory, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+static int posix_stat_in(vfs_fd dir, const char *path, struct vfs_stat *out)
+{
+    struct stat st;
+    const char *slash = strrchr(path, '/');
+    if (dir < 0)
+        return posix_stat(path, out);
+    return fill_stat(fstatat(dir, slash ? slash + 1 : path, &st, 0), &st, out);
+}
+
 static int posix_list(const char *path, bool (*visit)(void *context, const char *name),
                       void *context)
 {
@@ -410,6 +433,8 @@ const struct vfs vfs_posix = {
     .remove_name = posix_unlink,
     .stat_fd = posix_fstat,
     .stat_path = posix_stat,
+    .open_dir = posix_open_dir,
+    .stat_in = posix_stat_in,
     .lock = posix_lock,
     .unlock = posix_unlock,
     .claim = posix_claim,

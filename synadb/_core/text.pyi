@@ -1,8 +1,8 @@
 import os
-from typing import Callable, Optional
+from typing import Callable
 
 # id, score, text, JSON of the metadata
-_Hit = tuple[str, float, Optional[str], Optional[str]]
+_Hit = tuple[str, float, str | None, str | None]
 
 class TextHandle:
     @property

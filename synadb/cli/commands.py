@@ -135,7 +135,7 @@ def keys(a: Arguments, out: Output) -> int:
 
 
 def tensor_keys(path: str, pattern: str | None) -> Iterator[str]:
-    """The virtual keys of tensors' elements and chunks; a prefix is a pattern, as for `matching`."""
+    """The virtual keys of tensors' elements and chunks; a prefix is a pattern, as in `matching`."""
     from synadb import TensorEngine
 
     pattern = pattern or "*"

@@ -179,6 +179,18 @@ static int fault_stat_path(const char *path, struct vfs_stat *out)
     return below->stat_path(path, out);
 }
 
+/* Not one of the calls that fail: nobody depends on it (test_lock). */
+static vfs_fd fault_open_dir(const char *path)
+{
+    return below->open_dir(path);
+}
+
+static int fault_stat_in(vfs_fd dir, const char *path, struct vfs_stat *out)
+{
+    FAIL_IF_HIT(FAULT_STAT);
+    return below->stat_in(dir, path, out);
+}
+
 static int fault_take_lock(vfs_fd fd)
 {
     FAIL_IF_HIT(FAULT_LOCK);
@@ -287,6 +299,8 @@ const struct vfs vfs_fault = {
     .remove_name = fault_remove,
     .stat_fd = fault_stat_fd,
     .stat_path = fault_stat_path,
+    .open_dir = fault_open_dir,
+    .stat_in = fault_stat_in,
     .lock = fault_take_lock,
     .unlock = fault_unlock,
     .claim = fault_claim,

@@ -256,6 +256,18 @@ static int do_stat_path(const char *path, struct vfs_stat *out)
 }
 LOCKED(int, mem_stat_path, (const char *path, struct vfs_stat *out), do_stat_path(path, out))
 
+static vfs_fd mem_open_dir(const char *path)
+{
+    (void)path;
+    return -EOPNOTSUPP;
+}
+
+static int mem_stat_in(vfs_fd dir, const char *path, struct vfs_stat *out)
+{
+    (void)dir;
+    return mem_stat_path(path, out);
+}
+
 static int mem_list(const char *path, bool (*visit)(void *context, const char *name), void *context)
 {
     char *names[NAMES];
@@ -532,6 +544,8 @@ const struct vfs vfs_mem = {
     .remove_name = mem_remove,
     .stat_fd = mem_stat_fd,
     .stat_path = mem_stat_path,
+    .open_dir = mem_open_dir,
+    .stat_in = mem_stat_in,
     .lock = mem_take_lock,
     .unlock = mem_unlock,
     .claim = mem_claim,

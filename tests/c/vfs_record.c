@@ -482,6 +482,14 @@ static int rec_stat_path(const char *path, struct vfs_stat *out)
 {
     return rec.below->stat_path(path, out);
 }
+static vfs_fd rec_open_dir(const char *path)
+{
+    return rec.below->open_dir(path);
+}
+static int rec_stat_in(vfs_fd dir, const char *path, struct vfs_stat *out)
+{
+    return rec.below->stat_in(dir, path, out);
+}
 static int rec_take_lock(vfs_fd fd)
 {
     return rec.below->lock(fd);
@@ -564,6 +572,8 @@ const struct vfs vfs_record = {
     .remove_name = rec_remove,
     .stat_fd = rec_stat_fd,
     .stat_path = rec_stat_path,
+    .open_dir = rec_open_dir,
+    .stat_in = rec_stat_in,
     .lock = rec_take_lock,
     .unlock = rec_unlock,
     .claim = rec_claim,

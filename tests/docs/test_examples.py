@@ -84,8 +84,8 @@ def docstrings():
 
 @pytest.mark.parametrize("name, text", list(docstrings()))
 def test_the_docstrings(name, text, tmp_path):
-    """`tmp` is an empty folder; `db`, `store`, `registry` and, in their own modules, others are an open
-    database, vector store, model registry ..."""
+    """`tmp` is an empty folder; `db`, `store`, `registry` and, in their own modules, others are an
+    open database, vector store, model registry ..."""
     vectors = synadb.VectorStore(tmp_path / "vectors.db", dimensions=64, sync_on_write=False)
     models = synadb.ModelRegistry(tmp_path / "registry.db", sync_on_write=False)
     log = SynaDB(tmp_path / "doc.db", sync_on_write=False)

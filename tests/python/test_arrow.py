@@ -1,4 +1,4 @@
-"""Databases, histories, search results and runs as Arrow tables, without pyarrow and with its readers."""
+"""Databases, histories, search results and runs as Arrow tables, without pyarrow and with it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ Schema._fields_ = [
 Array._fields_ = [
     ("length", ctypes.c_int64), ("null_count", ctypes.c_int64), ("offset", ctypes.c_int64),
     ("n_buffers", ctypes.c_int64), ("n_children", ctypes.c_int64),
-    ("buffers", ctypes.POINTER(ctypes.c_void_p)), ("children", ctypes.POINTER(ctypes.POINTER(Array))),
+    ("buffers", ctypes.POINTER(ctypes.c_void_p)),
+    ("children", ctypes.POINTER(ctypes.POINTER(Array))),
     ("dictionary", ctypes.c_void_p), ("release", ctypes.CFUNCTYPE(None, ctypes.POINTER(Array))),
     ("private", ctypes.c_void_p),
 ]  # fmt: skip
@@ -292,8 +293,9 @@ def test_search_results_are_a_table():
     table = pa.table(hits_table(rows))
     table.validate(full=True)
     assert table.to_pylist() == [
-        {"key": "a", "score": 0.1, "vector": [1.0, 2.0]}, {"key": "b", "score": 0.5, "vector": None},
-    ]  # fmt: skip
+        {"key": "a", "score": 0.1, "vector": [1.0, 2.0]},
+        {"key": "b", "score": 0.5, "vector": None},
+    ]
     assert pa.table(hits_table([])).num_rows == 0
     assert pa.table(hits_table([rows[1]])).schema.names == ["key", "score"]
 

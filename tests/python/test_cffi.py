@@ -1,5 +1,6 @@
-"""libsynadb from another runtime: cffi reads the headers as they are and calls through them. What the
-headers say about ownership, struct sizes, callbacks and codes is what a caller without Cython gets."""
+"""libsynadb from another runtime: cffi reads the headers as they are and calls through them. What
+the headers say about ownership, struct sizes, callbacks and codes is what a caller without Cython
+gets."""
 
 from __future__ import annotations
 

@@ -71,11 +71,13 @@ VALUES = {
     "int": 7, "max": 2**63 - 1, "min": -(2**63), "big": 2**200, "huge": -(2**9000),
     "text": 'q"uo,te\r\nnew\u2028line é 日本', "empty": "", "nul": "a\0b", "spaces": "  x ",
     "bytes": bytes(range(256)), "no bytes": b"", "none": None, "true": True, "false": False,
-    "list": [1, 2.5, None, "x", [b"y", (1, 2)], {3: 4}], "tuple": (1, (2,)), "dict": {"a": {"b": 1}},
+    "list": [1, 2.5, None, "x", [b"y", (1, 2)], {3: 4}], "tuple": (1, (2,)),
+    "dict": {"a": {"b": 1}},
     "dict with a tag": {"$bytes": "00"}, "dict of ints": {1: 2}, "empty dict": {}, "set": {1, 2},
     "frozenset": frozenset([3]), "bytearray": bytearray(b"zz"), "complex": 1 + 2j,
     "range": range(2, 9, 3), "date": dt.date(2024, 2, 29), "time": dt.time(1, 2, 3, 4),
-    "naive": dt.datetime(2024, 1, 2, 3, 4, 5, 6), "utc": dt.datetime(2024, 1, 2, tzinfo=dt.timezone.utc),
+    "naive": dt.datetime(2024, 1, 2, 3, 4, 5, 6),
+    "utc": dt.datetime(2024, 1, 2, tzinfo=dt.timezone.utc),
     "zone": dt.datetime(2024, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
     "offset": dt.datetime(2024, 1, 2, tzinfo=dt.timezone(dt.timedelta(hours=3), "X")),
     "timedelta": dt.timedelta(1, 2, 3), "decimal": decimal.Decimal("-1.10"),
@@ -166,7 +168,7 @@ def random_value(rng):
     kind = rng.randrange(9)
     return (
         lambda: rng.uniform(-1e6, 1e6), lambda: rng.randrange(-(2**63), 2**63),
-        lambda: "".join(chr(rng.choice([34, 44, 92, 65, 233, 0x65E5, 10, 0x1F600])) for _ in range(5)),
+        lambda: "".join(map(chr, rng.choices([34, 44, 92, 65, 233, 0x65E5, 10, 0x1F600], k=5))),
         lambda: rng.randbytes(rng.randrange(20)), lambda: None, lambda: [rng.random(), None, "x"],
         lambda: 2 ** rng.randrange(300), lambda: float(np.frombuffer(rng.randbytes(8), "<f8")[0]),
         lambda: {"a": rng.random(), "b": (1, rng.random())},
@@ -272,11 +274,11 @@ def test_the_reference_reads_and_writes_our_messagepack(tmp_path, db):
         records = [
             {"key": f"k{n}", "value": value}
             for n, value in enumerate(
-                [0, 127, 128, 255, 256, 65536, 2**32, -1, -33, -129, -40000, -(2**40), 1.5, "x" * 31,
-                 "y" * 32, b"z" * 70_000, [1, [2]], {"a": {}}, None, True]
+                [0, 127, 128, 255, 256, 65536, 2**32, -1, -33, -129, -40000, -(2**40), 1.5,
+                 "x" * 31, "y" * 32, b"z" * 70_000, [1, [2]], {"a": {}}, None, True]
             )
         ]  # fmt: skip
-        data = msgpack.packb(records, use_single_float=False, use_bin_type=True)
+        data = msgpack.packb(records, use_single_float=small, use_bin_type=True)
         (tmp_path / "y").write_bytes(data)
         assert db.import_msgpack(tmp_path / "y") == len(records)
         for record in records:
@@ -329,7 +331,8 @@ def test_plain_columns_of_other_programs_are_read(tmp_path, db):
         assert db.import_parquet(tmp_path / "x") == 2
         assert same(db[f"{n}a"], values[0]) and same(db[f"{n}b"], values[1])
     times = pa.array([1_000_000_000], pa.timestamp("s"))
-    with pa.ipc.new_stream(tmp_path / "x", pa.schema({"key": pa.string(), "time": times.type, "value": pa.int64()})) as out:  # fmt: skip
+    columns = pa.schema({"key": pa.string(), "time": times.type, "value": pa.int64()})
+    with pa.ipc.new_stream(tmp_path / "x", columns) as out:
         out.write_table(pa.table({"key": ["s"], "time": times, "value": [3]}))
     assert db.import_arrow(tmp_path / "x") == 1
     assert str(db.get_history("s").timestamps[0]) == "2001-09-09T01:46:40.000000"
@@ -339,18 +342,23 @@ def test_plain_columns_of_other_programs_are_read(tmp_path, db):
 
 
 BROKEN = {
-    "json": [b"", b"{", b"[]", b'{"a": 1', b'{"a": 1}x', b'{"a" 1}', b'{1: 2}', b'{"a": {"$float": "x"}}',
-             b'{"a": 1, "b": {"$nonsense": 1}}', b'{"a": "\xff"}', b'{"a": {"$packed": "ff"}}',
-             b'{"a": {"$history": [1]}}', b'{"a": {"$history": [{"time": 1, "value": 1}', b"[" * 100_000],
+    "json": [b"", b"{", b"[]", b'{"a": 1', b'{"a": 1}x', b'{"a" 1}', b'{1: 2}',
+             b'{"a": {"$float": "x"}}', b'{"a": 1, "b": {"$nonsense": 1}}', b'{"a": "\xff"}',
+             b'{"a": {"$packed": "ff"}}',
+             b'{"a": {"$history": [1]}}', b'{"a": {"$history": [{"time": 1, "value": 1}',
+             b"[" * 100_000],
     "jsonl": [b"{}", b"x", b'{"key": "a", "value": 1}\n{"key": "b"', b'{"key": 1, "value": 1}',
-              b'{"key": "a", "type": "bytes", "value": "0g"}', b'{"key": "a", "value": 1, "time": -1}',
+              b'{"key": "a", "type": "bytes", "value": "0g"}',
+              b'{"key": "a", "value": 1, "time": -1}',
               b'{"key": "a", "type": "vector", "value": "x"}'],
     "csv": [b"", b"a,b\n1,2", b"key,value\n1", b'key,value\na,"b', b'key,value\na,"b"c',
-            b"key,type,value\na,int,1.5", b"key,type,value\na,bytes,0g", b"key,type,value\na,packed,["],
+            b"key,type,value\na,int,1.5", b"key,type,value\na,bytes,0g",
+            b"key,type,value\na,packed,["],
     "pickle": [b"", b"x", b"\x80\x05]", b"\x80\x05]\x95", pickle.dumps({"a": 1}), pickle.dumps([1]),
                b"\x80\x05]\x95\xff\xff\xff\xff\xff\xff\xff\x7f(e."],
-    "msgpack": [b"", b"\x91", b"\xdd\xff\xff\xff\xff\xc0", b"\x91\x82\xa3key\xa1a\xa5value\xc1", b"\x90\x90",
-                b"\x91" * 3000, b"\x91\x82\xa3key\xa1a\xa5value\xc6\xff\xff\xff\xff",
+    "msgpack": [b"", b"\x91", b"\xdd\xff\xff\xff\xff\xc0",
+                b"\x91\x82\xa3key\xa1a\xa5value\xc1", b"\x90\x90", b"\x91" * 3000,
+                b"\x91\x82\xa3key\xa1a\xa5value\xc6\xff\xff\xff\xff",
                 b"\x91\x82\xa3key\xa1a\xa5value\xd4\x07\x00"],
     "parquet": [b"", b"PAR1", b"PAR1" + b"x" * 100 + b"PAR1"],
     "arrow": [b"", b"ARROW1", b"ARROW1" + b"x" * 100],

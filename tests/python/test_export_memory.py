@@ -22,7 +22,7 @@ GROWTH = """
     from synadb import SynaDB
     from synadb.interchange import columnar, importing, rows
     warnings.simplefilter("ignore")
-    # As much smaller than usual as the database is: what is held at once is a part of what there is.
+    # As much smaller than usual as the database is: what is held at once is a part of it all.
     importing.COMMIT_BYTES = columnar.GROUP_BYTES = rows.BYTES = 1 << 19
     columnar.READ_BYTES = 1 << 19
     what, format, path, file = sys.argv[1:]

@@ -1,5 +1,5 @@
-"""The graph under `MmapVectorStore`, as seen from Python: recall against brute force, also after churn and
-reopening; what a killed process leaves; refusals."""
+"""The graph under `MmapVectorStore`, as seen from Python: recall against brute force, also after
+churn and reopening; what a killed process leaves; refusals."""
 
 import os
 import signal

@@ -1,6 +1,7 @@
 """`TensorEngine`: the seeds' calls, every dtype, patterns against a model, replacement, damage."""
 
 import fnmatch
+import itertools
 import os
 import subprocess
 import sys
@@ -370,7 +371,7 @@ def test_streams(engine):
         for s in (1, 1, 2)
     )
     assert once == again != other
-    assert sorted(sum(once, [])) == array.tolist()
+    assert sorted(itertools.chain(*once)) == array.tolist()
     for bad in (0, -1):
         with pytest.raises(ValueError):
             engine.stream("x/*", bad)

@@ -226,7 +226,7 @@ os.kill(os.getpid(), 9)
 
 
 def test_a_reader_follows_the_writer(path):
-    store, rows = filled(path, 300)
+    store, _ = filled(path, 300)
     code = f"""
 import sys
 from synadb import VectorStore

@@ -347,6 +347,102 @@ TEST(P9_a_lock_that_was_left_is_free_and_taken_again_without_opening_the_file)
     CHECK_EQ(check_child(expect_free, (void *)(uintptr_t)path), 0);
 }
 
+static int paths_walked;
+
+static int count_walk(const char *path, struct vfs_stat *out)
+{
+    paths_walked++;
+    return vfs_posix.stat_path(path, out);
+}
+
+static vfs_fd no_dir(const char *path)
+{
+    (void)path;
+    return -EACCES;
+}
+
+/* A database in a directory of its own, a table whose clock stands still, and the lock after its first look. */
+static const char *begin_looks(struct vfs *table, struct writer_lock *lock)
+{
+    mkdir(check_path("dir"), 0700);
+    const char *path = check_path("dir/a.db");
+    close(open(path, O_CREAT | O_RDWR, 0600));
+    *table = vfs_posix;
+    table->ticks_us = passing_ticks;
+    table->stat_path = count_walk;
+    passed_us = 1000000;
+    paths_walked = 0;
+    syna_test_set_vfs(table);
+    CHECK_OK(lock_acquire(lock, path, 0, NULL));
+    lock_leave(lock);
+    CHECK_EQ(paths_walked, 1);
+    return path;
+}
+
+static uint64_t locked_inode(struct writer_lock *lock, const char *path)
+{
+    struct vfs_stat st = {0};
+    CHECK_OK(lock_acquire(lock, path, 0, &st));
+    lock_leave(lock);
+    return st.inode;
+}
+
+static uint64_t inode_of(const char *path)
+{
+    struct vfs_stat st = {0};
+    CHECK_EQ(vfs_posix.stat_path(path, &st), 0);
+    return st.inode;
+}
+
+TEST(P9_a_swap_is_seen_at_once_although_the_path_is_walked_every_ten_milliseconds)
+{
+    struct vfs table;
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    const char *path = begin_looks(&table, &lock), *other = check_path("dir/b.db");
+    uint64_t first = inode_of(path);
+    CHECK_EQ(locked_inode(&lock, path), first);
+    CHECK_EQ(paths_walked, 1);
+    close(open(other, O_CREAT | O_RDWR, 0600));
+    CHECK_EQ(link(path, check_path("dir/kept.db")), 0); /* the old file keeps a name */
+    CHECK_EQ(rename(other, path), 0);
+    CHECK(inode_of(path) != first);
+    CHECK_EQ(locked_inode(&lock, path), inode_of(path));
+    syna_test_set_vfs(NULL);
+    lock_release(&lock);
+}
+
+TEST(P9_a_directory_that_was_moved_is_noticed_after_ten_milliseconds)
+{
+    struct vfs table;
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    const char *path = begin_looks(&table, &lock);
+    uint64_t first = locked_inode(&lock, path);
+    CHECK_EQ(rename(check_path("dir"), check_path("moved")), 0);
+    mkdir(check_path("dir"), 0700);
+    close(open(path, O_CREAT | O_RDWR, 0600));
+    CHECK_EQ(locked_inode(&lock, path), first);
+    pass_time(10000);
+    CHECK_EQ(locked_inode(&lock, path), inode_of(path));
+    CHECK(inode_of(path) != first);
+    syna_test_set_vfs(NULL);
+    lock_release(&lock);
+}
+
+TEST(P9_without_a_descriptor_of_the_directory_the_path_is_walked_every_time)
+{
+    struct vfs table;
+    struct writer_lock lock = WRITER_LOCK_NONE;
+    const char *path = begin_looks(&table, &lock), *other = check_path("dir/b.db");
+    table.open_dir = no_dir;
+    CHECK_EQ(locked_inode(&lock, path), inode_of(path));
+    close(open(other, O_CREAT | O_RDWR, 0600));
+    CHECK_EQ(rename(other, path), 0);
+    CHECK_EQ(locked_inode(&lock, path), inode_of(path));
+    syna_test_set_vfs(NULL);
+    lock_release(&lock);
+    CHECK_EQ(lock.dir, -1);
+}
+
 static int lock_after_removal(vfs_fd fd)
 {
     unlink(swap_path);
