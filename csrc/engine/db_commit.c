@@ -284,6 +284,8 @@ static void stop_leading(syna_db *db)
 static void sleep_on(syna_db *db, struct pending *p)
 {
     uint64_t sync_us = __atomic_load_n(&db->sync_us, __ATOMIC_RELAXED);
+    if (sem_trywait(&p->wake) == 0)
+        return; /* it led, and its own commit was among those */
     if (sync_us <= QUICK_SYNC_US) {
         uint64_t until = syna_vfs->ticks_us() + 2 * sync_us;
         while (syna_vfs->ticks_us() < until) {
@@ -512,6 +514,8 @@ syna_rc db_enter_shared(syna_db *db)
         return SYNA_SUCCESS;
     SYNA_TRY(lock_acquire(&db->lock, db->path, db->options.timeout_ms, &st));
     bool same = st.device == db->gen->log.device && st.inode == db->gen->log.inode;
+    if (same && kvlog_is_quiet(&db->gen->log, st.size))
+        return SYNA_SUCCESS;
     syna_rc rc = same ? follow_log(db, st.size) : follow_compaction(db, true);
     if (rc != SYNA_SUCCESS)
         lock_release(&db->lock);
@@ -524,28 +528,27 @@ void db_leave_shared(syna_db *db)
         lock_leave(&db->lock);
 }
 
+static syna_rc append_group(syna_db *db, struct pending *list)
+{
+    for (struct pending *p = list; p; p = p->next) {
+        SYNA_TRY(reserve_ahead(db, p->count));
+        SYNA_TRY(append(db, p));
+    }
+    return db->options.no_sync ? SYNA_SUCCESS : kvlog_sync(&db->gen->log);
+}
+
 /* One turn with the process lock: append the whole queue, one sync, publish. */
 static syna_rc commit_group(syna_db *db, struct pending *list)
 {
     struct kvlog *log = &db->gen->log;
-    for (struct pending *p = list; p; p = p->next) {
-        syna_rc rc = reserve_ahead(db, p->count);
-        if (rc == SYNA_SUCCESS)
-            rc = append(db, p);
-        if (rc != SYNA_SUCCESS) {
-            cut_back(db);
-            return rc;
-        }
-    }
-    if (!db->options.no_sync) {
-        syna_rc rc = kvlog_sync(log);
-        if (rc != SYNA_SUCCESS) {
-            cut_back(db);
-            return rc;
-        }
+    bool at_once = db->options.no_sync && !list->next;
+    syna_rc rc = at_once ? commit_unsynced(db, list) : append_group(db, list);
+    if (rc != SYNA_SUCCESS) {
+        cut_back(db);
+        return rc;
     }
     log->floor = log->end;
-    return publish(db, log->end, SIZE_MAX);
+    return at_once ? SYNA_SUCCESS : publish(db, log->end, SIZE_MAX);
 }
 
 static syna_rc lead_shared(syna_db *db)

@@ -99,11 +99,11 @@ syna_rc keys_walk(syna_db *db, const struct buf *prefix, key_fn visit, void *con
 static syna_rc follow_pointer(syna_db *db, const char *run_id, struct buf *run)
 {
     char *prefix;
-    size_t len;
+    size_t len, lead = sizeof POINTER_PREFIX - 1, id_len = strlen(run_id);
     int32_t type;
-    char key[sizeof POINTER_PREFIX + SYNA_RUN_ID_ROOM];
-    int key_len = snprintf(key, sizeof key, "%s%s", POINTER_PREFIX, run_id);
-    SYNA_TRY(db_get_copy(db, key, (size_t)key_len, SYNA_TYPE_TEXT, (void **)&prefix, &len, &type));
+    char key[sizeof POINTER_PREFIX + SYNA_RUN_ID_ROOM] = POINTER_PREFIX;
+    memcpy(key + lead, run_id, id_len); /* run_find has looked at its length */
+    SYNA_TRY(db_get_copy(db, key, lead + id_len, SYNA_TYPE_TEXT, (void **)&prefix, &len, &type));
     bool enough = buf_append(run, prefix, len);
     mem_free(prefix);
     return enough ? SYNA_SUCCESS : syna_no_memory(len);

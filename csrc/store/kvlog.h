@@ -71,6 +71,8 @@ syna_rc kvlog_replay(struct kvlog *log, syna_rc (*visit)(void *context, const st
 syna_rc kvlog_follow(struct kvlog *log, uint64_t size,
                      syna_rc (*visit)(void *context, const struct frame *f), void *context,
                      struct kvlog_recovery *r);
+/* Writer: would kvlog_follow find nothing? False when in doubt. */
+bool kvlog_is_quiet(const struct kvlog *log, uint64_t size);
 
 /* Where a torn tail is saved: the log's path with this behind it. */
 #define KVLOG_CUT_SUFFIX ".cut"

@@ -332,6 +332,14 @@ syna_rc kvlog_follow(struct kvlog *log, uint64_t size,
     return replay(log, size, true, visit, context, r);
 }
 
+bool kvlog_is_quiet(const struct kvlog *log, uint64_t size)
+{
+    if (!log->writable || log->map.copy || size != log->allocated ||
+        log->map.len < log->end + FRAME_HEADER_BYTES)
+        return false;
+    return nonzero_end(map_base(&log->map) + log->end, FRAME_HEADER_BYTES) == 0;
+}
+
 /* Does the tail start with a whole frame whose checksum is wrong? Then someone may want to see it. */
 static bool tail_looks_complete(const uint8_t *tail, uint64_t len)
 {
