@@ -2,13 +2,16 @@
 
     worker_text.py CONTESTANT DIR TEXTS DOCUMENTS QUERIES SEED
 
-CONTESTANT is synadb, bm25s (its numba backend) or tantivy. TEXTS is a file of JSON lines with a
-field "text" (plain or .zst), or "made": words drawn by Zipf's law. Queries are words of documents.
+CONTESTANT is synadb, bm25s (its numba backend), tantivy or tantivy-bare, which keeps no texts. TEXTS is
+a file of JSON lines with a field "text" (plain or .zst), of which more documents are put together where
+it has fewer, or "made": words drawn by Zipf's law. Queries are words of documents.
 One line of JSON each for
     build    all documents in one go, until they can be searched
     add      SynaDB only: documents one by one, unsynced
-    search   the ten best of every query, one after the other; "disk": bytes of index and texts;
-             SynaDB, opened again: "memory", bytes a posting of its own
+    open     SynaDB only: opened again, from the snapshot beside its log
+    search   the ten best of every query, one after the other; "disk": bytes of all files, with the
+             texts but for bm25s and tantivy-bare; "index": SynaDB's snapshot alone, all files of others;
+             SynaDB: "memory", bytes a posting of its own
 """
 
 from __future__ import annotations
@@ -44,7 +47,17 @@ def read(path: str, count: int, seed: int) -> list[str]:
     raw = Path(path).read_bytes()
     if path.endswith(".zst"):
         raw = subprocess.run(["zstd", "-dc", path], capture_output=True, check=True).stdout
-    return [json.loads(line)["text"] for line in raw.splitlines()[:count]]
+    texts = [json.loads(line)["text"] for line in raw.splitlines()[:count]]
+    return texts + joined(texts, count - len(texts), seed)
+
+
+def joined(texts: list[str], count: int, seed: int) -> list[str]:
+    """More documents than there are: one to four of the texts one after the other."""
+    rng = np.random.default_rng(seed + 2)
+    lengths = rng.integers(1, 5, count)
+    drawn = rng.integers(0, len(texts), int(lengths.sum()))
+    ends = np.cumsum(lengths)
+    return [" ".join(texts[i] for i in drawn[end - n : end]) for n, end in zip(lengths, ends)]
 
 
 def queries_of(texts: list[str], count: int, seed: int) -> list[str]:
@@ -79,6 +92,11 @@ class Syna:
         self.index.close()
         self.one.close()
 
+    def reopen(self, folder: Path) -> None:
+        from synadb import TextIndex
+
+        self.index = TextIndex(folder / "texts.db", sync_on_write=False)
+
 
 class Bm25s:
     def __init__(self, folder: Path) -> None:
@@ -102,11 +120,13 @@ class Bm25s:
 
 
 class Tantivy:
+    stored = True
+
     def __init__(self, folder: Path) -> None:
         import tantivy
 
         schema = tantivy.SchemaBuilder()
-        schema.add_text_field("text", stored=True, tokenizer_name="en_stem")
+        schema.add_text_field("text", stored=self.stored, tokenizer_name="en_stem")
         schema.add_unsigned_field("row", stored=True)
         path = folder / "texts.tantivy"
         path.mkdir()
@@ -132,7 +152,11 @@ class Tantivy:
         pass
 
 
-CONTESTANTS = {"synadb": Syna, "bm25s": Bm25s, "tantivy": Tantivy}
+class TantivyBare(Tantivy):
+    stored = False
+
+
+CONTESTANTS = {"synadb": Syna, "bm25s": Bm25s, "tantivy": Tantivy, "tantivy-bare": TantivyBare}
 
 
 def main() -> None:
@@ -148,14 +172,15 @@ def main() -> None:
     if sum(map(bool, found)) < len(queries) * 0.9:
         raise SystemExit(f"{name} found something for {sum(map(bool, found))} of {len(queries)}")
     store.close()
-    disk = sum(
-        file.stat().st_size
+    sizes = {
+        file.name: file.stat().st_size
         for file in folder.rglob("*")
         if file.is_file() and not file.name.startswith("one.")
-    )
-    extra = {"disk": disk}
+    }
+    disk = sum(sizes.values())
+    extra = {"disk": disk, "index": sizes.get("texts.db.text", disk)}
     if isinstance(store, Syna):
-        store = Syna(folder)
+        timed(lambda: store.reopen(folder), len(texts))
         stats = store.index.stats()
         extra["memory"] = stats.memory_bytes / max(stats.postings, 1)
     timed(lambda: store.search(queries), len(queries), **extra)

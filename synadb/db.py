@@ -488,15 +488,17 @@ class SynaDB(Interchange):
         Notes
         -----
         Atomic: after a crash or a cancelled call the file is either the old one or the new one.
-        Offsets returned by puts are no longer valid afterwards.
+        It keeps its permissions and, where the system allows, its owner. Offsets returned by puts
+        are no longer valid afterwards. When the file was moved away or deleted since it was opened,
+        that is a `SynaIOError` and whatever has its name now stays as it is.
         """
         upkeep.compact(self, keep_history, progress)
 
     def backup(self, path: str | os.PathLike[str], *, progress: Progress = None) -> None:
         """Write a consistent copy of the open database to `path`, which must not exist.
 
-        The copy is complete and durable when the call returns, and holds at least everything
-        written before it began. `progress` as in `compact`.
+        The copy is complete and durable when the call returns, holds at least everything written
+        before it began, and has the permissions of the database. `progress` as in `compact`.
         """
         upkeep.backup(self, path, progress)
 

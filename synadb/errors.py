@@ -9,7 +9,7 @@ type (a number as key, say) is a plain `TypeError`, as everywhere in Python.
 class                           code    besides `SynaError` it is
 ==============================  ======  =====================================================
 `ArgumentError`                 0       `ValueError`
-`InvalidKeyError`               -7, -8  `ArgumentError`
+`InvalidKeyError`               0 -7 -8 `ArgumentError`
 `IntegerRangeError`             0       `ArgumentError`, `OverflowError`
 `ReadOnlyError`                 0
 `ForkedError`                   0       `RuntimeError`
@@ -130,7 +130,7 @@ class ArgumentError(SynaError, ValueError):
 
 
 class InvalidKeyError(ArgumentError):
-    """A key is empty, too long, or not encodable as UTF-8."""
+    """A key is empty or too long, contains NUL, or cannot be encoded as UTF-8."""
 
 
 class IntegerRangeError(ArgumentError, OverflowError):

@@ -8,7 +8,7 @@ import json
 import math
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Callable
 
 from synadb._arrays import refused, search_limit
@@ -528,7 +528,7 @@ class TextIndex(_text.TextHandle):
         1
         """
         told = self._find(
-            [query], search_limit(k), filter_text(filter), _every(operator), False, False
+            [query], search_limit(k), filter_text(filter), _every(operator), False, TextResult
         )[1]
         terms, postings, scored, candidates, read = told
         return TextPlan(terms, postings, candidates, scored, read)
@@ -543,18 +543,23 @@ class TextIndex(_text.TextHandle):
         snippets: bool,
     ) -> list[list[TextResult]]:
         found = self._find(
-            queries, search_limit(k), filter_text(filter), _every(operator), texts or snippets, True
+            queries,
+            search_limit(k),
+            None if filter is None else filter_text(filter),
+            _every(operator),
+            texts or snippets,
+            TextResult,
         )[0]
+        if not snippets:
+            return found
         return [
             [
-                TextResult(
-                    key,
-                    score,
-                    text if texts else None,
-                    metadata_of(metadata),
-                    self.snippet(query, text or "") if snippets else None,
+                replace(
+                    hit,
+                    text=hit.text if texts else None,
+                    snippet=self.snippet(query, hit.text or ""),
                 )
-                for key, score, text, metadata in hits
+                for hit in hits
             ]
             for query, hits in zip(queries, found)
         ]

@@ -31,6 +31,8 @@ _METRICS = {
 _BACKENDS = ("auto", "flat", "hnsw", "faiss")  # of the core: by number, the last one as flat
 _FLAT = 1
 _PLANS = ("scan", "exact", "graph")
+_DTYPES = ("float32", "float16", "bfloat16")  # of the core: from 1 on, 0 is the file's
+_CODES = ("none", "int8", "binary")  # the same
 
 atexit.register(_vectors.close_all)
 
@@ -59,6 +61,14 @@ class VectorStats:
         Rows in the graph; 0 before there is one.
     dead_rows : int
         Replaced or deleted rows that still take memory; they go when they are many.
+    dtype : str
+        What the rows are kept as: ``"float32"``, ``"float16"`` or ``"bfloat16"``.
+    quantization : str
+        What stands in memory of a row: ``"int8"``, ``"binary"`` or ``"none"``.
+    row_bytes : int
+        What the elements of one row take in the file.
+    code_bytes : int
+        What the code of one row takes in memory; 0 while there are none (below 1,024 rows).
     """
 
     rows: int
@@ -69,6 +79,10 @@ class VectorStats:
     simd: str
     indexed_rows: int
     dead_rows: int
+    dtype: str
+    quantization: str
+    row_bytes: int
+    code_bytes: int
 
 
 @dataclass(frozen=True)
@@ -131,10 +145,22 @@ class VectorStore(_vectors.VectorHandle):
         Links of a typical row in the graph, 4 to 64.
     ef_construction : int, default 200
         Candidates looked at when a row is linked, 1 to 4096.
-    ef_search : int, default 100
-        Candidates kept by a search that says neither ``ef`` nor ``recall``, 1 to 4096.
+    ef_search : int, optional
+        Candidates kept by a search that says neither ``ef`` nor ``recall``, 1 to 4096; 100, or 200
+        with ``quantization="binary"``.
     threads : int, optional
         Of a build; as many as there are processors.
+    dtype : {"float32", "float16", "bfloat16"} or numpy dtype, optional
+        What the vectors are kept as. The 16-bit forms take half the bytes, in the file and in what
+        a search reads of it: vectors are rounded when they are inserted, `get` and the results of
+        searches give the rounded ones, as float32, and scores are exact for them. float16 keeps 11
+        bits of an element and sizes up to 65504, bfloat16 8 bits and the sizes of float32; larger
+        elements are refused. Default: as the file has them; float32 in a new one.
+    quantization : {"int8", "binary", "none"}, optional
+        What stands in memory of each vector to choose candidates by, which are then scored by the
+        vectors themselves: a byte a dimension; a bit a dimension, which is coarser, so that walks
+        keep more candidates and exact searches score every row; or nothing, then there is no graph
+        and every search scores every row. Default: as the file has it; int8 in a new one.
     faiss_index_type : str, default "IVF1024,Flat"
         What FAISS is to make, in the words of ``faiss.index_factory``: ``"Flat"``,
         ``"HNSW32"``, ``"IVF256,PQ32"``. Only looked at with ``backend="faiss"``, as the next two.
@@ -149,9 +175,9 @@ class VectorStore(_vectors.VectorHandle):
     Raises
     ------
     ValueError
-        Dimensions out of range, an unknown metric or backend; or the file holds vectors of other
-        dimensions or another metric. While it holds none, the latest opening decides. FAISS does
-        not know the index type, or sees no GPU.
+        Dimensions out of range, an unknown metric, backend, dtype or quantization; or the file
+        holds vectors of other dimensions, another metric, dtype or quantization. While it holds
+        none, the latest opening decides. FAISS does not know the index type, or sees no GPU.
     ImportError
         ``backend="faiss"``, and FAISS is not installed: ``pip install 'synadb[faiss]'``.
     LockedError
@@ -159,8 +185,8 @@ class VectorStore(_vectors.VectorHandle):
 
     Notes
     -----
-    The vectors stay in the mapped file; in memory are a code of a byte a dimension, the graph and
-    some 25 bytes more a row. They are saved beside the file, as ``<path>.hnsw``, on `close`, so
+    The vectors stay in the mapped file; in memory are a code of a byte a dimension (see
+    `quantization`), the graph and some 25 bytes more a row. They are saved beside the file, as ``<path>.hnsw``, on `close`, so
     that opening again is quick; that file may be deleted at any time. Any method may be called
     from any thread; the GIL is released while the core works, and
     searches run beside inserts. After `os.fork` a child may search; its writes raise
@@ -211,8 +237,10 @@ class VectorStore(_vectors.VectorHandle):
         absorber: bool = True,
         m: int = 16,
         ef_construction: int = 200,
-        ef_search: int = 100,
+        ef_search: int | None = None,
         threads: int | None = None,
+        dtype: npt.DTypeLike | None = None,
+        quantization: str | None = None,
         faiss_index_type: str = "IVF1024,Flat",
         faiss_nprobe: int = 10,
         use_gpu: bool = False,
@@ -225,6 +253,8 @@ class VectorStore(_vectors.VectorHandle):
             raise refused(f"metric {metric!r}; expected one of {', '.join(_METRICS)}")
         if backend not in _BACKENDS:
             raise refused(f"backend {backend!r}; expected one of {', '.join(_BACKENDS)}")
+        kept_as = _named("dtype", _dtype_name(dtype), _DTYPES)
+        coded_as = _named("quantization", quantization, _CODES)
         self._dimensions = dims
         self._metric = metric
         self._backend = backend
@@ -249,8 +279,10 @@ class VectorStore(_vectors.VectorHandle):
             absorber=bool(absorber),
             m=_option("m", m, 4, 64),
             ef_construction=_option("ef_construction", ef_construction, 1, 4096),
-            ef_search=_option("ef_search", ef_search, 1, 4096),
+            ef_search=0 if ef_search is None else _option("ef_search", ef_search, 1, 4096),
             threads=0 if threads is None else _option("threads", threads, 1, 1024),
+            dtype=kept_as,
+            quantization=coded_as,
         )
 
     # --------------------------------------------------------------------------------- facts
@@ -311,7 +343,10 @@ class VectorStore(_vectors.VectorHandle):
         >>> store.stats().rows == len(store)
         True
         """
-        dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed, dead = self._stats()
+        dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed, dead, *kept = (
+            self._stats()
+        )
+        dtype, quantization, row_bytes, code_bytes = kept
         return VectorStats(
             rows=rows,
             dimensions=dimensions,
@@ -321,6 +356,10 @@ class VectorStore(_vectors.VectorHandle):
             simd=simd,
             indexed_rows=indexed,
             dead_rows=dead,
+            dtype=_DTYPES[dtype - 1],
+            quantization=_CODES[quantization - 1],
+            row_bytes=row_bytes,
+            code_bytes=code_bytes,
         )
 
     def __repr__(self) -> str:
@@ -348,7 +387,8 @@ class VectorStore(_vectors.VectorHandle):
         key : str
             1 to 65530 bytes of UTF-8 without NUL.
         vector : array_like of `dimensions` real numbers
-            Converted to float32 and flattened. NaN and infinity are refused; zero is legal and,
+            Converted to float32 (and rounded to the store's `dtype`) and flattened. NaN and
+            infinity are refused, and so is what is too large for the dtype; zero is legal and,
             under cosine, at distance 1 from everything.
         metadata : dict, optional
             Any JSON-like values by name: texts, numbers, booleans, None, lists, dicts. Searches can
@@ -539,7 +579,7 @@ class VectorStore(_vectors.VectorHandle):
     # ------------------------------------------------------------------------------- reading
 
     def get(self, key: str) -> npt.NDArray[np.float32] | None:
-        """The vector under `key`, a new float32 array, or None."""
+        """The vector under `key`, a new float32 array whatever the store's dtype is, or None."""
         return self._get(key)
 
     def get_metadata(self, key: str) -> dict[str, Any] | None:
@@ -790,6 +830,24 @@ def _option(name: str, value: int, low: int, high: int) -> int:
     if not low <= number <= high:
         raise refused(f"{name} is {number}; expected {low} to {high}")
     return number
+
+
+def _dtype_name(dtype: npt.DTypeLike | None) -> str | None:
+    if dtype is None or (isinstance(dtype, str) and dtype in _DTYPES):
+        return dtype
+    try:
+        return np.dtype(dtype).name  # ml_dtypes.bfloat16 is a numpy dtype, too
+    except TypeError:
+        return str(dtype)
+
+
+def _named(what: str, name: str | None, names: tuple[str, ...]) -> int:
+    """Its number in the core, from 1 on; 0: not given."""
+    if name is None:
+        return 0
+    if name not in names:
+        raise refused(f"{what} {name!r}; expected one of {', '.join(names)}")
+    return names.index(name) + 1
 
 
 def _ef(ef: int | None) -> int:

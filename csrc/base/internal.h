@@ -56,6 +56,7 @@ typedef int32_t syna_rc;
 #pragma GCC poison open openat creat close read write pread pwrite pwritev preadv lseek fsync
 #pragma GCC poison fdatasync ftruncate fallocate posix_fallocate mmap munmap msync mremap madvise
 #pragma GCC poison rename link unlink stat fstat lstat fstatat fcntl flock mkdir opendir readdir
+#pragma GCC poison fchmod fchown
 #endif
 
 #endif

@@ -113,6 +113,7 @@ syna_rc db_backup(syna_db *db, const char *to, syna_progress_fn progress, void *
     SYNA_TRY(choose_end(db, &b));
     syna_rc rc = file_create_temp(&b.file, to);
     if (rc == SYNA_SUCCESS) {
+        file_take_access(&b.file, db->path);
         rc = write_copy(&b, to);
         if (rc == SYNA_SUCCESS)
             file_close(&b.file);

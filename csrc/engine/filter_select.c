@@ -1,9 +1,14 @@
 /* filter_select.c - a filter over columns: chunk by chunk, a bit for every row.
  *
- * A chunk's cells are matched type by type, each by a loop that yields 64 bits at a time. What strings match is looked up once for each string that occurs, not once a row. */
+ * A chunk's cells are matched type by type, 64 of them at a time by the kernels of math/bits.h where a
+ * comparison tells. What strings match is looked up once for each string that occurs, not once a row. */
 #include "base/internal.h"
 
 #include "engine/filter_core.h"
+#include "math/bits.h"
+#include "math/distance.h"
+
+#define FEW_NUMBERS 16u /* are compared one after the other, more are looked up */
 
 /* What one leaf means in these columns. */
 struct reading {
@@ -12,6 +17,7 @@ struct reading {
 };
 struct selection {
     const struct meta *meta;
+    const struct bits_kernels *bits;
     struct reading *readings; /* of each leaf */
     uint32_t leaves;
 };
@@ -21,18 +27,51 @@ struct found {
 
 /* ---------------------------------------------------------------- cells of one type */
 
-/* For each place of a chunk whether MATCH holds of `word`; places beyond the last are not of the type. */
+/* 64 places of a chunk, those beyond its last without a cell. */
+struct places_64 {
+    const uint64_t *words;
+    const uint8_t *kinds;
+    uint64_t padded_words[64];
+    uint8_t padded_kinds[64];
+};
+
+static inline void take_64(const struct chunk *chunk, uint32_t start, struct places_64 *out)
+{
+    out->words = chunk->words + start;
+    out->kinds = chunk->kinds + start;
+    uint32_t count = chunk->cap - start;
+    if (count >= 64)
+        return;
+    memset(out->padded_kinds, CELL_NONE, sizeof out->padded_kinds);
+    memset(out->padded_words, 0, sizeof out->padded_words);
+    memcpy(out->padded_kinds, out->kinds, count);
+    memcpy(out->padded_words, out->words, count * sizeof *out->words);
+    out->words = out->padded_words;
+    out->kinds = out->padded_kinds;
+}
+
+/* For each 64 places of a chunk those of the type of which MATCH, 64 bits worked out from `words`, holds.
+ * No branch depends on a row: nothing could foresee which way it goes. */
+#define EACH_64(TYPE, MATCH)                                                            \
+    for (uint32_t start = 0; start < chunk->cap; start += 64) {                         \
+        struct places_64 some;                                                          \
+        take_64(chunk, start, &some);                                                   \
+        const uint64_t *words = some.words;                                             \
+        (void)words;                                                                    \
+        places->words[start / 64] |= bits->bytes_equal(some.kinds, (TYPE)) & (MATCH);   \
+    }
+
+/* The same place by place, where MATCH of a `word` takes more than a comparison. */
 #define EACH_PLACE(TYPE, MATCH)                                              \
     for (uint32_t start = 0; start < chunk->cap; start += 64) {              \
-        uint64_t bits = 0;                                                   \
+        uint64_t found = 0;                                                  \
         uint32_t count = MIN(chunk->cap - start, 64u);                       \
         for (uint32_t i = 0; i < count; i++) {                               \
             uint64_t word = chunk->words[start + i];                         \
-            (void)word;                                                      \
             bool hit = chunk->kinds[start + i] == (TYPE) && (MATCH);         \
-            bits |= (uint64_t)hit << i;                                      \
+            found |= (uint64_t)hit << i;                                     \
         }                                                                    \
-        places->words[start / 64] |= bits;                                   \
+        places->words[start / 64] |= found;                                  \
     }
 
 static inline double as_double(uint64_t word)
@@ -42,22 +81,37 @@ static inline double as_double(uint64_t word)
     return d;
 }
 
-static void match_ints(const struct leaf *leaf, const struct chunk *chunk, struct found *places)
+/* Those of 64 integers that match by the limits or are one of a few. */
+static uint64_t ints_among(const struct bits_kernels *bits, const struct leaf *leaf,
+                           const uint64_t *words)
 {
-    int64_t low = leaf->ints.low, high = leaf->ints.high;
-    if (leaf->ints.single.len > sizeof low)
-        EACH_PLACE(CELL_INT, leaf_int(leaf, (int64_t)word))
-    else if (low <= high)
-        EACH_PLACE(CELL_INT, (int64_t)word >= low && (int64_t)word <= high)
+    const int64_t *single = (const int64_t *)(const void *)leaf->ints.single.bytes;
+    uint64_t low = (uint64_t)leaf->ints.low, span = (uint64_t)leaf->ints.high - low;
+    uint64_t found = leaf->ints.low <= leaf->ints.high ? bits->words_within(words, low, span) : 0;
+    size_t singles = leaf->ints.single.len / sizeof *single;
+    for (size_t i = 0; singles > 1 && i < singles; i++) /* a single one is the limits, too */
+        found |= bits->words_within(words, (uint64_t)single[i], 0);
+    return found;
 }
 
-static void match_floats(const struct leaf *leaf, const struct chunk *chunk, struct found *places)
+static void match_ints(const struct bits_kernels *bits, const struct leaf *leaf,
+                       const struct chunk *chunk, struct found *places)
+{
+    size_t singles = leaf->ints.single.len / sizeof(int64_t);
+    if (singles > FEW_NUMBERS)
+        EACH_PLACE(CELL_INT, leaf_int(leaf, (int64_t)word))
+    else if (singles > 1 || leaf->ints.low <= leaf->ints.high)
+        EACH_64(CELL_INT, ints_among(bits, leaf, words))
+}
+
+static void match_floats(const struct bits_kernels *bits, const struct leaf *leaf,
+                         const struct chunk *chunk, struct found *places)
 {
     double low = leaf->floats.low, high = leaf->floats.high;
     if (leaf->floats.single.len > sizeof low)
         EACH_PLACE(CELL_FLOAT, leaf_float(leaf, as_double(word)))
     else if (low <= high)
-        EACH_PLACE(CELL_FLOAT, as_double(word) >= low && as_double(word) <= high)
+        EACH_64(CELL_FLOAT, bits->doubles_within(words, low, high))
 }
 
 static bool match_word(const struct selection *s, const struct leaf *leaf, uint32_t number)
@@ -78,10 +132,11 @@ static bool one_string(const struct leaf *leaf)
 static void match_strings(const struct selection *s, const struct leaf *leaf,
                           const struct chunk *chunk, struct found *places)
 {
+    const struct bits_kernels *bits = s->bits;
     if (one_string(leaf)) {
         const struct text_span *only = (const struct text_span *)(const void *)leaf->strings.bytes;
         uint32_t number = dict_find(&s->meta->columns.strings, only->bytes, only->len);
-        EACH_PLACE(CELL_STRING, word == number)
+        EACH_64(CELL_STRING, bits->words_within(words, number, 0))
     } else if (leaf->strings.len > 0) {
         EACH_PLACE(CELL_STRING, match_word(s, leaf, (uint32_t)word))
     }
@@ -148,9 +203,10 @@ static bool match_texts(const struct selection *s, const struct leaf *leaf,
 static bool match_places(const struct selection *s, const struct leaf *leaf,
                          const struct chunk *chunk, struct found *places)
 {
+    const struct bits_kernels *bits = s->bits;
     uint32_t types = chunk->types;
     if (leaf->ask == ASK_EXISTS) {
-        EACH_PLACE(CELL_NONE, true)
+        EACH_64(CELL_NONE, ~0ull)
         for (uint32_t i = 0; i < CHUNK_WORDS; i++)
             places->words[i] = ~places->words[i];
         return true;
@@ -159,13 +215,13 @@ static bool match_places(const struct selection *s, const struct leaf *leaf,
         match_lists(s, leaf, chunk, places);
     if (leaf->ask != ASK_CONTAINS) { /* which is asked of lists and strings only */
         if (types & 1u << CELL_INT)
-            match_ints(leaf, chunk, places);
+            match_ints(bits, leaf, chunk, places);
         if (types & 1u << CELL_FLOAT)
-            match_floats(leaf, chunk, places);
+            match_floats(bits, leaf, chunk, places);
         if (leaf->null && types & 1u << CELL_NULL)
-            EACH_PLACE(CELL_NULL, true)
+            EACH_64(CELL_NULL, ~0ull)
         if (leaf->bools && types & 1u << CELL_BOOL)
-            EACH_PLACE(CELL_BOOL, leaf->bools >> (word & 1) & 1)
+            EACH_64(CELL_BOOL, bits->words_within(words, leaf->bools == 2, leaf->bools == 3))
     }
     if (types & 1u << CELL_STRING)
         match_strings(s, leaf, chunk, places);
@@ -294,7 +350,7 @@ static bool select_rows(struct selection *s, const struct node *root, uint32_t r
 syna_rc meta_select(const struct meta *meta, const struct filter *filter, uint32_t rows,
                     const uint64_t *live, uint64_t *bits, uint64_t *matches)
 {
-    struct selection s = {.meta = meta, .leaves = filter->leaves};
+    struct selection s = {.meta = meta, .bits = kernels_get()->bits, .leaves = filter->leaves};
     *matches = 0;
     s.readings = mem_zalloc(filter->leaves * sizeof *s.readings);
     if (!s.readings)

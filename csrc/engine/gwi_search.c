@@ -58,8 +58,11 @@ static syna_rc search_lists(struct searching *s, uint32_t lists)
     struct row_search *base = &s->base;
     const struct partition *part = s->part;
     struct partition_visits visits = {0};
-    SYNA_TRY(partition_search(part, &s->set, base->queries, base->count, lists, lists == part->count,
-                              base->chosen, base->tops, &visits));
+    struct partition_reach reach = {.lists = lists, .exact = lists == part->count};
+    if (base->recall <= 0 && base->matches == base->store->rows.live)
+        reach.codes = partition_codes_of(part, s->nprobe, lists);
+    SYNA_TRY(partition_search(part, &s->set, base->queries, base->count, &reach, base->chosen,
+                              base->tops, &visits));
     s->explain.lists += visits.lists;
     s->explain.rows += visits.codes;
     s->explain.full += visits.full;

@@ -25,6 +25,7 @@
 #include "engine/meta.h"
 #include "engine/text.h"
 #include "engine/text_document.h"
+#include "engine/text_forward.h"
 #include "engine/text_names.h"
 #include "index/postings.h"
 
@@ -53,8 +54,7 @@ struct text_rows {
     struct postings *postings;
     struct meta *meta;
     struct array hashes;   /* uint64 a row: of its record */
-    struct array forward;  /* bytes: of each row the differences of its sorted term numbers, as varints */
-    struct array ends;     /* uint64 a row: where they end */
+    struct forward forward; /* of each row its terms */
     struct array found;    /* uint32 a term: live rows that have it */
     uint64_t live_words;   /* length of all live rows */
     uint64_t live_postings;

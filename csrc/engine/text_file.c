@@ -2,20 +2,19 @@
  *
  *   "text"              struct text_head
  *   "idssstr" "idssend" ids      "wordstr" "wordend"  terms (text_names.c)
- *   "hashes"            uint64 a row      "ends"  uint64 a row: where its terms end in
- *   "forward"           the differences of the sorted term numbers, as varints
- *   "found"             uint32 a term
+ *   "hashes"            uint64 a row      "found"  uint32 a term
  *   "post..."           the postings (index/postings_file.c)
  *
  * It is derived from the log and names what it covers; whatever does not fit is as if it were not there.
- * Nothing in it is an offset in the log. Metadata are not in it: they are read from the documents. */
+ * Nothing in it is an offset in the log. Metadata are not in it: they are read from the documents; nor are the
+ * terms of each row: the postings say them (text_forward.h). */
 #include "base/internal.h"
 
 #include "base/status.h"
 #include "engine/text_core.h"
 
 #define SNAPSHOT_TEXT SNAPSHOT_FOURCC('T', 'E', 'X', 'T')
-#define TEXT_VERSION 1u
+#define TEXT_VERSION 2u
 
 struct text_head {
     uint32_t version;
@@ -34,13 +33,6 @@ static syna_rc save_array(struct snapshot_writer *w, const char *name, const str
 {
     SYNA_TRY(snapshot_section(w, name));
     return array_save(a, count, w);
-}
-
-static size_t forward_bytes(const struct text_rows *rows)
-{
-    return rows->ids.count == 0
-               ? 0
-               : (size_t)*(const uint64_t *)array_at(&rows->ends, rows->ids.count - 1);
 }
 
 static uint64_t count_metadata(const struct text_rows *rows)
@@ -71,8 +63,6 @@ static syna_rc save_sections(const syna_text *index, uint64_t last, struct snaps
     SYNA_TRY(names_save(&rows->ids, "idss", w));
     SYNA_TRY(names_save(&rows->words, "word", w));
     SYNA_TRY(save_array(w, "hashes", &rows->hashes, rows->ids.count));
-    SYNA_TRY(save_array(w, "ends", &rows->ends, rows->ids.count));
-    SYNA_TRY(save_array(w, "forward", &rows->forward, forward_bytes(rows)));
     SYNA_TRY(save_array(w, "found", &rows->found, rows->words.count));
     return postings_save(rows->postings, w);
 }
@@ -125,36 +115,6 @@ static syna_rc take_array(struct snapshot *s, const char *name, struct array *a,
     return array_init_head(a, item, max, bytes, count);
 }
 
-static bool ends_sound(const struct array *ends, uint32_t rows, size_t bytes)
-{
-    uint64_t last = 0;
-    for (uint32_t row = 0; row < rows; row++) {
-        uint64_t end = *(const uint64_t *)array_at(ends, row);
-        if (end < last)
-            return false;
-        last = end;
-    }
-    return last == bytes;
-}
-
-static syna_rc take_forward(struct text_rows *rows, struct snapshot *s,
-                            const struct text_head *head, bool *found)
-{
-    size_t bytes;
-    *found = snapshot_find(s, "forward", &bytes) != NULL;
-    if (*found)
-        SYNA_TRY(take_array(s, "forward", &rows->forward, bytes, (size_t)1 << 40, found));
-    if (*found)
-        SYNA_TRY(take_array(s, "ends", &rows->ends, head->rows, NAMES_MAX, found));
-    if (*found)
-        *found = ends_sound(&rows->ends, head->rows, bytes);
-    if (*found)
-        SYNA_TRY(take_array(s, "hashes", &rows->hashes, head->rows, NAMES_MAX, found));
-    if (*found)
-        SYNA_TRY(take_array(s, "found", &rows->found, head->words, NAMES_MAX, found));
-    return SYNA_SUCCESS;
-}
-
 static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struct text_head *head,
                          bool *found)
 {
@@ -167,7 +127,11 @@ static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struc
     if (*found)
         SYNA_TRY(names_load(&rows->words, "word", s, head->words, NULL, found));
     if (*found)
-        SYNA_TRY(take_forward(rows, s, head, found));
+        SYNA_TRY(take_array(s, "hashes", &rows->hashes, head->rows, NAMES_MAX, found));
+    if (*found)
+        SYNA_TRY(take_array(s, "found", &rows->found, head->words, NAMES_MAX, found));
+    forward_dispose(&rows->forward);
+    SYNA_TRY(forward_init(&rows->forward, head->rows));
     rows->live_words = head->live_words;
     rows->live_postings = head->live_postings;
     return SYNA_SUCCESS;

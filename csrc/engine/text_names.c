@@ -1,18 +1,31 @@
-/* text_names.c - numbered strings: an array of bytes, an array of ends, a table of numbers. */
+/* text_names.c - numbered strings: an array of bytes, an array of ends, a table of numbers. Ends are counted
+ * within blocks of names, so that 32 bits are enough for them. */
 #include "base/internal.h"
 
 #include "engine/text_names.h"
 
 #define BYTES_MAX ((uint64_t)1 << 40)
 
+/* Where the names of a block start; ends are counted from there. */
+static uint64_t *base_of(const struct names *n, uint32_t number)
+{
+    return array_at(&n->bases, number / NAMES_BLOCK);
+}
+
 static uint64_t end_of(const struct names *n, uint32_t number)
 {
-    return *(const uint64_t *)array_at(&n->ends, number);
+    return *base_of(n, number) + *(const uint32_t *)array_at(&n->ends, number);
 }
 
 static uint64_t start_of(const struct names *n, uint32_t number)
 {
-    return number == 0 ? 0 : end_of(n, number - 1);
+    return number % NAMES_BLOCK == 0 ? *base_of(n, number) : end_of(n, number - 1);
+}
+
+/* Bytes of all names. */
+static uint64_t used(const struct names *n)
+{
+    return n->count == 0 ? 0 : end_of(n, n->count - 1);
 }
 
 const char *names_at(const struct names *n, uint32_t number, size_t *len)
@@ -32,13 +45,15 @@ syna_rc names_init(struct names *n)
     *n = (struct names){0};
     row_keys_init(&n->table, key_of, n);
     SYNA_TRY(array_init(&n->bytes, 1, BYTES_MAX));
-    return array_init(&n->ends, sizeof(uint64_t), NAMES_MAX);
+    SYNA_TRY(array_init(&n->bases, sizeof(uint64_t), NAMES_MAX / NAMES_BLOCK + 1));
+    return array_init(&n->ends, sizeof(uint32_t), NAMES_MAX);
 }
 
 void names_dispose(struct names *n)
 {
     array_dispose(&n->bytes);
     array_dispose(&n->ends);
+    array_dispose(&n->bases);
     row_keys_dispose(&n->table);
     n->count = 0;
 }
@@ -48,23 +63,27 @@ syna_rc names_reserve(struct names *n, size_t more, size_t bytes)
     if (more > NAMES_MAX - n->count)
         return syna_fail(SYNA_ERR_INTERNAL, SYNA_WHY_NONE,
                          "%zu names are more than a text index can number", n->count + more);
-    SYNA_TRY(array_reserve(&n->bytes, (size_t)start_of(n, n->count) + bytes + 1));
+    SYNA_TRY(array_reserve(&n->bytes, (size_t)used(n) + bytes + 1));
     SYNA_TRY(array_reserve(&n->ends, n->count + more));
+    SYNA_TRY(array_reserve(&n->bases, (n->count + more) / NAMES_BLOCK + 1));
     return row_keys_reserve(&n->table, more);
 }
 
 uint32_t names_add(struct names *n, const char *name, size_t len)
 {
-    uint64_t start = start_of(n, n->count);
+    uint64_t start = used(n);
     memcpy(array_at(&n->bytes, (size_t)start), name, len);
-    *(uint64_t *)array_at(&n->ends, n->count) = start + len;
+    if (n->count % NAMES_BLOCK == 0)
+        *base_of(n, n->count) = start;
+    *(uint32_t *)array_at(&n->ends, n->count) = (uint32_t)(start + len - *base_of(n, n->count));
     row_keys_set(&n->table, n->count);
     return n->count++;
 }
 
 uint64_t names_memory(const struct names *n)
 {
-    return array_bytes(&n->bytes) + array_bytes(&n->ends) + row_keys_bytes(&n->table);
+    return array_bytes(&n->bytes) + array_bytes(&n->ends) + array_bytes(&n->bases) +
+           row_keys_bytes(&n->table);
 }
 
 /* ---------------------------------------------------------------- snapshots */
@@ -79,20 +98,27 @@ syna_rc names_save(const struct names *n, const char *tag, struct snapshot_write
 {
     char name[9];
     SYNA_TRY(snapshot_section(writer, section(tag, "str", name)));
-    SYNA_TRY(array_save(&n->bytes, (size_t)start_of(n, n->count), writer));
+    SYNA_TRY(array_save(&n->bytes, (size_t)used(n), writer));
     SYNA_TRY(snapshot_section(writer, section(tag, "end", name)));
     return array_save(&n->ends, n->count, writer);
 }
 
-static bool sound(const uint64_t *ends, uint32_t count, size_t bytes)
+/* Set the bases; false: the ends are not those of so many bytes. */
+static bool take_bases(struct names *n, const uint32_t *ends, uint32_t count, size_t bytes)
 {
-    uint64_t last = 0;
+    uint64_t base = 0;
+    uint32_t last = 0;
     for (uint32_t i = 0; i < count; i++) {
+        if (i % NAMES_BLOCK == 0) {
+            base += last;
+            last = 0;
+            *base_of(n, i) = base;
+        }
         if (ends[i] < last)
             return false;
         last = ends[i];
     }
-    return last == bytes;
+    return base + last == bytes;
 }
 
 syna_rc names_load(struct names *n, const char *tag, struct snapshot *snapshot, uint32_t count,
@@ -101,10 +127,13 @@ syna_rc names_load(struct names *n, const char *tag, struct snapshot *snapshot, 
     char name[9];
     size_t bytes, ends_len;
     void *strings = snapshot_find(snapshot, section(tag, "str", name), &bytes);
-    uint64_t *ends = snapshot_find(snapshot, section(tag, "end", name), &ends_len);
+    uint32_t *ends = snapshot_find(snapshot, section(tag, "end", name), &ends_len);
     *found = strings && ends && count <= NAMES_MAX && ends_len == count * sizeof *ends &&
-             snapshot_touch(snapshot, strings, bytes) && snapshot_touch(snapshot, ends, ends_len) &&
-             sound(ends, count, bytes);
+             snapshot_touch(snapshot, strings, bytes) && snapshot_touch(snapshot, ends, ends_len);
+    if (!*found)
+        return SYNA_SUCCESS;
+    SYNA_TRY(array_reserve(&n->bases, count / NAMES_BLOCK + 1));
+    *found = take_bases(n, ends, count, bytes);
     if (!*found)
         return SYNA_SUCCESS;
     array_dispose(&n->bytes);

@@ -9,10 +9,13 @@
 #include "index/array.h"
 
 #define NAMES_MAX 0x7fffffffu
+#define NAMES_BLOCK 65536u
+#define NAME_LEN_MAX 65535u
 
 struct names {
     struct array bytes;
-    struct array ends; /* uint64 a name: where it ends in bytes */
+    struct array ends; /* uint32 a name: where it ends, less where the names of its block start */
+    struct array bases; /* uint64 a block of NAMES_BLOCK names: where they start in bytes */
     uint32_t count;
     struct row_keys table;
 };
@@ -26,7 +29,7 @@ static inline void names_moved(struct names *n)
 }
 void names_dispose(struct names *n);
 
-/* (w) Room for this many more names of so many bytes in all. */
+/* (w) Room for this many more names of so many bytes in all, none longer than NAME_LEN_MAX. */
 syna_rc names_reserve(struct names *n, size_t more, size_t bytes);
 /* (w) The next number is this name's; the table finds it from now on. There must be room. */
 uint32_t names_add(struct names *n, const char *name, size_t len);

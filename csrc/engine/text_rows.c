@@ -4,9 +4,6 @@
 #include "base/bytes.h"
 #include "engine/text_core.h"
 
-#define FORWARD_MAX ((uint64_t)1 << 40)
-#define VARINT_MAX 5u
-
 /* ---------------------------------------------------------------- all rows */
 
 syna_rc text_rows_init(struct text_rows *rows)
@@ -15,8 +12,7 @@ syna_rc text_rows_init(struct text_rows *rows)
     SYNA_TRY(names_init(&rows->ids));
     SYNA_TRY(names_init(&rows->words));
     SYNA_TRY(array_init(&rows->hashes, sizeof(uint64_t), NAMES_MAX));
-    SYNA_TRY(array_init(&rows->forward, 1, FORWARD_MAX));
-    SYNA_TRY(array_init(&rows->ends, sizeof(uint64_t), NAMES_MAX));
+    SYNA_TRY(forward_init(&rows->forward, 0));
     SYNA_TRY(array_init(&rows->found, sizeof(uint32_t), NAMES_MAX));
     SYNA_TRY(meta_new(&rows->meta));
     return postings_new(POSTINGS_COUNTS, NULL, NULL, &rows->postings);
@@ -27,8 +23,7 @@ void text_rows_dispose(struct text_rows *rows)
     names_dispose(&rows->ids);
     names_dispose(&rows->words);
     array_dispose(&rows->hashes);
-    array_dispose(&rows->forward);
-    array_dispose(&rows->ends);
+    forward_dispose(&rows->forward);
     array_dispose(&rows->found);
     if (rows->meta)
         meta_free(rows->meta);
@@ -41,7 +36,7 @@ uint64_t text_rows_memory(const struct text_rows *rows)
     struct postings_facts facts;
     postings_get_facts(rows->postings, &facts);
     return facts.memory_bytes + names_memory(&rows->ids) + names_memory(&rows->words) +
-           array_bytes(&rows->hashes) + array_bytes(&rows->forward) + array_bytes(&rows->ends) +
+           array_bytes(&rows->hashes) + forward_memory(&rows->forward) +
            array_bytes(&rows->found) + meta_bytes(rows->meta);
 }
 
@@ -115,12 +110,6 @@ void text_room_add(struct text_room *room, const syna_document *d, const struct 
     room->metadata += d->metadata ? d->metadata_len + 1 : 0;
 }
 
-static uint64_t forward_end(const struct text_rows *rows)
-{
-    uint32_t count = rows->ids.count;
-    return count == 0 ? 0 : *(const uint64_t *)array_at(&rows->ends, count - 1);
-}
-
 syna_rc text_rows_reserve(struct text_rows *rows, const struct text_room *promised,
                           const struct text_room *more)
 {
@@ -131,46 +120,21 @@ syna_rc text_rows_reserve(struct text_rows *rows, const struct text_room *promis
                          "%zu documents are more than a text index can number", top);
     SYNA_TRY(names_reserve(&rows->ids, count, promised->ids + more->ids));
     SYNA_TRY(array_reserve(&rows->hashes, top));
-    SYNA_TRY(array_reserve(&rows->ends, top));
-    SYNA_TRY(array_reserve(&rows->forward, (size_t)forward_end(rows) + postings * VARINT_MAX + 1));
+    SYNA_TRY(forward_reserve(&rows->forward, count, postings));
     SYNA_TRY(meta_reserve(rows->meta, (uint32_t)top, count, promised->metadata + more->metadata));
     return postings_reserve(rows->postings, count, postings);
 }
 
 /* ---------------------------------------------------------------- one row */
 
-static void put_forward(struct text_rows *rows, uint32_t row, const struct row_terms *terms)
+/* The row has the term no longer; numbers beyond what there is, of a damaged snapshot, are passed over. */
+static void uncount_term(void *context, uint32_t term)
 {
-    const uint32_t *numbers = (const uint32_t *)(const void *)terms->numbers.bytes;
-    uint64_t at = forward_end(rows);
-    uint32_t last = 0;
-    for (uint32_t i = 0; i < terms->count; i++) {
-        uint8_t bytes[10];
-        size_t n = varint_put(bytes, numbers[i] - last);
-        memcpy(array_at(&rows->forward, (size_t)at), bytes, n);
-        at += n;
-        last = numbers[i];
-        ++*(uint32_t *)array_at(&rows->found, last);
-    }
-    *(uint64_t *)array_at(&rows->ends, row) = at;
-}
-
-/* The terms of the row are fewer by one row; numbers beyond what there is, of a damaged snapshot, are
- * passed over. */
-static void take_back(struct text_rows *rows, uint32_t row)
-{
-    uint64_t start = row == 0 ? 0 : *(const uint64_t *)array_at(&rows->ends, row - 1);
-    uint64_t end = *(const uint64_t *)array_at(&rows->ends, row), number = 0, delta;
-    if (start == end)
-        return;
-    const uint8_t *at = array_at(&rows->forward, (size_t)start), *stop = at + (end - start);
-    for (size_t n; at < stop && (n = varint_get(at, stop, &delta)) > 0; at += n) {
-        number += delta;
-        uint32_t *found = number < rows->words.count ? array_at(&rows->found, (size_t)number) : NULL;
-        if (found && *found > 0) {
-            --*found;
-            rows->live_postings--;
-        }
+    struct text_rows *rows = context;
+    uint32_t *found = term < rows->words.count ? array_at(&rows->found, term) : NULL;
+    if (found && *found > 0) {
+        --*found;
+        rows->live_postings--;
     }
 }
 
@@ -181,7 +145,7 @@ bool text_rows_drop(struct text_rows *rows, const char *id, size_t id_len)
         return false;
     names_forget(&rows->ids, id, id_len);
     rows->live_words -= postings_length(rows->postings, row);
-    take_back(rows, row);
+    forward_each(&rows->forward, rows->postings, rows->words.count, row, uncount_term, rows);
     postings_drop(rows->postings, row);
     meta_clear(rows->meta, row);
     return true;
@@ -195,8 +159,11 @@ bool text_rows_put(struct text_rows *rows, const syna_document *d, const struct 
                                .values = terms->counts.bytes,
                                .count = terms->count,
                                .length = terms->length};
+    const uint32_t *numbers = (const uint32_t *)(const void *)terms->numbers.bytes;
     uint32_t number = postings_add(rows->postings, &row);
-    put_forward(rows, number, terms); /* reads ids.count: before the id is added */
+    forward_put(&rows->forward, numbers, terms->count);
+    for (uint32_t i = 0; i < terms->count; i++)
+        ++*(uint32_t *)array_at(&rows->found, numbers[i]);
     names_add(&rows->ids, d->id, d->id_len);
     *(uint64_t *)array_at(&rows->hashes, number) = hash;
     if (d->metadata)
@@ -210,17 +177,16 @@ bool text_rows_put(struct text_rows *rows, const syna_document *d, const struct 
 
 static syna_rc read_terms(const struct text_rows *from, uint32_t row, struct row_terms *out)
 {
-    uint64_t start = row == 0 ? 0 : *(const uint64_t *)array_at(&from->ends, row - 1);
-    uint64_t end = *(const uint64_t *)array_at(&from->ends, row), delta;
+    const uint8_t *at, *stop;
+    uint64_t delta;
     uint32_t number = 0;
-    size_t bytes = (size_t)(end - start) * sizeof(uint32_t);
+    forward_row(&from->forward, row, &at, &stop);
+    size_t bytes = (size_t)(stop - at) * sizeof(uint32_t);
     out->count = 0;
     out->length = postings_length(from->postings, row);
     out->numbers.len = out->counts.len = 0;
     if (!buf_reserve(&out->numbers, bytes) || !buf_reserve(&out->counts, bytes))
         return syna_no_memory(bytes);
-    const uint8_t *at = start == end ? NULL : array_at(&from->forward, (size_t)start);
-    const uint8_t *stop = at ? at + (end - start) : NULL;
     uint32_t *numbers = (uint32_t *)(void *)out->numbers.bytes;
     uint32_t *counts = (uint32_t *)(void *)out->counts.bytes;
     for (size_t n; at < stop && (n = varint_get(at, stop, &delta)) > 0; at += n) {
@@ -253,6 +219,7 @@ syna_rc text_rows_pack(struct text_rows *rows)
 {
     struct text_rows fresh;
     struct row_terms terms = {0};
+    SYNA_TRY(forward_recall(&rows->forward, rows->postings, rows->words.count));
     syna_rc rc = text_rows_init(&fresh);
     for (uint32_t i = 0; rc == SYNA_SUCCESS && i < rows->words.count; i++) {
         size_t len;

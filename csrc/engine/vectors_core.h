@@ -37,7 +37,7 @@
 #define BOTH_PREFIX "vec" /* of rows and their metadata */
 #define BOTH_PREFIX_LEN 3u
 #define VECTORS_CONFIG_KEY "vec-store/config"
-#define VECTORS_CONFIG_ROOM 96
+#define VECTORS_CONFIG_ROOM 128
 #define VECTORS_ROWS_MAX HNSW_ROWS_MAX
 
 /* Codes exist from so many rows on: their step is learned from rows. */
@@ -55,6 +55,23 @@ struct absorber {
     unsigned holders; /* calls that want it idle */
 };
 
+/* Buckets of fresh rows, see vectors_tail.c. */
+struct fresh_tail {
+    uint32_t from;     /* rows from here on are in one; UINT32_MAX: none is */
+    uint32_t base;     /* the row of the first bit */
+    uint8_t *leaders;  /* code rows */
+    struct array bits;
+};
+
+/* VECTORS_CONFIG_KEY. */
+struct vectors_kept {
+    uint32_t dims; /* 0 = nothing is remembered */
+    int32_t metric;
+    enum row_kind kind;
+    uint8_t codes; /* SYNA_CODES_NONE, INT8, BINARY */
+    bool meta; /* there is metadata */
+};
+
 struct syna_vectors {
     syna_db *db; /* borrowed */
     syna_vectors_options options;
@@ -67,6 +84,8 @@ struct syna_vectors {
     struct db_view *kept_view; /* a view that vectors_calibrate reads: it is not freed meanwhile */
     uint64_t followed;    /* the log is known to be applied up to here */
     struct row_set set;   /* codes, once trained; set.full reads the log */
+    uint8_t codes;        /* SYNA_CODES_NONE, INT8, BINARY */
+    float *wide;          /* room for a row as floats, where rows are kept as halves */
     struct array places;  /* uint64 a row: offset of its frame << 16 | bytes from the key's end to the vector */
     struct array live;    /* one bit a row, in uint64 words; no head, so the words stand together */
     struct array checked; /* one bit a row: its checksum was verified since the store was opened (atomic) */
@@ -85,14 +104,13 @@ struct syna_vectors {
 
     struct absorber absorber;
     struct hnsw graph;
+    struct fresh_tail tail;
     uint32_t dead_linked; /* rows that died in the graph since it was last repaired */
     uint64_t changes;     /* rows added or dropped since the snapshot was written */
     uint64_t all_changes; /* the same since the store was opened */
     struct snapshot *snapshot; /* parts of the above may stand in it */
 
-    uint32_t config_dims; /* what the log remembers; 0 = nothing */
-    int32_t config_metric;
-    bool config_meta; /* it remembers that there is metadata */
+    struct vectors_kept kept; /* what the log remembers */
     bool damaged; /* atomic: a row was met whose checksum is wrong */
 };
 
@@ -104,6 +122,11 @@ static inline int32_t vectors_metric(const syna_vectors *store)
 {
     return store->set.codes.metric;
 }
+/* Bytes of a row in the log: of halves, an even number, so that they can stand as a Vector value. */
+static inline size_t vectors_row_bytes(const syna_vectors *store)
+{
+    return (row_kind_bytes(store->set.kind, vectors_dims(store)) + sizeof(float) - 1) & ~(sizeof(float) - 1);
+}
 static inline bool vectors_trained(const syna_vectors *store)
 {
     return store->set.codes.step > 0;
@@ -114,10 +137,14 @@ static inline bool vectors_trained(const syna_vectors *store)
 size_t vectors_config_text(const syna_vectors *store, char text[VECTORS_CONFIG_ROOM]);
 static inline bool vectors_config_current(const syna_vectors *store)
 {
-    return store->config_dims == vectors_dims(store) &&
-           store->config_metric == vectors_metric(store) &&
-           store->config_meta == store->has_meta;
+    return store->kept.dims == vectors_dims(store) && store->kept.metric == vectors_metric(store) &&
+           store->kept.kind == store->set.kind && store->kept.codes == store->codes &&
+           store->kept.meta == store->has_meta;
 }
+/* The store as it is now. */
+struct vectors_kept vectors_as_open(const syna_vectors *store);
+/* It was written with this text. */
+void vectors_config_written(syna_vectors *store, const char *text);
 /* ARGUMENT when a vector or query has not the store's dimensions. A lock is held. */
 syna_rc vectors_check_dims(const syna_vectors *store, const char *what, uint32_t dims);
 /* The same, taking the lock: before anything is read from the caller's array. */
@@ -125,7 +152,7 @@ syna_rc vectors_check_dims_first(syna_vectors *store, const char *what, uint32_t
 bool vectors_finite(const float *v, uint32_t dims);
 
 /* ---- vectors_rows.c: the rows in memory. Exclusive, where not said otherwise */
-syna_rc vectors_rows_init(syna_vectors *store, uint32_t dims, int32_t metric);
+syna_rc vectors_rows_init(syna_vectors *store, const struct vectors_kept *as);
 void vectors_rows_dispose(syna_vectors *store);
 /* Room for this many more rows and keys. */
 syna_rc vectors_rows_reserve(syna_vectors *store, size_t rows);
@@ -156,10 +183,22 @@ static inline const uint64_t *vectors_live_bits(const syna_vectors *store)
     return store->live_count == store->set.count ? NULL : (const uint64_t *)(const void *)store->live.tail;
 }
 const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len);
-const float *vectors_row(const syna_vectors *store, uint32_t row); /* any alignment */
+/* Its elements as they stand in the log (set.kind), any alignment. */
+const void *vectors_row(const syna_vectors *store, uint32_t row);
 /* The row of an item of `places` in a view of its generation; its checksum is not looked at. */
-const float *vectors_row_at(const struct db_view *view, uint64_t place);
+const void *vectors_row_at(const struct db_view *view, uint64_t place);
 syna_rc vectors_damage(const syna_vectors *store); /* the error of a damaged row, SUCCESS if none was met */
+
+/* ---- vectors_tail.c: buckets of fresh rows. Exclusive */
+syna_rc vectors_tail_init(struct fresh_tail *tail);
+void vectors_tail_dispose(struct fresh_tail *tail);
+/* Room for rows [0, rows). */
+syna_rc vectors_tail_reserve(syna_vectors *store, size_t rows);
+/* A row that was just encoded and counted. */
+void vectors_tail_add(syna_vectors *store, uint32_t row);
+/* Codes have changed; row numbers have. */
+void vectors_tail_renew(syna_vectors *store);
+void vectors_tail_forget(syna_vectors *store);
 
 /* ---- vectors_meta.c: metadata of rows. Exclusive */
 /* From now on rows may have metadata. */

@@ -4,6 +4,7 @@
  *   "codes"    count code rows      "errors"  count float32
  *   "norms"    count float32        "places"  count uint64, as in vectors_core.h
  *   "live"     one bit a row
+ *   "centre"   dims float32, where codes are bits
  *   "keyrows", "keytags" (row_keys.c), "metarows" and "metatext" when rows have metadata (meta_file.c),
  *   and the graph's sections (hnsw_file.c)
  *
@@ -14,7 +15,7 @@
 #include "engine/vectors_core.h"
 
 #define SNAPSHOT_VECTORS SNAPSHOT_FOURCC('V', 'E', 'C', 'S')
-#define STORE_VERSION 1u
+#define STORE_VERSION 2u
 
 struct store_head {
     uint32_t version;
@@ -24,6 +25,8 @@ struct store_head {
     float step, low; /* of the codes */
     uint32_t dead_linked;
     uint32_t trained_of;
+    uint32_t kind;  /* enum row_kind */
+    uint32_t codes; /* SYNA_CODES_* */
     uint64_t last; /* where the last record covered starts */
 };
 
@@ -48,6 +51,8 @@ static syna_rc save_sections(const syna_vectors *store, uint64_t last, struct sn
         .low = set->codes.low,
         .dead_linked = store->dead_linked,
         .trained_of = store->trained_of,
+        .kind = (uint32_t)set->kind,
+        .codes = store->codes,
         .last = last,
     };
     SYNA_TRY(snapshot_section(w, "store"));
@@ -57,6 +62,10 @@ static syna_rc save_sections(const syna_vectors *store, uint64_t last, struct sn
     SYNA_TRY(save_array(w, "norms", &set->norms, set->count));
     SYNA_TRY(save_array(w, "places", &store->places, set->count));
     SYNA_TRY(save_array(w, "live", &store->live, set->count / 64 + 1));
+    if (set->codes.bits) {
+        SYNA_TRY(snapshot_section(w, "centre"));
+        SYNA_TRY(snapshot_append(w, set->codes.centre, set->codes.dims * sizeof(float)));
+    }
     SYNA_TRY(row_keys_save(&store->keys, w));
     if (store->has_meta)
         SYNA_TRY(meta_save(store->meta, w));
@@ -136,6 +145,18 @@ static syna_rc take_live(syna_vectors *store, struct snapshot *s, uint32_t count
     return SYNA_SUCCESS;
 }
 
+static syna_rc take_centre(syna_vectors *store, struct snapshot *s, bool *found)
+{
+    struct codes *codes = &store->set.codes;
+    size_t len, expected = codes->dims * sizeof(float);
+    const void *bytes = snapshot_find(s, "centre", &len);
+    *found = bytes && len == expected && snapshot_touch(s, bytes, len);
+    if (!*found)
+        return SYNA_SUCCESS;
+    codes->centre = (float *)(void *)mem_dup(bytes, expected);
+    return codes->centre ? SYNA_SUCCESS : syna_no_memory(expected);
+}
+
 static syna_rc take_rows(syna_vectors *store, struct snapshot *s, const struct store_head *head,
                          uint64_t end, bool *found)
 {
@@ -152,6 +173,8 @@ static syna_rc take_rows(syna_vectors *store, struct snapshot *s, const struct s
         *found = false;
     if (*found)
         SYNA_TRY(take_live(store, s, head->count, found));
+    if (*found && store->set.codes.bits)
+        SYNA_TRY(take_centre(store, s, found));
     if (!*found)
         return SYNA_SUCCESS;
     set->count = head->count;
@@ -172,7 +195,8 @@ static syna_rc take_snapshot(syna_vectors *store, struct snapshot *s, bool *load
     const struct snapshot_cover *cover = snapshot_cover_of(s);
     *loaded = false;
     if (!read_head(s, &head) || head.dims != vectors_dims(store) ||
-        head.metric != vectors_metric(store) || !db_view_covers(store->view, cover, head.last))
+        head.metric != vectors_metric(store) || head.kind != (uint32_t)store->set.kind ||
+        head.codes != store->codes || !db_view_covers(store->view, cover, head.last))
         return SYNA_SUCCESS;
     SYNA_TRY(take_rows(store, s, &head, cover->end, loaded));
     if (!*loaded)
@@ -192,8 +216,7 @@ syna_rc vectors_load_snapshot(syna_vectors *store, bool *loaded)
     SYNA_TRY(snapshot_open(store->index_path, &cover, &s));
     if (!s)
         return SYNA_SUCCESS;
-    uint32_t dims = vectors_dims(store);
-    int32_t metric = vectors_metric(store);
+    const struct vectors_kept as = vectors_as_open(store);
     syna_rc rc = take_snapshot(store, s, loaded);
     if (rc == SYNA_SUCCESS && *loaded) {
         store->snapshot = s;
@@ -201,7 +224,7 @@ syna_rc vectors_load_snapshot(syna_vectors *store, bool *loaded)
     }
     vectors_rows_dispose(store);
     snapshot_close(s);
-    return rc == SYNA_SUCCESS ? vectors_rows_init(store, dims, metric) : rc;
+    return rc == SYNA_SUCCESS ? vectors_rows_init(store, &as) : rc;
 }
 
 /* ---------------------------------------------------------------- following the log */

@@ -176,7 +176,9 @@ static enum work next_work(syna_vectors *store, uint32_t tail_rows)
         count - store->live_count > (uint64_t)store->live_count + PACK_SLACK)
         work = PACK;
     else if (!vectors_trained(store))
-        work = count >= VECTORS_TRAIN_ROWS && store->live_count > 0 ? TRAIN : NOTHING;
+        work = count >= VECTORS_TRAIN_ROWS && store->live_count > 0 && store->codes != SYNA_CODES_NONE
+                   ? TRAIN
+                   : NOTHING;
     else
         work = work_on_graph(store, tail_rows);
     pthread_rwlock_unlock(&store->state_lock);
@@ -276,6 +278,9 @@ syna_rc vectors_maintain(syna_vectors *store)
 
 static syna_rc build_all(syna_vectors *store, const struct building *b)
 {
+    if (store->codes == SYNA_CODES_NONE) /* changes under index_lock only */
+        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, db_path(store->db), -1, 0,
+                            "its quantization is none: without codes there is no graph");
     SYNA_TRY(ensure_trained(store));
     return vectors_count(store) > 0 ? build(store, b) : SYNA_SUCCESS;
 }

@@ -17,10 +17,10 @@ syna_rc vectors_get(syna_vectors *store, const char *key, size_t key_len, float 
     syna_rc rc = vectors_check_dims(store, "array for the vector", dims);
     uint32_t row = row_keys_find(&store->keys, key, key_len);
     if (rc == SYNA_SUCCESS && row != ROW_NONE) {
-        const float *vector = vectors_row(store, row);
+        const void *vector = vectors_row(store, row);
         rc = vectors_damage(store);
         if (rc == SYNA_SUCCESS)
-            memcpy(out, vector, dims * sizeof *out);
+            row_set_read(&store->set, vector, out);
     }
     pthread_rwlock_unlock(&store->state_lock);
     return rc == SYNA_SUCCESS && row == ROW_NONE ? no_row(store, key, key_len) : rc;
@@ -65,7 +65,7 @@ static uint64_t memory_of(const syna_vectors *store)
 {
     const struct row_set *set = &store->set;
     return array_bytes(&set->code_rows) + array_bytes(&set->norms) + array_bytes(&set->errors) +
-           array_bytes(&store->places) + array_bytes(&store->live) + array_bytes(&store->checked) +
+           array_bytes(&store->tail.bits) + array_bytes(&store->places) + array_bytes(&store->live) + array_bytes(&store->checked) +
            row_keys_bytes(&store->keys) + hnsw_bytes(&store->graph) + meta_bytes(store->meta);
 }
 
@@ -77,6 +77,10 @@ syna_rc vectors_get_stats(syna_vectors *store, syna_vectors_stats *out)
     pthread_rwlock_rdlock(&store->state_lock);
     stats.dimensions = vectors_dims(store);
     stats.metric = vectors_metric(store);
+    stats.dtype = (uint8_t)(SYNA_ROWS_FLOAT32 + store->set.kind);
+    stats.quantization = store->codes;
+    stats.row_bytes = (uint32_t)vectors_row_bytes(store);
+    stats.code_bytes = vectors_trained(store) ? store->set.codes.stride : 0;
     stats.rows = store->live_count;
     stats.dead_rows = store->set.count - store->live_count;
     stats.indexed_rows = store->graph.linked;
@@ -136,7 +140,7 @@ void hit_writer_add(struct hit_writer *w, uint32_t row, float score)
         hit->metadata_len = len;
     }
     if (w->vectors) {
-        memcpy(w->vectors, vectors_row(w->store, row), dims * sizeof(float));
+        row_set_read(&w->store->set, vectors_row(w->store, row), w->vectors);
         hit->vector = w->vectors;
         w->vectors += dims;
     }

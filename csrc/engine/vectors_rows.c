@@ -38,11 +38,11 @@ static void check_once(syna_vectors *store, uint32_t row)
         __atomic_store_n(&store->damaged, true, __ATOMIC_RELAXED);
 }
 
-const float *vectors_row_at(const struct db_view *view, uint64_t place)
+const void *vectors_row_at(const struct db_view *view, uint64_t place)
 {
     size_t key_len;
     const char *key = db_view_key(view, place >> PLACE_SHIFT, &key_len);
-    return (const float *)(const void *)(key + key_len + (place & ((1u << PLACE_SHIFT) - 1)));
+    return key + key_len + (place & ((1u << PLACE_SHIFT) - 1));
 }
 
 static const float *full_row(void *context, uint32_t row)
@@ -52,9 +52,19 @@ static const float *full_row(void *context, uint32_t row)
     return vectors_row_at(store->view, place_at(store, row));
 }
 
-const float *vectors_row(const syna_vectors *store, uint32_t row)
+const void *vectors_row(const syna_vectors *store, uint32_t row)
 {
     return full_row((void *)(uintptr_t)store, row);
+}
+
+/* A row as floats, any alignment, borrowed until the next call. Exclusive. */
+static const float *wide_row(syna_vectors *store, uint32_t row)
+{
+    const float *full = full_row(store, row);
+    if (store->set.kind == ROW_FLOAT)
+        return full;
+    row_set_read(&store->set, full, store->wide);
+    return store->wide;
 }
 
 syna_rc vectors_damage(const syna_vectors *store)
@@ -73,14 +83,23 @@ static syna_rc init_array(struct array *a, size_t item)
     return array_init(a, item, MIN((uint64_t)VECTORS_ROWS_MAX, ARRAY_SPACE / item));
 }
 
-syna_rc vectors_rows_init(syna_vectors *store, uint32_t dims, int32_t metric)
+syna_rc vectors_rows_init(syna_vectors *store, const struct vectors_kept *as)
 {
     struct row_set *set = &store->set;
-    *set = (struct row_set){.kernels = kernels_get(), .full = full_row, .context = store};
-    codes_init(&set->codes, dims, metric);
+    *set = (struct row_set){
+        .kernels = kernels_get(), .full = full_row, .context = store, .kind = as->kind};
+    if (as->codes == SYNA_CODES_BINARY)
+        codes_init_bits(&set->codes, as->dims, as->metric);
+    else
+        codes_init(&set->codes, as->dims, as->metric);
+    store->codes = as->codes;
     row_keys_init(&store->keys, key_of, store);
     store->live_count = store->dead_linked = 0;
+    store->wide = as->kind == ROW_FLOAT ? NULL : mem_alloc(as->dims * sizeof *store->wide);
+    if (as->kind != ROW_FLOAT && !store->wide)
+        return syna_no_memory(as->dims * sizeof *store->wide);
     SYNA_TRY(meta_new(&store->meta));
+    SYNA_TRY(vectors_tail_init(&store->tail));
     SYNA_TRY(init_array(&set->code_rows, set->codes.stride));
     SYNA_TRY(init_array(&set->norms, sizeof(float)));
     SYNA_TRY(init_array(&set->errors, sizeof(float)));
@@ -98,6 +117,10 @@ void vectors_rows_dispose(syna_vectors *store)
     array_dispose(&store->live);
     array_dispose(&store->checked);
     row_keys_dispose(&store->keys);
+    vectors_tail_dispose(&store->tail);
+    codes_dispose(&store->set.codes);
+    mem_free(store->wide);
+    store->wide = NULL;
     meta_free(store->meta);
     store->meta = NULL;
     store->set.count = 0;
@@ -115,6 +138,7 @@ syna_rc vectors_rows_reserve(syna_vectors *store, size_t rows)
         SYNA_TRY(array_reserve(&set->code_rows, total));
         SYNA_TRY(array_reserve(&set->errors, total));
     }
+    SYNA_TRY(vectors_tail_reserve(store, total));
     SYNA_TRY(array_reserve(&set->norms, total));
     SYNA_TRY(array_reserve(&store->places, total));
     SYNA_TRY(array_reserve(&store->live, total / 64 + 1));
@@ -126,7 +150,7 @@ static void encode_row(syna_vectors *store, uint32_t row)
 {
     struct row_set *set = &store->set;
     *(float *)array_at(&set->errors, row) =
-        codes_encode(&set->codes, set->kernels, full_row(store, row), array_at(&set->code_rows, row));
+        codes_encode(&set->codes, set->kernels, wide_row(store, row), array_at(&set->code_rows, row));
 }
 
 /* Append a row; db_view_find has verified its checksum. */
@@ -141,10 +165,11 @@ static uint32_t add_row(syna_vectors *store, const struct db_place *place)
     *(uint64_t *)array_at(&store->live, row / 64) |= 1ull << row % 64;
     *(uint64_t *)array_at(&store->checked, row / 64) |= 1ull << row % 64;
     *(float *)array_at(&set->norms, row) =
-        vector_norm(set->kernels, full_row(store, row), set->codes.dims);
+        vector_norm(set->kernels, wide_row(store, row), set->codes.dims);
     if (vectors_trained(store))
         encode_row(store, row);
     set->count = row + 1;
+    vectors_tail_add(store, row);
     store->live_count++;
     store->changes++;
     store->all_changes++;
@@ -165,7 +190,7 @@ static void drop_row(syna_vectors *store, uint32_t row)
 
 static bool is_row(const syna_vectors *store, const struct db_place *place)
 {
-    return place->type == SYNA_TYPE_VECTOR && place->len == vectors_dims(store) * sizeof(float);
+    return place->type == SYNA_TYPE_VECTOR && place->len == vectors_row_bytes(store);
 }
 
 /* Where the newest record of a key stands; a compaction may come between any two looks. */
@@ -224,7 +249,7 @@ static const float *sampled(void *context, size_t i)
     uint32_t row = (uint32_t)i;
     while (!vectors_is_live(store, row))
         row = row + 1 < store->set.count ? row + 1 : 0;
-    return full_row(store, row);
+    return wide_row(store, row);
 }
 
 syna_rc vectors_train(syna_vectors *store)
@@ -240,6 +265,7 @@ syna_rc vectors_train(syna_vectors *store)
         if (vectors_is_live(store, row)) /* of a dead row the log may be gone */
             encode_row(store, row);
     store->trained_of = set->count;
+    vectors_tail_renew(store);
     return SYNA_SUCCESS;
 }
 
@@ -284,6 +310,7 @@ syna_rc vectors_pack(syna_vectors *store)
     }
     store->set.count = to;
     store->dead_linked = 0;
+    vectors_tail_forget(store);
     store->changes += to;
     row_keys_clear(&store->keys);
     for (uint32_t row = 0; row < to; row++)

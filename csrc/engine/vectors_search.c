@@ -3,7 +3,8 @@
  *   few rows, no codes yet        every full row is scored
  *   radius, all rows, flat index  exact search over the codes (index/exact.h), the same result
  *   a filter                      exact search over the rows that match, or see vectors_filter.c
- *   otherwise                     the graph for the rows in it, exact search for the fresh ones behind
+ *   otherwise                     the graph for the rows in it, exact search for the fresh ones behind,
+ *                                 of many of them those near the query (vectors_tail.c)
  *
  * A result is one block of memory with everything that it points to, made while the lock is held: what
  * the caller gets is one moment of the store. */
@@ -73,17 +74,22 @@ static syna_rc score_all(struct searching *s)
     return SYNA_SUCCESS;
 }
 
-syna_rc vectors_search_exact(struct searching *s, uint32_t first, size_t q, size_t count)
+syna_rc vectors_search_range(struct searching *s, uint32_t first, uint32_t end, size_t q, size_t count)
 {
     const struct row_set *set = &s->store->set;
     uint64_t full = 0;
-    if (first == set->count)
+    if (first == end)
         return SYNA_SUCCESS;
-    SYNA_TRY(exact_search(set, first, set->count - first, s->chosen,
-                          s->queries + q * set->codes.dims, count, s->tops + q, &full));
+    SYNA_TRY(exact_search(set, first, end - first, s->chosen, s->queries + q * set->codes.dims, count,
+                          s->tops + q, &full));
     s->explain.full += full;
-    s->explain.codes += (s->filter ? s->matches : (uint64_t)(set->count - first)) * count;
+    s->explain.codes += (s->filter ? s->matches : (uint64_t)(end - first)) * count;
     return SYNA_SUCCESS;
+}
+
+syna_rc vectors_search_exact(struct searching *s, uint32_t first, size_t q, size_t count)
+{
+    return vectors_search_range(s, first, s->store->set.count, q, count);
 }
 
 uint32_t vectors_search_ef(const struct searching *s)
@@ -130,7 +136,7 @@ static syna_rc search_graph(struct searching *s)
     s->explain.codes += visits.codes;
     s->explain.full += visits.full;
     s->explain.hops += visits.hops;
-    return vectors_search_exact(s, graph->linked, 0, s->count);
+    return vectors_search_tail(s);
 }
 
 static bool graph_pays(const struct searching *s)

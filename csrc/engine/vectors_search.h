@@ -17,7 +17,10 @@ struct searching {
     uint64_t matches;       /* how many they are */
 };
 
-/* Exact search for queries [q, q + count) among rows [first, ...). */
+/* vectors_tail.c: search for all queries among the rows that are not in the graph. */
+syna_rc vectors_search_tail(struct searching *s);
+/* Exact search for queries [q, q + count) among rows [first, end), and [first, ...). */
+syna_rc vectors_search_range(struct searching *s, uint32_t first, uint32_t end, size_t q, size_t count);
 syna_rc vectors_search_exact(struct searching *s, uint32_t first, size_t q, size_t count);
 /* Candidates that a walk is to keep when every row may come back. */
 uint32_t vectors_search_ef(const struct searching *s);

@@ -95,11 +95,8 @@ static syna_rc settle_text(struct update *u, syna_rc committed)
         rc = vectors_apply(store, (const char *)u->row_name.bytes, u->row_name.len, &added);
     store->meta_rows--;
     store->meta_bytes -= u->len;
-    if (committed == SYNA_SUCCESS && u->with_config) {
-        store->config_dims = vectors_dims(store);
-        store->config_metric = vectors_metric(store);
-        store->config_meta = true;
-    }
+    if (committed == SYNA_SUCCESS && u->with_config)
+        vectors_config_written(store, u->config);
     pthread_rwlock_unlock(&store->state_lock);
     return rc;
 }

@@ -2,6 +2,7 @@
 #include "base/internal.h"
 
 #include "engine/vectors_core.h"
+#include "math/half.h"
 
 /* ---------------------------------------------------------------- names of rows in the log */
 
@@ -37,6 +38,9 @@ static syna_rc make_name(const char *key, size_t key_len, struct name *out)
 struct insertion {
     syna_vectors *store;
     const struct vectors_batch *rows;
+    enum row_kind kind; /* what the rows are written as */
+    size_t row_bytes;
+    uint8_t *halves; /* the rows, unless they are floats */
     struct name *names;
     size_t count;
     size_t meta_rows, meta_bytes; /* rows with metadata, and its length */
@@ -51,6 +55,7 @@ static void free_names(struct insertion *in)
     for (size_t i = 0; in->names && i < in->count; i++)
         mem_free(in->names[i].bytes);
     mem_free(in->names);
+    mem_free(in->halves);
 }
 
 static syna_rc refuse_row(const struct insertion *in, size_t i)
@@ -114,6 +119,70 @@ static syna_rc take_rows(struct insertion *in)
     return SYNA_SUCCESS;
 }
 
+/* ---------------------------------------------------------------- rows as halves */
+
+static bool half_finite(enum row_kind kind, uint16_t half)
+{
+    uint16_t exponent = kind == ROW_F16 ? 0x7c00 : 0x7f80;
+    return (half & exponent) != exponent;
+}
+
+static syna_rc refuse_large(const struct insertion *in, size_t i, size_t at)
+{
+    const struct name *name = &in->names[i];
+    bool f16 = in->kind == ROW_F16;
+    return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, db_path(in->store->db), -1, 0,
+                        "row %zu, key %.*s: element %zu is %g, too large for %s, expected at most %s", i,
+                        (int)MIN(name->len - ROW_PREFIX_LEN, 200u), name->bytes + ROW_PREFIX_LEN, at,
+                        (double)in->rows->vectors[i * in->rows->dims + at],
+                        f16 ? "float16" : "bfloat16", f16 ? "65504" : "3.38953e+38");
+}
+
+static syna_rc make_halves_of(const struct insertion *in, const struct half_kernels *half, size_t i)
+{
+    uint32_t dims = in->rows->dims;
+    const float *row = in->rows->vectors + i * dims;
+    uint16_t *out = (uint16_t *)(void *)(in->halves + i * in->row_bytes);
+    if (in->kind == ROW_F16)
+        half->f32_to_f16(row, dims, out);
+    else
+        half->f32_to_bf16(row, dims, out);
+    bool finite = true;
+    for (uint32_t at = 0; at < dims; at++)
+        finite &= half_finite(in->kind, out[at]);
+    for (uint32_t at = 0; !finite && at < dims; at++)
+        if (!half_finite(in->kind, out[at]))
+            return refuse_large(in, i, at);
+    return SYNA_SUCCESS;
+}
+
+/* Nothing to do where rows are floats. An odd number of halves is filled up with a zero. */
+static syna_rc make_halves(struct insertion *in)
+{
+    if (in->kind == ROW_FLOAT)
+        return SYNA_SUCCESS;
+    in->halves = mem_zalloc(in->count * in->row_bytes);
+    if (!in->halves)
+        return syna_no_memory(in->count * in->row_bytes);
+    for (size_t i = 0; i < in->count; i++)
+        SYNA_TRY(make_halves_of(in, kernels_get()->half, i));
+    return SYNA_SUCCESS;
+}
+
+/* What the rows are to be, and whether the store has their dimensions. */
+static syna_rc take_kind(struct insertion *in)
+{
+    syna_vectors *store = in->store;
+    pthread_rwlock_rdlock(&store->state_lock);
+    in->kind = store->set.kind;
+    in->row_bytes = vectors_row_bytes(store);
+    syna_rc rc = vectors_check_dims(store, "vector", in->rows->dims);
+    pthread_rwlock_unlock(&store->state_lock);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- promising and committing */
+
 /* Which rows leave metadata behind that a new row does not take over? It would be no more than garbage in
  * the log. */
 static void find_old_metadata(struct insertion *in)
@@ -146,6 +215,9 @@ static syna_rc promise_locked(struct insertion *in)
 {
     syna_vectors *store = in->store;
     SYNA_TRY(vectors_check_dims(store, "vector", in->rows->dims));
+    if (in->kind != store->set.kind)
+        return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, db_path(store->db), -1, 0,
+                            "the store, which was empty, was opened with another dtype meanwhile");
     if (!db_view_current(store->view))
         SYNA_TRY(vectors_rebase(store));
     if (in->meta_rows > 0)
@@ -182,6 +254,13 @@ static syna_rc meta_name(struct buf *room, const struct name *name)
     return SYNA_SUCCESS;
 }
 
+/* The value of a row in the log. */
+static const void *value_of(const struct insertion *in, size_t i)
+{
+    return in->halves ? (const void *)(in->halves + i * in->row_bytes)
+                      : (const void *)(in->rows->vectors + i * in->rows->dims);
+}
+
 /* The row, and behind it its metadata. */
 static syna_rc put_row(const struct insertion *in, syna_batch *batch, size_t i, struct buf *room)
 {
@@ -189,8 +268,8 @@ static syna_rc put_row(const struct insertion *in, syna_batch *batch, size_t i, 
     const struct vectors_batch *rows = in->rows;
     size_t len;
     const char *json = metadata_of(rows, i, &len);
-    SYNA_TRY(db_batch_put(batch, name->bytes, name->len, SYNA_TYPE_VECTOR,
-                          rows->vectors + i * rows->dims, rows->dims * sizeof(float), NULL));
+    SYNA_TRY(db_batch_put(batch, name->bytes, name->len, SYNA_TYPE_VECTOR, value_of(in, i),
+                          in->row_bytes, NULL));
     if (!json && !name->had_metadata)
         return SYNA_SUCCESS;
     SYNA_TRY(meta_name(room, name));
@@ -217,8 +296,8 @@ static syna_rc commit(const struct insertion *in)
 {
     syna_db *db = in->store->db;
     if (in->count == 1 && !in->with_config && in->meta_rows == 0 && !in->names[0].had_metadata)
-        return db_put(db, in->names[0].bytes, in->names[0].len, SYNA_TYPE_VECTOR, in->rows->vectors,
-                      in->rows->dims * sizeof(float), NULL, NULL);
+        return db_put(db, in->names[0].bytes, in->names[0].len, SYNA_TYPE_VECTOR, value_of(in, 0),
+                      in->row_bytes, NULL, NULL);
     syna_batch *batch;
     SYNA_TRY(db_batch_new(db, &batch));
     syna_rc rc = put_in_batch(in, batch);
@@ -270,11 +349,8 @@ static syna_rc settle(struct insertion *in, syna_rc committed, size_t *added)
     if (rc == SYNA_SUCCESS)
         rc = apply_all(in, added);
     take_back(in);
-    if (committed == SYNA_SUCCESS && in->with_config) {
-        store->config_dims = vectors_dims(store);
-        store->config_metric = vectors_metric(store);
-        store->config_meta |= strstr(in->config, "metadata") != NULL;
-    }
+    if (committed == SYNA_SUCCESS && in->with_config)
+        vectors_config_written(store, in->config);
     pthread_rwlock_unlock(&store->state_lock);
     return rc;
 }
@@ -293,8 +369,10 @@ syna_rc vectors_insert(syna_vectors *store, const struct vectors_batch *batch, s
     *added = 0;
     if (batch->count == 0)
         return SYNA_SUCCESS;
-    SYNA_TRY(vectors_check_dims_first(store, "vector", batch->dims));
+    SYNA_TRY(take_kind(&in));
     syna_rc rc = take_rows(&in);
+    if (rc == SYNA_SUCCESS)
+        rc = make_halves(&in);
     if (rc == SYNA_SUCCESS)
         rc = promise(&in);
     if (rc == SYNA_SUCCESS)

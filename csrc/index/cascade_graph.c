@@ -3,7 +3,8 @@
  * A new row's candidates are what a short walk from its nearest buckets meets; among them it chooses its
  * links by the rule of hnsw_prune.c. The rows that it chose link back: where their places are full, the new
  * row takes the place of a dead row, or of one that it is nearer to than they are, else of the farthest if
- * it is nearer itself. The two nearest always make room, so that every row can be come to. */
+ * it is nearer itself. The two nearest always make room, so that every row can be come to. The farthest of
+ * those chosen are not asked to compare: for all sixteen that costs as much as the walk. */
 #include "base/internal.h"
 
 #include "index/cascade_core.h"
@@ -11,6 +12,7 @@
 #define NEW_EF 32u    /* candidates of a new row */
 #define NEW_PROBES 2u /* buckets that their walk begins in */
 #define SURE_BACK 2u  /* nearest rows that link back in any case */
+#define ASK_BACK 10u  /* nearest rows that compare their links with it; later ones need a free place */
 
 struct planning {
     const struct cascade *c;
@@ -54,15 +56,16 @@ static uint32_t place_among(const struct planning *p, uint32_t row, int32_t key,
     return CASCADE_DEGREE;
 }
 
-static void plan_back(const struct planning *p, uint32_t row, int32_t key, bool sure,
+/* A link back from the `nth` nearest of those that the new row chose. */
+static void plan_back(const struct planning *p, uint32_t row, int32_t key, uint32_t nth,
                       struct cascade_change *out)
 {
     const uint32_t *links = links_of(p->c, row);
     uint32_t at = 0;
     while (at < CASCADE_DEGREE && links[at] < p->c->linked)
         at++;
-    if (at == CASCADE_DEGREE)
-        at = place_among(p, row, key, sure);
+    if (at == CASCADE_DEGREE && nth < ASK_BACK)
+        at = place_among(p, row, key, nth < SURE_BACK);
     if (at == CASCADE_DEGREE)
         return;
     out->back[out->back_count].row = row;
@@ -72,9 +75,8 @@ static void plan_back(const struct planning *p, uint32_t row, int32_t key, bool 
 static void plan_links(const struct planning *p, struct cascade_change *out)
 {
     struct cascade_room *room = p->room;
-    uint32_t sure = 0;
-    struct candidate near[NEW_EF];
-    uint32_t count = 0;
+    struct candidate near[NEW_EF] = {{0}};
+    uint32_t count = 0, nth = 0;
     for (uint32_t i = 0; i < room->pool_count && count < NEW_EF; i++)
         if (!p->live || bit_of(p->live, room->pool[i].row))
             near[count++] = room->pool[i];
@@ -84,7 +86,7 @@ static void plan_links(const struct planning *p, struct cascade_change *out)
         while (l < CASCADE_DEGREE && out->links[l] != near[i].row)
             l++;
         if (l < CASCADE_DEGREE)
-            plan_back(p, near[i].row, near[i].key, sure++ < SURE_BACK, out);
+            plan_back(p, near[i].row, near[i].key, nth++, out);
     }
 }
 

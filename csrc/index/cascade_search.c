@@ -13,7 +13,7 @@
 #include <math.h>
 
 #define CACHE_LINE 64
-#define PREFETCH_BYTES 512 /* of a row; the processor follows the rest by itself */
+#define PREFETCH_BYTES 192 /* of a row; the processor follows the rest by itself */
 #define LOOK_BEHIND 8u
 
 /* ---------------------------------------------------------------- the pool */
@@ -170,7 +170,11 @@ static uint32_t follow(const struct cascade *c, const struct row_set *set, struc
         return nearest;
     codes_many(&set->codes, set->kernels, &room->query, codes, count, keys);
     for (uint32_t i = 0; i < count; i++) {
+        if (!chosen && room->pool_count == ef && keys[i] > room->pool[ef - 1].key)
+            continue; /* as most are */
         uint32_t at = offer(room, ef, chosen, rows[i], keys[i]);
+        if (at < ef) /* its links are needed before long */
+            __builtin_prefetch(links_of(c, rows[i]));
         nearest = MIN(nearest, at);
     }
     room->visits.codes += count;

@@ -19,7 +19,7 @@
  * underflow nor overflow, gets the error INFINITY, which means that nothing is certain. */
 #include "base/internal.h"
 
-#include "index/codes_core.h"
+#include "index/codes_bits.h"
 #include "math/int8.h"
 #include <synadb/vector.h>
 
@@ -127,6 +127,10 @@ float codes_inverse_length(const struct kernels *kernels, const float *x, size_t
 float codes_encode(const struct codes *codes, const struct kernels *kernels, const float *row,
                    uint8_t *out)
 {
+    if (codes->bits) {
+        codes_bits_encode(codes, kernels, row, out);
+        return INFINITY;
+    }
     struct grid grid = grid_of(codes);
     bool certain = true;
     float factor = codes->metric == SYNA_METRIC_COSINE
@@ -194,6 +198,10 @@ void codes_query(const struct codes *codes, const struct kernels *kernels, const
                  uint8_t *room, struct code_query *out)
 {
     *out = (struct code_query){0};
+    if (codes->bits) {
+        codes_bits_query(codes, kernels, query, room, out);
+        return;
+    }
     if (!codes_euclidean(codes)) {
         query_signed(codes, kernels, query, room, out);
         return;
@@ -209,6 +217,10 @@ void codes_query_row(const struct codes *codes, const uint8_t *row, uint8_t *roo
                      struct code_query *out)
 {
     *out = (struct code_query){.scale = codes->step * codes->step};
+    if (codes->bits) {
+        codes_bits_query_row(codes, row, room, out);
+        return;
+    }
     memcpy(room, row, codes->stride);
     if (codes_euclidean(codes)) {
         out->bytes = room;
@@ -226,7 +238,9 @@ void codes_many(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *const *rows, size_t count,
                 int32_t *out)
 {
-    if (codes_euclidean(codes))
+    if (codes->bits)
+        codes_bits_many(codes, kernels, query, rows, count, out);
+    else if (codes_euclidean(codes))
         kernels->int8->difference_many(query->bytes, rows, count, codes->stride, out);
     else
         kernels->int8->product_many((const int8_t *)query->bytes, query->base, rows, count,
@@ -236,7 +250,9 @@ void codes_many(const struct codes *codes, const struct kernels *kernels,
 void codes_scan(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *rows, size_t count, int32_t *out)
 {
-    if (codes_euclidean(codes))
+    if (codes->bits)
+        codes_bits_scan(codes, kernels, query, rows, count, out);
+    else if (codes_euclidean(codes))
         kernels->int8->difference_scan(query->bytes, rows, count, codes->stride, out);
     else
         kernels->int8->product_scan((const int8_t *)query->bytes, query->base, rows, count,
@@ -259,6 +275,10 @@ void codes_tile(const struct codes *codes, const struct kernels *kernels, const 
     struct int8_panels panels;
     if (na == 0 || nb == 0)
         return;
+    if (codes->bits) {
+        codes_bits_tile(codes, kernels, a, na, b, nb, out, out_stride);
+        return;
+    }
     void *room = (void *)(((uintptr_t)scratch + ROOM_ALIGN - 1) & ~(ROOM_ALIGN - 1));
     int8_pack(kernels->int8, codes_euclidean(codes), b, nb, codes->stride, room, &panels);
     kernels->int8->tile(&panels, 0, a, na, out, out_stride);

@@ -7,6 +7,9 @@
  *   euclidean    element = low + step * code, codes 0..127, so that squared differences need no
  *                per-row term and a code is both a valid signed and unsigned byte
  *
+ * or, when that is asked for, as codes of one bit a dimension, a thirty-second (codes_bits.c): candidates
+ * are chosen more coarsely, so more of them are wanted, and no distance is bounded.
+ *
  * step is chosen so that the 99.95th percentile of the elements is representable; elements beyond are
  * clipped, which shows in the row's error. Code rows are `stride` bytes: dims rounded up to 64, the
  * rest filled with the code that contributes nothing. */
@@ -22,6 +25,8 @@ struct codes {
     uint32_t stride; /* bytes from code row to code row, a multiple of 64 */
     float step;      /* 0 = not trained */
     float low;       /* euclidean only */
+    bool bits;       /* one bit a dimension; step is the typical size of an element */
+    float *centre;   /* of bits: the mean of each dimension, once trained (codes_dispose) */
 };
 
 /* A query in the form that the kernels take, and the factors that turn their integer back into a
@@ -33,23 +38,27 @@ struct code_query {
     float scale, offset;
     float error;       /* length of (query - its code), in the units of the rows' errors */
     float norm;        /* length of the query, as its code represents it */
+    uint32_t planes;   /* of bits */
 };
 
 void codes_init(struct codes *codes, uint32_t dims, int32_t metric);
+void codes_init_bits(struct codes *codes, uint32_t dims, int32_t metric);
+void codes_dispose(struct codes *codes);
 
 /* Choose step (and low) from `count` >= 1 rows; row(context, i) is the i-th of them. Deterministic. */
 syna_rc codes_train(struct codes *codes, size_t count,
                     const float *(*row)(void *context, size_t i), void *context);
 
 /* Encode a row into `stride` bytes. Returns the length of what the code leaves out, |x - code(x)|, of
- * the normalised row under cosine: the e(x) of codes_bounds. */
+ * the normalised row under cosine: the e(x) of codes_bounds; INFINITY for bits. */
 float codes_encode(const struct codes *codes, const struct kernels *kernels, const float *row,
                    uint8_t *out);
 
-/* `room` is `stride` bytes aligned to 64, which the query keeps. */
+/* `room` is codes_room bytes (`stride`, but of bits) aligned to 64, which the query keeps. */
+size_t codes_room(const struct codes *codes);
 void codes_query(const struct codes *codes, const struct kernels *kernels, const float *query,
                  uint8_t *room, struct code_query *out);
-/* A stored code row as a query, for distances between rows. */
+/* A stored code row as a query, for distances between rows. Its room is `stride` bytes. */
 void codes_query_row(const struct codes *codes, const uint8_t *row, uint8_t *room,
                      struct code_query *out);
 

@@ -7,6 +7,7 @@
 #include <synadb/vector.h>
 
 #define CODES_STEP_MIN 0x1p-100f /* 1 / step is finite, and so is what is multiplied by it */
+#define CODES_STEP_MAX 0x1p60f  /* so is its square */
 
 static inline bool codes_euclidean(const struct codes *codes)
 {

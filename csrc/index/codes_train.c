@@ -3,7 +3,7 @@
 #include "base/internal.h"
 
 #include "base/mem.h"
-#include "index/codes_core.h"
+#include "index/codes_bits.h"
 
 #include <math.h>
 
@@ -102,8 +102,10 @@ static float step_over(double range, float fallback)
 syna_rc codes_train(struct codes *codes, size_t count,
                     const float *(*row)(void *context, size_t i), void *context)
 {
-    struct selection *s = mem_zalloc(sizeof *s);
     float first, last;
+    if (codes->bits)
+        return codes_bits_train(codes, count, row, context);
+    struct selection *s = mem_zalloc(sizeof *s);
     if (!s)
         return syna_no_memory(sizeof *s);
     s->codes = codes;

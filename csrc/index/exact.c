@@ -7,6 +7,7 @@
 #include "base/internal.h"
 
 #include "index/exact_core.h"
+#include "math/half.h"
 #include "math/int8.h"
 #include <synadb/vector.h>
 
@@ -14,10 +15,47 @@
 #define BATCH 256u      /* queries that share a pass over the rows */
 #define BATCH_LEAST 6u  /* fewer scan one by one */
 
+/* ---------------------------------------------------------------- full rows */
+
+void row_set_read(const struct row_set *set, const void *full, float *out)
+{
+    size_t dims = set->codes.dims;
+    if (set->kind == ROW_F16)
+        set->kernels->half->f16_to_f32(full, dims, out);
+    else if (set->kind == ROW_BF16)
+        set->kernels->half->bf16_to_f32(full, dims, out);
+    else
+        memcpy(out, full, dims * sizeof *out);
+}
+
+static float half_sum(const struct row_set *set, const float *query, const void *full)
+{
+    const struct half_kernels *half = set->kernels->half;
+    bool euclidean = set->codes.metric == SYNA_METRIC_EUCLIDEAN;
+    if (set->kind == ROW_F16)
+        return (euclidean ? half->l2sq_f16 : half->dot_f16)(query, full, set->codes.dims);
+    return (euclidean ? half->l2sq_bf16 : half->dot_bf16)(query, full, set->codes.dims);
+}
+
+void row_set_sums(const struct row_set *set, const float *query, const void *const *full, size_t count,
+                  float *sums)
+{
+    size_t dims = set->codes.dims;
+    for (size_t i = 0; set->kind != ROW_FLOAT && i < count; i++)
+        sums[i] = half_sum(set, query, full[i]);
+    if (set->kind != ROW_FLOAT)
+        return;
+    if (set->codes.metric == SYNA_METRIC_EUCLIDEAN)
+        set->kernels->l2sq_many(query, full, count, dims, sums);
+    else
+        set->kernels->dot_many(query, full, count, dims, sums);
+}
+
 float row_set_rank(const struct row_set *set, const float *query, float query_norm, uint32_t row)
 {
     const float *full = set->full(set->context, row);
-    float sum = set->codes.metric == SYNA_METRIC_EUCLIDEAN
+    float sum = set->kind != ROW_FLOAT ? half_sum(set, query, full)
+                : set->codes.metric == SYNA_METRIC_EUCLIDEAN
                     ? set->kernels->l2sq(query, full, set->codes.dims)
                     : set->kernels->dot(query, full, set->codes.dims);
     return score_rank(set->codes.metric, sum, query_norm, *(const float *)array_at(&set->norms, row));

@@ -36,7 +36,7 @@ void seeker_init(struct seeker *s, const struct row_set *set, const float *query
     topk_init(&s->highest, top->k, FLT_MAX);
     if (top->k > 0 && top->count == top->k && top->items[0].rank < s->limit)
         s->limit = top->items[0].rank;
-    s->plain = set->codes.step == 0 || (s->limit >= FLT_MAX && top->k >= rows / PRUNABLE);
+    s->plain = set->codes.step == 0 || set->codes.bits || (s->limit >= FLT_MAX && top->k >= rows / PRUNABLE);
     if (s->plain)
         return;
     codes_query(&set->codes, set->kernels, query, room, &s->code);
@@ -62,10 +62,7 @@ bool seeker_score(struct seeker *s, const uint32_t *rows, size_t count)
         size_t some = MIN(count - at, (size_t)SCORE_ROWS);
         for (size_t i = 0; i < some; i++)
             full[i] = set->full(set->context, rows[at + i]);
-        if (set->codes.metric == SYNA_METRIC_EUCLIDEAN)
-            set->kernels->l2sq_many(s->query, full, some, set->codes.dims, sums);
-        else
-            set->kernels->dot_many(s->query, full, some, set->codes.dims, sums);
+        row_set_sums(set, s->query, full, some, sums);
         for (size_t i = 0; i < some; i++) {
             uint32_t row = rows[at + i];
             float norm = *(const float *)array_at(&set->norms, row);

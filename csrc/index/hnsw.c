@@ -2,10 +2,12 @@
 #include "base/internal.h"
 
 #include "index/hnsw_core.h"
+#include "index/workers.h"
 
 syna_rc hnsw_init(struct hnsw *graph, uint32_t m, uint32_t ef_construction)
 {
-    *graph = (struct hnsw){.degree = 2 * m, .ef_construction = ef_construction};
+    *graph = (struct hnsw){.degree = 2 * m, .ef_construction = ef_construction,
+                           .search_threads = workers_available()};
     if (m < HNSW_M_MIN || m > HNSW_M_MAX)
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "m is %u, expected %u..%u", m,
                          HNSW_M_MIN, HNSW_M_MAX);
@@ -166,7 +168,7 @@ syna_rc walk_take(struct hnsw *graph, const struct row_set *set, uint32_t ef, st
         walk = mem_zalloc(sizeof *walk);
     if (!walk)
         return syna_no_memory(sizeof *walk);
-    if (!walk_fit(walk, set->count, ef, set->codes.stride)) {
+    if (!walk_fit(walk, set->count, ef, codes_room(&set->codes))) {
         walk_free(walk);
         return syna_no_memory((size_t)set->count / 8);
     }

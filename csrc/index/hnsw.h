@@ -52,6 +52,7 @@ struct hnsw_curve {
 struct hnsw {
     uint32_t degree; /* links a row has room for: 2 * m */
     uint32_t ef_construction;
+    uint32_t search_threads; /* that a call with many queries may use; at first all processors */
     uint32_t linked; /* rows in the graph */
     struct array links; /* degree uint32 a row; HNSW_NONE behind the last */
     uint32_t *entries;  /* rows where walks may begin */
@@ -95,7 +96,8 @@ syna_rc hnsw_search(struct hnsw *graph, const struct row_set *set, const struct 
                     struct topk *top, struct hnsw_visits *visits);
 
 /* The same for several queries at once, with the same results, in less time: their walks take turns, so
- * that one computes while the codes of the others arrive from memory. tops[i] is of queries[i]. */
+ * that one computes while the codes of the others arrive from memory, and from 64 queries on they are
+ * spread over threads. set->full is called from all of them. tops[i] is of queries[i]. */
 syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
                          const struct hnsw_query *queries, size_t count, struct topk *tops,
                          struct hnsw_visits *visits);

@@ -15,20 +15,26 @@ struct candidate {
     int32_t key; /* codes_many: smaller is nearer */
     uint32_t row;
 };
+#define FOLLOWED 0x80000000u /* in candidate.row of a walk's pool: its links were followed */
+
+/* The order as a number; FOLLOWED does not matter for it. */
+static inline int64_t candidate_order(struct candidate c)
+{
+    return (int64_t)((uint64_t)(uint32_t)c.key << 32 | (c.row & ~FOLLOWED));
+}
 static inline bool candidate_before(struct candidate a, struct candidate b)
 {
-    return a.key < b.key || (a.key == b.key && a.row < b.row);
+    return candidate_order(a) < candidate_order(b);
 }
 
 /* ---- a walk, and the memory that it needs; kept for the next one */
 #define WALK_TOUCHED 8192
-#define FOLLOWED 0x80000000u /* in candidate.row of the pool: its links were followed */
 
 struct hnsw_walk {
     struct hnsw_walk *next;
     uint64_t *seen; /* one bit a row; all zero between walks */
     size_t seen_cap;
-    uint32_t touched[WALK_TOUCHED]; /* words of `seen` to zero; beyond, all of them */
+    uint32_t touched[WALK_TOUCHED + LINKS_MAX]; /* words of `seen` to zero; all when more than WALK_TOUCHED */
     uint32_t touched_count;
     struct candidate *pool; /* what the walk may still follow, and did: ef + 1 places */
     size_t pool_cap;

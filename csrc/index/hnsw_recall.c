@@ -25,7 +25,7 @@ struct measuring {
     struct hnsw *graph;
     const struct row_set *set;
     const uint64_t *live;
-    float *queries;
+    float *queries; /* QUERIES of them, and room for a row */
     uint32_t count;
     struct topk truth[QUERIES];
 };
@@ -62,14 +62,11 @@ static uint32_t wander(const struct measuring *m, uint32_t row, uint64_t *seed)
 static void between(const struct measuring *m, uint32_t row, uint64_t *seed, float *out)
 {
     uint32_t dims = m->set->codes.dims, other = wander(m, row, seed);
-    const float *a = m->set->full(m->set->context, row);
-    const float *b = m->set->full(m->set->context, other);
-    for (uint32_t i = 0; i < dims; i++) {
-        float x, y;
-        memcpy(&x, a + i, sizeof x);
-        memcpy(&y, b + i, sizeof y);
-        out[i] = x / 2 + y / 2;
-    }
+    float *second = m->queries + (size_t)QUERIES * dims;
+    row_set_read(m->set, m->set->full(m->set->context, row), out);
+    row_set_read(m->set, m->set->full(m->set->context, other), second);
+    for (uint32_t i = 0; i < dims; i++)
+        out[i] = out[i] / 2 + second[i] / 2;
 }
 
 static void make_queries(struct measuring *m)
@@ -159,7 +156,7 @@ static syna_rc measure(struct measuring *m)
 syna_rc hnsw_calibrate(struct hnsw *graph, const struct row_set *set, const uint64_t *live)
 {
     struct measuring *m = mem_zalloc(sizeof *m);
-    size_t bytes = (size_t)QUERIES * set->codes.dims * sizeof(float);
+    size_t bytes = (size_t)(QUERIES + 1) * set->codes.dims * sizeof(float);
     if (graph->linked == 0) {
         mem_free(m);
         return SYNA_SUCCESS;

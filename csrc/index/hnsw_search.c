@@ -5,10 +5,11 @@
  * first marks the unseen ones and asks for their codes from memory, the second compares them, four and
  * more at a time, while the later ones are still arriving. When several queries are asked at once their
  * walks take turns between the passes, which overlaps the waiting of one with the work of the others;
- * each walk does what it would do alone. */
+ * each walk does what it would do alone. Many queries are spread over threads as well. */
 #include "base/internal.h"
 
 #include "index/hnsw_core.h"
+#include "index/workers.h"
 #include <synadb/vector.h>
 
 #include <math.h>
@@ -17,50 +18,57 @@
 #define PREFETCH_BYTES 512 /* of a row; the processor follows the rest by itself */
 #define LOOK_BEHIND 8u
 #define LANES 8u /* queries that take turns */
+#define THREAD_QUERIES 32u /* fewer are not worth a thread */
 
 /* ---------------------------------------------------------------- the pool */
 
-/* FOLLOWED does not matter for the order. */
-static inline bool stands_before(struct candidate c, struct candidate in_list)
+/* Where a number stands among the orders of a list: so many are below it. Without branches, which no
+ * processor could foresee here. */
+static inline uint32_t place_of(const struct candidate *list, uint32_t count, int64_t order)
 {
-    in_list.row &= ~FOLLOWED;
-    return candidate_before(c, in_list);
+    const struct candidate *from = list;
+    if (count == 0)
+        return 0;
+    for (uint32_t n = count; n > 1;) {
+        uint32_t half = n / 2;
+        from += candidate_order(from[half - 1]) < order ? half : 0;
+        n -= half;
+    }
+    return (uint32_t)(from - list) + (candidate_order(*from) < order);
 }
 
 /* Put c into a sorted list of at most `cap`, of which `count` are there. Returns its place, `cap` when
  * it is not among the nearest. */
 static uint32_t list_put(struct candidate *list, uint32_t *count, uint32_t cap, struct candidate c)
 {
-    if (*count == cap && !stands_before(c, list[cap - 1]))
+    int64_t order = candidate_order(c);
+    if (*count == cap && order >= candidate_order(list[cap - 1]))
         return cap;
-    uint32_t low = 0, high = *count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (stands_before(c, list[middle]))
-            high = middle;
-        else
-            low = middle + 1;
-    }
-    uint32_t last = MIN(*count, cap - 1);
-    memmove(list + low + 1, list + low, (last - low) * sizeof *list);
-    list[low] = c;
+    uint32_t last = MIN(*count, cap - 1), at = place_of(list, last, order);
+    memmove(list + at + 1, list + at, (last - at) * sizeof *list);
+    list[at] = c;
     *count = last + 1;
-    return low;
+    return at;
 }
 
-static bool first_sight(struct hnsw_walk *walk, uint32_t row)
+/* ---------------------------------------------------------------- rows seen */
+
+/* Leave those of `count` rows that were not seen before, and see them. Words to be zeroed again are noted
+ * for every such row, without asking whether they were noted before. */
+static uint32_t first_seen(struct hnsw_walk *walk, uint32_t *rows, uint32_t count)
 {
-    uint32_t word = row / 64;
-    uint64_t bit = 1ull << row % 64, old = walk->seen[word];
-    if (old & bit)
-        return false;
-    if (old == 0) {
-        if (walk->touched_count < WALK_TOUCHED)
-            walk->touched[walk->touched_count] = word;
-        walk->touched_count++;
+    uint32_t noted = MIN(walk->touched_count, WALK_TOUCHED), *touched = walk->touched + noted;
+    uint32_t fresh = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t row = rows[i], word = row / 64;
+        uint64_t old = walk->seen[word];
+        walk->seen[word] = old | 1ull << row % 64;
+        touched[fresh] = word;
+        rows[fresh] = row;
+        fresh += !(old >> row % 64 & 1);
     }
-    walk->seen[word] = old | bit;
-    return true;
+    walk->touched_count = MAX(walk->touched_count, noted + fresh);
+    return fresh;
 }
 
 static void forget_seen(struct hnsw_walk *walk)
@@ -112,7 +120,7 @@ static void begin(const struct hnsw *graph, const struct row_set *set, struct hn
     }
     walk->visits.codes += graph->entry_count;
     for (uint32_t i = 0; i < count; i++)
-        if (first_sight(walk, best[i].row))
+        if (first_seen(walk, &best[i].row, 1))
             offer(walk, ef, chosen, best[i].row, best[i].key);
 }
 
@@ -122,18 +130,23 @@ static void collect(const struct hnsw *graph, const struct row_set *set, struct 
 {
     const uint32_t *links = hnsw_links(graph, row);
     uint32_t count = 0;
-    for (uint32_t i = 0; i < graph->degree; i++) {
-        uint32_t next = links[i];
-        if (next >= graph->linked) /* the end, or a damaged link */
-            break;
-        if (!first_sight(walk, next))
-            continue;
-        const uint8_t *code = array_at(&set->code_rows, next);
-        prefetch_code(code, set->codes.stride);
-        walk->asked[count] = next;
-        walk->asked_codes[count++] = code;
+    while (count < graph->degree && links[count] < graph->linked) { /* the end, or a damaged link */
+        walk->asked[count] = links[count];
+        count++;
+    }
+    count = first_seen(walk, walk->asked, count);
+    for (uint32_t i = 0; i < count; i++) {
+        walk->asked_codes[i] = array_at(&set->code_rows, walk->asked[i]);
+        prefetch_code(walk->asked_codes[i], set->codes.stride);
     }
     walk->asked_count = count;
+}
+
+static void prefetch_links(const struct hnsw *graph, uint32_t row)
+{
+    const uint32_t *links = hnsw_links(graph, row & ~FOLLOWED);
+    for (uint32_t i = 0; i < graph->degree; i += CACHE_LINE / sizeof *links)
+        __builtin_prefetch(links + i);
 }
 
 void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
@@ -148,37 +161,75 @@ void walk_begin_at(struct hnsw_walk *walk, uint32_t row)
 {
     walk->pool_count = walk->found_count = walk->at = 0;
     walk->visits = (struct hnsw_visits){0};
-    first_sight(walk, row);
+    first_seen(walk, &row, 1);
     walk->pool[walk->pool_count++] = (struct candidate){INT32_MIN, row};
+}
+
+/* The first place from `at` on whose row was not followed. */
+static inline uint32_t next_open(const struct hnsw_walk *walk, uint32_t at)
+{
+    while (at < walk->pool_count && walk->pool[at].row & FOLLOWED)
+        at++;
+    return at;
 }
 
 bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk)
 {
-    while (walk->at < walk->pool_count && walk->pool[walk->at].row & FOLLOWED)
-        walk->at++;
+    walk->at = next_open(walk, walk->at);
     if (walk->at == walk->pool_count)
         return false;
     uint32_t row = walk->pool[walk->at].row;
     walk->pool[walk->at].row = row | FOLLOWED;
     collect(graph, set, walk, row);
     walk->visits.hops++;
+    uint32_t after = next_open(walk, walk->at + 1); /* it is next, unless a nearer one is met now */
+    if (after < walk->pool_count)
+        prefetch_links(graph, walk->pool[after].row);
     return true;
+}
+
+/* Rows that were compared, into the pool. Most are farther than all of a full one: those are left out
+ * first. Returns the foremost place that was taken. */
+static uint32_t offer_all(struct hnsw_walk *walk, uint32_t ef, const int32_t *keys, uint32_t count)
+{
+    int32_t limit = walk->pool_count == ef ? walk->pool[ef - 1].key : INT32_MAX;
+    uint32_t near[LINKS_MAX], some = 0, foremost = ef;
+    for (uint32_t i = 0; i < count; i++) {
+        near[some] = i;
+        some += keys[i] <= limit;
+    }
+    for (uint32_t i = 0; i < some; i++) {
+        struct candidate c = {keys[near[i]], walk->asked[near[i]]};
+        uint32_t at = list_put(walk->pool, &walk->pool_count, ef, c);
+        foremost = MIN(foremost, at);
+    }
+    return foremost;
+}
+
+/* The same where only chosen rows may come back: those are kept apart as well. */
+static uint32_t offer_chosen(struct hnsw_walk *walk, uint32_t ef, const uint64_t *chosen,
+                             const int32_t *keys, uint32_t count)
+{
+    uint32_t foremost = ef;
+    for (uint32_t i = 0; i < count; i++) {
+        uint32_t at = offer(walk, ef, chosen, walk->asked[i], keys[i]);
+        foremost = MIN(foremost, at);
+    }
+    return foremost;
 }
 
 void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
                   uint32_t ef, const uint64_t *chosen)
 {
     int32_t keys[LINKS_MAX];
-    uint32_t nearest = walk->at + 1, count = walk->asked_count;
+    uint32_t count = walk->asked_count, after = walk->at + 1;
     codes_many(&set->codes, set->kernels, &walk->query, walk->asked_codes, count, keys);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = offer(walk, ef, chosen, walk->asked[i], keys[i]);
-        nearest = MIN(nearest, at);
-    }
+    uint32_t foremost = chosen ? offer_chosen(walk, ef, chosen, keys, count)
+                               : offer_all(walk, ef, keys, count);
     walk->visits.codes += count;
-    walk->at = nearest;
-    if (walk->at < walk->pool_count)
-        __builtin_prefetch(hnsw_links(graph, walk->pool[walk->at].row & ~FOLLOWED));
+    walk->at = MIN(after, foremost);
+    if (foremost < after && foremost < walk->pool_count)
+        prefetch_links(graph, walk->pool[foremost].row);
 }
 
 void walk_end(struct hnsw_walk *walk)
@@ -246,7 +297,7 @@ static void prefetch_full(const struct row_set *set, const struct candidate *lis
 {
     for (uint32_t i = 0; i < count; i++) {
         const char *row = (const char *)set->full(set->context, list[i].row);
-        for (size_t at = 0; at < MIN(set->codes.dims * sizeof(float), (size_t)PREFETCH_BYTES);
+        for (size_t at = 0; at < MIN(row_kind_bytes(set->kind, set->codes.dims), (size_t)PREFETCH_BYTES);
              at += CACHE_LINE)
             __builtin_prefetch(row + at);
     }
@@ -356,25 +407,70 @@ static syna_rc turn(struct searches *s, struct lane *lanes, uint32_t count, bool
     return SYNA_SUCCESS;
 }
 
+/* Some queries, whose walks take turns on one thread. */
+static syna_rc search_together(struct searches *s)
+{
+    struct lane lanes[LANES] = {0};
+    uint32_t used = (uint32_t)MIN(s->count, (size_t)LANES);
+    syna_rc rc = take_walks(s, lanes, used);
+    bool busy = rc == SYNA_SUCCESS;
+    for (uint32_t i = 0; busy && i < used; i++)
+        lane_begin(s, &lanes[i]);
+    while (rc == SYNA_SUCCESS && busy)
+        rc = turn(s, lanes, used, &busy);
+    for (uint32_t i = 0; i < used; i++)
+        if (lanes[i].walk)
+            walk_give(s->graph, lanes[i].walk);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- several threads */
+
+struct shared_search {
+    const struct searches *all;
+    size_t each;               /* queries a round */
+    struct hnsw_visits visits; /* atomic */
+};
+
+static syna_rc search_round(void *context, unsigned thread, uint64_t i)
+{
+    struct shared_search *shared = context;
+    const struct searches *all = shared->all;
+    size_t first = (size_t)i * shared->each;
+    struct hnsw_visits visits = {0};
+    struct searches s = {all->graph, all->set, all->queries + first, all->tops + first, 0,
+                         MIN(shared->each, all->count - first), &visits};
+    (void)thread;
+    SYNA_TRY(search_together(&s));
+    __atomic_fetch_add(&shared->visits.codes, visits.codes, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&shared->visits.full, visits.full, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&shared->visits.hops, visits.hops, __ATOMIC_RELAXED);
+    return SYNA_SUCCESS;
+}
+
+/* Which thread a query falls to does not matter: its walk is the same on each. */
+static syna_rc search_shared(struct searches *s, unsigned threads)
+{
+    struct shared_search shared = {.all = s, .each = THREAD_QUERIES};
+    SYNA_TRY(workers_run(threads, (s->count + shared.each - 1) / shared.each, search_round, &shared,
+                         NULL, NULL));
+    if (s->visits) {
+        s->visits->codes += shared.visits.codes;
+        s->visits->full += shared.visits.full;
+        s->visits->hops += shared.visits.hops;
+    }
+    return SYNA_SUCCESS;
+}
+
 syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
                          const struct hnsw_query *queries, size_t count, struct topk *tops,
                          struct hnsw_visits *visits)
 {
     struct searches s = {graph, set, queries, tops, 0, count, visits};
-    struct lane lanes[LANES] = {0};
-    uint32_t used = (uint32_t)MIN(count, (size_t)LANES);
     if (graph->linked == 0 || count == 0)
         return SYNA_SUCCESS;
-    syna_rc rc = take_walks(&s, lanes, used);
-    bool busy = rc == SYNA_SUCCESS;
-    for (uint32_t i = 0; busy && i < used; i++)
-        lane_begin(&s, &lanes[i]);
-    while (rc == SYNA_SUCCESS && busy)
-        rc = turn(&s, lanes, used, &busy);
-    for (uint32_t i = 0; i < used; i++)
-        if (lanes[i].walk)
-            walk_give(graph, lanes[i].walk);
-    return rc;
+    unsigned threads = (unsigned)MIN((size_t)graph->search_threads, count / THREAD_QUERIES);
+    return threads > 1 ? search_shared(&s, threads) : search_together(&s);
 }
 
 syna_rc hnsw_search(struct hnsw *graph, const struct row_set *set, const struct hnsw_query *query,

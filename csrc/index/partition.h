@@ -148,11 +148,16 @@ struct partition_visits {
     uint64_t lists, codes, full;
 };
 
-/* Offer the rows of the `probes` nearest lists of each query, chosen ones only (NULL: all), to tops[q].
- * `set` has lengths and full rows; its codes are the partition's. exact: what the codes rule out is
- * certain to be out; otherwise it is so but for errors of six standard deviations. */
+/* How much of the index a search looks at. */
+struct partition_reach {
+    uint32_t lists; /* the nearest ones */
+    uint64_t codes; /* lists are left out from the one on with which they have more rows; 0: none is */
+    bool exact; /* what the codes rule out is certain to be out; else but for six standard deviations */
+};
+/* Offer the rows of each query's nearest lists, chosen ones only (NULL: all), to tops[q]. `set` has lengths
+ * and full rows; its codes are the partition's. */
 syna_rc partition_search(const struct partition *p, const struct row_set *set, const float *queries,
-                         size_t count, uint32_t probes, bool exact, const uint64_t *chosen,
+                         size_t count, const struct partition_reach *reach, const uint64_t *chosen,
                          struct topk *tops, struct partition_visits *visits);
 
 /* ---------------------------------------------------------------- recall */
@@ -175,6 +180,9 @@ float partition_recall_at(const struct partition *p, uint64_t k, uint32_t lists)
 /* What `nprobe` means: 50 finds 98 of 100 of the 10 nearest and 100 all of them, on any data; smaller
  * and larger ones look into lists in proportion. From as many as there are lists on: all. */
 uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe);
+/* The codes that these lists may have for one query, see partition_reach: where 50 is to look at a quarter of
+ * the rows, no query looks at more. */
+uint64_t partition_codes_of(const struct partition *p, uint64_t nprobe, uint32_t lists);
 
 /* ---------------------------------------------------------------- snapshots */
 

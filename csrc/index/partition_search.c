@@ -33,6 +33,7 @@ struct searching {
     const uint64_t *chosen;
     const uint32_t *wells; /* PARTITION_COPIES a row: in products only its first list has it; NULL: all */
     float doubt; /* share of an error that is taken as possible */
+    uint64_t codes_most; /* see partition_reach */
     struct partition_visits visits;
 };
 
@@ -103,12 +104,24 @@ void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32
     sort_wells(keys, out + start, in_last);
 }
 
+/* How many of the lists, one at least, have no more than `most` rows between them. */
+static uint32_t within(const struct partition *p, const uint32_t *lists, uint32_t count, uint64_t most)
+{
+    uint64_t rows = well_rows(&p->wells[lists[0]]);
+    uint32_t taken = 1;
+    while (taken < count && (rows += well_rows(&p->wells[lists[taken]])) <= most)
+        taken++;
+    return taken;
+}
+
 static void rank_lists(const struct searching *s, struct hunter *h, int32_t *keys, uint32_t *order)
 {
     const struct partition *p = s->p;
     codes_scan(&p->codes, s->set->kernels, &h->seeker.code, p->centroids, p->count, keys);
     partition_rank(keys, p->count, h->probes, order);
     memcpy(h->lists, order, h->probes * sizeof *order);
+    if (s->codes_most > 0)
+        h->probes = within(p, h->lists, h->probes, s->codes_most);
 }
 
 /* ---------------------------------------------------------------- rows met */
@@ -329,12 +342,20 @@ static void list_wants(const struct searching *s, const struct hunter *hunters, 
             wants[starts[hunters[q].lists[i] + 1]++] = (uint32_t)q;
 }
 
+static size_t wants_of(const struct hunter *hunters, size_t count)
+{
+    size_t wants = 0;
+    for (size_t q = 0; q < count; q++)
+        wants += hunters[q].probes;
+    return wants;
+}
+
 static bool hunt_together(struct searching *s, struct hunter *hunters, size_t count)
 {
     uint32_t wells = s->p->count;
     struct shared *shared = shared_new(s->p->codes.stride);
     uint32_t *starts = mem_alloc(((size_t)wells + 2) * sizeof *starts);
-    uint32_t *wants = mem_alloc(count * hunters[0].probes * sizeof *wants);
+    uint32_t *wants = mem_alloc(MAX(wants_of(hunters, count), (size_t)1) * sizeof *wants);
     bool enough = shared && starts && wants;
     if (enough)
         list_wants(s, hunters, count, starts, wants);
@@ -451,13 +472,14 @@ static bool search_some(struct searching *s, const float *queries, size_t count,
     return enough;
 }
 
-static syna_rc search(struct searching *s, const float *queries, size_t count, uint32_t probes,
-                      bool exact, struct topk *tops)
+static syna_rc search(struct searching *s, const float *queries, size_t count,
+                      const struct partition_reach *reach, struct topk *tops)
 {
     const struct partition *p = s->p;
     bool enough = true;
-    probes = MAX(MIN(probes, p->count), 1u);
-    s->doubt = exact ? 1 : (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
+    uint32_t probes = MAX(MIN(reach->lists, p->count), 1u);
+    s->codes_most = reach->codes;
+    s->doubt = reach->exact ? 1 : (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
     for (size_t q = 0; enough && q < count; q += BATCH)
         enough = search_some(s, queries + q * p->codes.dims, MIN(count - q, (size_t)BATCH), probes,
                              tops + q);
@@ -465,11 +487,11 @@ static syna_rc search(struct searching *s, const float *queries, size_t count, u
 }
 
 syna_rc partition_search(const struct partition *p, const struct row_set *set, const float *queries,
-                         size_t count, uint32_t probes, bool exact, const uint64_t *chosen,
+                         size_t count, const struct partition_reach *reach, const uint64_t *chosen,
                          struct topk *tops, struct partition_visits *visits)
 {
     struct searching s = {.p = p, .set = set, .chosen = chosen};
-    syna_rc rc = search(&s, queries, count, probes, exact, tops);
+    syna_rc rc = search(&s, queries, count, reach, tops);
     if (visits) {
         visits->lists += s.visits.lists;
         visits->codes += s.visits.codes;
@@ -483,5 +505,5 @@ syna_rc partition_search_all(const struct partition *p, const struct row_set *se
                              const uint64_t *chosen, struct topk *tops)
 {
     struct searching s = {.p = p, .set = set, .chosen = chosen, .wells = wells};
-    return search(&s, queries, count, p->count, false, tops);
+    return search(&s, queries, count, &(struct partition_reach){.lists = p->count}, tops);
 }

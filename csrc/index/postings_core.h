@@ -130,6 +130,17 @@ syna_rc window_make_maxima(struct window *w);
 const uint8_t *window_maxima(const struct window *w, const struct posting_list *list);
 /* The lists of a term: *found of them, 0..2, next to each other. */
 const struct posting_list *window_find(const struct window *w, uint32_t term, uint32_t *found);
+/* It is about to be looked for: first this for all terms, then the other. */
+static inline void window_expect_bucket(const struct window *w, uint32_t term)
+{
+    if (term >> w->shift < w->bucket_count)
+        __builtin_prefetch(&w->buckets[term >> w->shift]);
+}
+static inline void window_expect_list(const struct window *w, uint32_t term)
+{
+    if (term >> w->shift < w->bucket_count)
+        __builtin_prefetch(&w->lists[w->buckets[term >> w->shift]]);
+}
 /* The posting of a row in a list, UINT32_MAX when there is none. */
 uint32_t window_posting(const struct window *w, const struct posting_list *list, uint32_t row);
 uint32_t window_count_at(const struct window *w, uint32_t posting);

@@ -37,6 +37,8 @@
 #define GIVE_STEEP 8.0
 #define FOUND_MAX 65536u     /* lists of terms in windows that a search remembers */
 #define INSERTION_MAX 64u    /* parts of an everyday query: no call a compare */
+#define BATCH_ROWS 8u         /* candidates whose bytes are asked for together */
+#define PARTS_AHEAD 1u        /* lists, likewise */
 #define PRIME_AT 3u          /* the k-th best is looked for when a third of the bound is left */
 
 struct part { /* a list that can raise scores */
@@ -73,6 +75,7 @@ struct searching {
     struct postings_visits visits;
     struct search_scratch *scratch;
     struct scorer scorer;
+    const struct accumulate *sums_by; /* what the machine has */
     struct plan *plans;
     struct part *parts;
     struct part *unordered;
@@ -190,15 +193,19 @@ static uint64_t chosen_word(const struct searching *s, uint32_t first, uint32_t 
 
 enum sign { ANY, ABOVE, BELOW };
 
-static syna_rc offer(struct searching *s, const struct window *w, uint32_t row, enum sign sign)
+static syna_rc offer_score(struct searching *s, uint32_t row, float score, enum sign sign)
 {
-    float score = scorer_score(&s->scorer, w, s->refs, row);
     s->visits.rows++;
     if (score == 0 || (sign == ABOVE && score < 0) || (sign == BELOW && score > 0))
         return SYNA_SUCCESS;
     if (!topk_offer(s->top, -score, row))
         return syna_no_memory(s->top->count * sizeof(struct ranked));
     return SYNA_SUCCESS;
+}
+
+static syna_rc offer(struct searching *s, const struct window *w, uint32_t row, enum sign sign)
+{
+    return offer_score(s, row, scorer_score(&s->scorer, w, s->refs, row), sign);
 }
 
 /* Rows [first, first + rows) whose bit is in `within` (NULL: all). */
@@ -249,6 +256,15 @@ static const struct posting_list *lists_of_term(const struct searching *s, const
         f->first = window_find(w, s->q->terms[term], &f->count);
     *count = f->count;
     return f->first;
+}
+
+/* Terms lie anywhere in a window: asked for together, they come at the price of a few. */
+static void expect_lists(const struct searching *s, const struct window *w)
+{
+    for (size_t i = 0; i < s->q->count; i++)
+        window_expect_bucket(w, s->q->terms[i]);
+    for (size_t i = 0; i < s->q->count; i++)
+        window_expect_list(w, s->q->terms[i]);
 }
 
 /* The lists of the query in a window; *bound of all that raise scores. */
@@ -336,6 +352,7 @@ static void plan_windows(struct searching *s)
 {
     for (uint32_t i = 0; i < s->p->window_count; i++) {
         s->plans[i].window = i;
+        expect_lists(s, &s->p->windows[i]);
         find_parts(s, &s->p->windows[i], false, &s->plans[i].bound);
     }
     qsort(s->plans, s->p->window_count, sizeof *s->plans, by_plan_bound);
@@ -356,18 +373,23 @@ static void scale_parts(struct searching *s, double bound)
 
 /* ---------------------------------------------------------------- one window */
 
+/* No stride tells the processor where a list begins. */
+static void expect_part(const struct searching *s, uint32_t i)
+{
+    const struct posting_list *list = s->parts[i].list;
+    for (uint32_t line = 0; line < 4; line++)
+        __builtin_prefetch(s->w->ids + list->start + line * 32);
+    __builtin_prefetch(s->w->codes + list->start);
+    __builtin_prefetch(s->w->codes + list->start + 64);
+}
+
 static void add_part(struct searching *s, uint32_t i)
 {
     const struct posting_list *list = s->parts[i].list;
-    if (i + 1 < s->part_count) { /* no stride tells the processor where the next list is */
-        const struct posting_list *next = s->parts[i + 1].list;
-        for (uint32_t line = 0; line < 4; line++)
-            __builtin_prefetch(s->w->ids + next->start + line * 32);
-        __builtin_prefetch(s->w->codes + next->start);
-        __builtin_prefetch(s->w->codes + next->start + 64);
-    }
-    accumulate_add(s->scratch->sums, s->w->ids + list->start, s->w->codes + list->start,
-                   list_rows(list), s->parts[i].factor);
+    if (i + PARTS_AHEAD < s->part_count)
+        expect_part(s, i + PARTS_AHEAD);
+    s->sums_by->add(s->scratch->sums, s->w->ids + list->start, s->w->codes + list->start,
+                    list_rows(list), s->parts[i].factor);
     s->visits.postings += list_rows(list);
 }
 
@@ -384,16 +406,6 @@ static uint16_t sum_needed(const struct searching *s, uint32_t i)
     double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
     double sum = floor(needed(s) - s->give * beside);
     return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
-}
-
-static syna_rc offer_candidate(struct searching *s, uint32_t id)
-{
-    uint64_t *word = &s->scratch->scored[id / 64], bit = 1ull << id % 64;
-    uint32_t row = s->w->first + id;
-    if ((*word & bit) || id >= s->w->rows || !chosen(s, row))
-        return SYNA_SUCCESS;
-    *word |= bit;
-    return offer(s, s->w, row, ABOVE);
 }
 
 /* A heap of candidates, the largest sum on top. */
@@ -439,6 +451,50 @@ static uint16_t common_maximum(const uint16_t *maxima, uint32_t blocks, size_t w
     return 0;
 }
 
+/* Candidates that are about to be scored. Their bytes are anywhere in memory: those of several rows are
+ * asked for at once, and the time to get them is that of scoring a few. */
+struct batch {
+    uint32_t count;
+    uint32_t candidates[BATCH_ROWS];
+    struct postings_row rows[BATCH_ROWS]; /* WEIGHTS only */
+};
+
+static void expect_row(const struct postings_row *row)
+{
+    for (size_t at = 0; at < (size_t)MIN(row->count, 256u) * 4; at += 64) {
+        __builtin_prefetch((const uint8_t *)row->terms + at);
+        __builtin_prefetch((const uint8_t *)row->values + at);
+    }
+}
+
+/* Move up to `room` candidates that reach `least` from the heap into the batch, the best first; those that
+ * were scored before, or are not to be, are left out. */
+static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_t room, uint32_t least,
+                       struct batch *batch)
+{
+    batch->count = 0;
+    while (batch->count < MIN(room, (size_t)BATCH_ROWS) && *count > 0 && heap[0] >> 16 >= least) {
+        uint32_t candidate = take_largest(heap, count), id = candidate & UINT16_MAX;
+        uint64_t *word = &s->scratch->scored[id / 64], bit = 1ull << id % 64;
+        if ((*word & bit) || id >= s->w->rows || !chosen(s, s->w->first + id))
+            continue;
+        *word |= bit;
+        if (s->p->kind == POSTINGS_WEIGHTS)
+            postings_show(s->p, s->w->first + id, &batch->rows[batch->count]);
+        batch->candidates[batch->count++] = candidate;
+    }
+    for (uint32_t i = 0; i < batch->count && s->p->kind == POSTINGS_WEIGHTS; i++)
+        expect_row(&batch->rows[i]);
+}
+
+static syna_rc score_batch_row(struct searching *s, const struct batch *batch, uint32_t i)
+{
+    uint32_t row = s->w->first + (batch->candidates[i] & UINT16_MAX);
+    if (s->p->kind == POSTINGS_COUNTS)
+        return offer(s, s->w, row, ABOVE);
+    return offer_score(s, row, scorer_row(&s->scorer, &batch->rows[i]), ABOVE);
+}
+
 /* Score about k rows with large sums, so that there is a threshold: of each block whose maximum is among the
  * k largest, one row at least reaches the least of them. */
 static syna_rc prime(struct searching *s)
@@ -448,15 +504,21 @@ static syna_rc prime(struct searching *s)
     s->primed = true;
     if (wanted > blocks / 2)
         return SYNA_SUCCESS;
-    accumulate_maxima(s->scratch->sums, s->rows, s->scratch->maxima);
+    s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
     uint16_t limit = common_maximum(s->scratch->maxima, blocks, wanted);
     if (limit == 0)
         return SYNA_SUCCESS;
     uint32_t *heap = s->scratch->found;
-    size_t found = accumulate_collect(s->scratch->sums, s->rows, limit, heap, 4 * wanted + 16);
+    size_t found = s->sums_by->collect(s->scratch->sums, NULL, s->rows, limit, heap, 4 * wanted + 16);
     make_heap(heap, found);
-    for (wanted += wanted / 4; found > 0 && wanted > 0; wanted--)
-        SYNA_TRY(offer_candidate(s, take_largest(heap, &found) & UINT16_MAX));
+    struct batch batch;
+    for (wanted += wanted / 4; wanted > 0; wanted -= batch.count) {
+        take_batch(s, heap, &found, wanted, 0, &batch);
+        if (batch.count == 0)
+            break;
+        for (uint32_t i = 0; i < batch.count; i++)
+            SYNA_TRY(score_batch_row(s, &batch, i));
+    }
     return SYNA_SUCCESS;
 }
 
@@ -505,7 +567,7 @@ static void bound_groups(struct searching *s, uint32_t i)
 {
     memset(s->scratch->bounds, 0, groups_of(s) * sizeof *s->scratch->bounds);
     for (i = MAX(i, s->narrow); i < s->part_count; i++)
-        accumulate_raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
+        s->sums_by->raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
                          given_factor(s, i));
 }
 
@@ -520,7 +582,7 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
         bool all = i == s->part_count;
         size_t room = (size_t)MIN((left + s->rows / 8) / cost + 1, (uint64_t)ACCUMULATE_ROWS);
         room = all ? ACCUMULATE_ROWS : room;
-        *count = accumulate_collect_bounded(s->scratch->sums, s->scratch->bounds, s->rows,
+        *count = s->sums_by->collect(s->scratch->sums, s->scratch->bounds, s->rows,
                                             sum_needed(s, i), s->scratch->found, room);
         *at = i;
         if (all || *count < room)
@@ -530,7 +592,7 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
             left -= list_rows(s->parts[i].list);
             add_part(s, i);
             if (i >= s->narrow)
-                accumulate_lower(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
+                s->sums_by->lower(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
                                  given_factor(s, i));
             i++;
         } while (i < s->part_count && left > goal);
@@ -539,30 +601,18 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
     }
 }
 
-/* The bytes of a row are somewhere in memory, and the time to get them is that of scoring another one. */
-static void expect_row(const struct searching *s, uint32_t id)
-{
-    struct postings_row row;
-    if (s->p->kind == POSTINGS_COUNTS || id >= s->w->rows || !chosen(s, s->w->first + id))
-        return;
-    postings_show(s->p, s->w->first + id, &row);
-    for (size_t at = 0; at < (size_t)MIN(row.count, 256u) * 4; at += 64) {
-        __builtin_prefetch((const uint8_t *)row.terms + at);
-        __builtin_prefetch((const uint8_t *)row.values + at);
-    }
-}
-
 /* Score the candidates, the most promising first, until none that is left can be among the best. */
 static syna_rc score_candidates(struct searching *s, uint32_t i, size_t count)
 {
     uint32_t *heap = s->scratch->found;
+    struct batch batch;
     make_heap(heap, count);
-    while (count > 0 && heap[0] >> 16 >= sum_needed(s, i)) {
-        uint32_t id = take_largest(heap, &count) & UINT16_MAX;
-        if (count > 0)
-            expect_row(s, heap[0] & UINT16_MAX);
-        SYNA_TRY(offer_candidate(s, id));
-    }
+    do {
+        take_batch(s, heap, &count, BATCH_ROWS, sum_needed(s, i), &batch);
+        for (uint32_t j = 0; j < batch.count; j++) /* the sum that is needed grows */
+            if (batch.candidates[j] >> 16 >= sum_needed(s, i))
+                SYNA_TRY(score_batch_row(s, &batch, j));
+    } while (batch.count > 0);
     return SYNA_SUCCESS;
 }
 
@@ -626,6 +676,8 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     if (growth_of(s, w) > GROWTH_MAX)
         return score_marked(s, w, ABOVE);
     scale_parts(s, bound);
+    for (uint32_t i = 0; i < MIN(PARTS_AHEAD, s->part_count); i++)
+        expect_part(s, i);
     s->primed = s->top->count == s->top->k;
     syna_rc rc = add_and_score(s);
     memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
@@ -682,7 +734,7 @@ static syna_rc take_room(struct searching *s)
 syna_rc postings_search(const struct postings *p, const struct postings_query *query,
                         struct topk *top, struct postings_visits *visits)
 {
-    struct searching s = {.p = p, .q = query, .top = top};
+    struct searching s = {.p = p, .q = query, .top = top, .sums_by = accumulate_get()};
     s.give = 1;
     if (query->recall > 0 && query->recall < 1 && !query->chosen)
         s.give = MAX(GIVE_LEAST, 1 - GIVE_STEEP * (1 - (double)query->recall));

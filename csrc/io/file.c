@@ -279,7 +279,14 @@ syna_rc file_create_temp(struct file *f, const char *path)
         /* A name that is taken was left by an earlier process with our id. */
     } while (rc != SYNA_SUCCESS && status_get()->system == EEXIST);
     mem_free(name);
+    if (rc == SYNA_SUCCESS)
+        file_take_access(f, path);
     return rc;
+}
+
+void file_take_access(const struct file *f, const char *path)
+{
+    syna_vfs->copy_access(path, f->fd);
 }
 
 /* Remove the name of a temp file; the record of an error that led here stays. */

@@ -38,8 +38,12 @@ syna_rc file_allocate(const struct file *f, uint64_t offset, uint64_t len);
 /* Write zeros over [offset, offset+len). */
 syna_rc file_zero(const struct file *f, uint64_t offset, uint64_t len);
 
-/* A new file `<path>.tmp-<pid>-<n>` beside `path`, open for writing. */
+/* A new file `<path>.tmp-<pid>-<n>` beside `path`, open for writing. When there is a file at `path`, to
+ * be replaced, the new one has its permissions and owner. */
 syna_rc file_create_temp(struct file *f, const char *path);
+/* The same for a file that holds what the one at `path` holds: nobody else may read it here. Before
+ * anything is written; where it cannot be done, all stays as it is. */
+void file_take_access(const struct file *f, const char *path);
 /* Give a synced temp file its name, with the directory synced. replace: rename over what is there;
  * otherwise link, and *exists (may be NULL with replace) becomes true when the name is taken: success,
  * the temp file is removed, f stays open. On success f->path is `path`. On failure the temp file is

@@ -56,6 +56,9 @@ struct vfs {
     int (*remove_name)(const char *path);
     int (*stat_fd)(vfs_fd fd, struct vfs_stat *out);
     int (*stat_path)(const char *path, struct vfs_stat *out);
+    /* Give an open file the permissions of the file at `path` and, as far as the system lets this
+     * process, its owner and group. -ENOENT when there is none. */
+    int (*copy_access)(const char *path, vfs_fd to);
     /* For who asks about one path again and again: a descriptor of the directory that holds it, and what
      * the last name of `path` leads to in there; dir -1 = stat_path. */
     vfs_fd (*open_dir)(const char *path);

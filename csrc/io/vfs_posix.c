@@ -198,6 +198,20 @@ static int posix_stat(const char *path, struct vfs_stat *out)
     return fill_stat(stat(path, &st), &st, out);
 }
 
+/* Permissions of a group are for that group only: they go when the file cannot be given to it. */
+static int posix_copy_access(const char *path, vfs_fd to)
+{
+    struct stat from, st;
+    if (stat(path, &from) < 0 || fstat(to, &st) < 0)
+        return -errno;
+    bool other_owner = from.st_uid != st.st_uid, other_group = from.st_gid != st.st_gid;
+    mode_t mode = from.st_mode & 0777;
+    if ((other_owner || other_group) && fchown(to, from.st_uid, from.st_gid) < 0 && other_group &&
+        fchown(to, (uid_t)-1, from.st_gid) < 0)
+        mode &= ~(mode_t)S_IRWXG;
+    return result(fchmod(to, mode));
+}
+
 #if !defined(O_PATH)
 #define O_PATH O_RDONLY
 #endif
@@ -433,6 +447,7 @@ const struct vfs vfs_posix = {
     .remove_name = posix_unlink,
     .stat_fd = posix_fstat,
     .stat_path = posix_stat,
+    .copy_access = posix_copy_access,
     .open_dir = posix_open_dir,
     .stat_in = posix_stat_in,
     .lock = posix_lock,

@@ -1,12 +1,13 @@
-/* accumulate.c - see accumulate.h. Adding is bound by loads and stores of single sums, which no instruction
- * set scatters faster at 16 bits; the loops over all sums are plain, so that compilers take as many at a
- * time as the machine's baseline has room for. */
+/* accumulate.c - see accumulate.h: the plain level, and which level is used. Adding is bound by loads and
+ * stores of single sums, which no instruction set scatters at 16 bits; the other loops are written so that
+ * compilers take as many sums at a time as the machine's baseline has room for. */
 #include "base/internal.h"
 
 #include "math/accumulate.h"
+#include "math/distance.h"
 
-void accumulate_add(uint16_t *sums, const uint16_t *ids, const uint8_t *codes, size_t count,
-                    uint32_t factor)
+static void add(uint16_t *sums, const uint16_t *ids, const uint8_t *codes, size_t count,
+                uint32_t factor)
 {
     size_t i = 0;
     for (; i + 4 <= count; i += 4) { /* no id is twice in a list: four sums do not depend on each other */
@@ -17,34 +18,10 @@ void accumulate_add(uint16_t *sums, const uint16_t *ids, const uint8_t *codes, s
         sums[ids[i + 2]] = (uint16_t)(sums[ids[i + 2]] + c);
         sums[ids[i + 3]] = (uint16_t)(sums[ids[i + 3]] + d);
     }
-    for (; i < count; i++)
-        sums[ids[i]] = (uint16_t)(sums[ids[i]] + (codes[i] * factor >> 8) + 1);
+    accumulate_add_rest(sums, ids + i, codes + i, count - i, factor);
 }
 
-/* Written for one block, so that its counter fits 16 bits and the compiler can use as many lanes. */
-static uint16_t count_block(const uint16_t *sums, uint16_t limit)
-{
-    uint16_t count = 0;
-    for (size_t i = 0; i < ACCUMULATE_BLOCK; i++)
-        count = (uint16_t)(count + (sums[i] >= limit));
-    return count;
-}
-
-size_t accumulate_collect(const uint16_t *sums, size_t count, uint16_t limit, uint32_t *out,
-                          size_t room)
-{
-    size_t found = 0;
-    for (size_t at = 0; at < count; at += ACCUMULATE_BLOCK) {
-        if (count_block(sums + at, limit) == 0)
-            continue;
-        for (size_t i = at; i < at + ACCUMULATE_BLOCK && found < room; i++)
-            if (sums[i] >= limit)
-                out[found++] = (uint32_t)sums[i] << 16 | (uint32_t)i;
-    }
-    return found;
-}
-
-void accumulate_maxima(const uint16_t *sums, size_t count, uint16_t *out)
+static void maxima(const uint16_t *sums, size_t count, uint16_t *out)
 {
     for (size_t at = 0; at < count; at += ACCUMULATE_BLOCK) {
         uint16_t max = 0;
@@ -54,68 +31,23 @@ void accumulate_maxima(const uint16_t *sums, size_t count, uint16_t *out)
     }
 }
 
-/* ---------------------------------------------------------------- bounds of groups */
-
-/* What accumulate_add adds for this code, 0 for none. The factor's two bytes apart, so that no product needs
- * more than the 16 bits of a lane. */
-static inline uint16_t step(uint8_t code, uint16_t high, uint16_t low)
+/* What a code adds, 0 for none. As a product of 16 bits by 16 whose upper half is taken: an instruction
+ * that every machine has. */
+static inline uint16_t step(uint8_t code, uint16_t factor)
 {
-    uint16_t whole = (uint16_t)(code * high), part = (uint16_t)((uint16_t)(code * low) >> 8);
-    return (uint16_t)(whole + part + (code != 0));
+    return (uint16_t)(((uint32_t)(uint16_t)(code << 8) * factor >> 16) + (code != 0));
 }
 
-static inline __attribute__((always_inline)) void raise_all(uint16_t *bounds, const uint8_t *maxima,
-                                                           size_t groups, uint32_t factor)
+static void raise_bounds(uint16_t *bounds, const uint8_t *largest, size_t groups, uint32_t factor)
 {
-    uint16_t high = (uint16_t)(factor >> 8), low = factor & 0xff;
     for (size_t i = 0; i < groups; i++)
-        bounds[i] = (uint16_t)(bounds[i] + step(maxima[i], high, low));
+        bounds[i] = (uint16_t)(bounds[i] + step(largest[i], (uint16_t)factor));
 }
 
-static inline __attribute__((always_inline)) void lower_all(uint16_t *bounds, const uint8_t *maxima,
-                                                           size_t groups, uint32_t factor)
+static void lower_bounds(uint16_t *bounds, const uint8_t *largest, size_t groups, uint32_t factor)
 {
-    uint16_t high = (uint16_t)(factor >> 8), low = factor & 0xff;
     for (size_t i = 0; i < groups; i++)
-        bounds[i] = (uint16_t)(bounds[i] - step(maxima[i], high, low));
-}
-
-#if defined(__x86_64__)
-/* The same loops with twice as many lanes, where the machine has them. */
-__attribute__((target("avx2"))) static void raise_avx2(uint16_t *bounds, const uint8_t *maxima,
-                                                       size_t groups, uint32_t factor)
-{
-    raise_all(bounds, maxima, groups, factor);
-}
-
-__attribute__((target("avx2"))) static void lower_avx2(uint16_t *bounds, const uint8_t *maxima,
-                                                       size_t groups, uint32_t factor)
-{
-    lower_all(bounds, maxima, groups, factor);
-}
-#define WIDER(name, fallback) (__builtin_cpu_supports("avx2") ? (name) : (fallback))
-#else
-#define WIDER(name, fallback) (fallback)
-#endif
-
-static void raise_any(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
-{
-    raise_all(bounds, maxima, groups, factor);
-}
-
-static void lower_any(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
-{
-    lower_all(bounds, maxima, groups, factor);
-}
-
-void accumulate_raise(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
-{
-    WIDER(raise_avx2, raise_any)(bounds, maxima, groups, factor);
-}
-
-void accumulate_lower(uint16_t *bounds, const uint8_t *maxima, size_t groups, uint32_t factor)
-{
-    WIDER(lower_avx2, lower_any)(bounds, maxima, groups, factor);
+        bounds[i] = (uint16_t)(bounds[i] - step(largest[i], (uint16_t)factor));
 }
 
 /* The sums of a group side by side: a register of every machine that this is built for. */
@@ -128,12 +60,13 @@ static inline group load_group(const uint16_t *sums)
     return g;
 }
 
-size_t accumulate_collect_bounded(const uint16_t *sums, const uint16_t *bounds, size_t count,
-                                  uint16_t limit, uint32_t *out, size_t room)
+static size_t collect(const uint16_t *sums, const uint16_t *bounds, size_t count, uint16_t limit,
+                      uint32_t *out, size_t room)
 {
     size_t found = 0;
     for (size_t g = 0; g < count / ACCUMULATE_GROUP; g++) {
-        group both = load_group(sums + g * ACCUMULATE_GROUP) + bounds[g];
+        uint16_t bound = bounds ? bounds[g] : 0;
+        group both = load_group(sums + g * ACCUMULATE_GROUP) + bound;
         group reach = (group)(both >= limit);
         uint64_t any[sizeof reach / sizeof(uint64_t)];
         memcpy(any, &reach, sizeof reach);
@@ -144,4 +77,33 @@ size_t accumulate_collect_bounded(const uint16_t *sums, const uint16_t *bounds, 
                 out[found++] = (uint32_t)both[i] << 16 | (uint32_t)(g * ACCUMULATE_GROUP + i);
     }
     return found;
+}
+
+const struct accumulate accumulate_plain = {
+    "plain", add, raise_bounds, lower_bounds, collect, maxima,
+};
+
+/* ---------------------------------------------------------------- levels */
+
+const struct accumulate *accumulate_find(const char *name)
+{
+#if defined(__x86_64__)
+    if (strcmp(name, accumulate_avx512.name) == 0)
+        return kernels_find("avx512") ? &accumulate_avx512 : NULL;
+    if (strcmp(name, accumulate_avx2.name) == 0)
+        return kernels_find("avx2") ? &accumulate_avx2 : NULL;
+#endif
+    return strcmp(name, accumulate_plain.name) == 0 ? &accumulate_plain : NULL;
+}
+
+const struct accumulate *accumulate_get(void)
+{
+#if defined(__x86_64__)
+    const char *kernels = kernels_get()->name; /* "avx512vnni": avx512, and so on */
+    if (strncmp(kernels, "avx512", 6) == 0)
+        return &accumulate_avx512;
+    if (strncmp(kernels, "avx2", 4) == 0)
+        return &accumulate_avx2;
+#endif
+    return &accumulate_plain;
 }

@@ -1,5 +1,5 @@
 /* Distances between strings of bits, 8 to a byte; bytes beyond a multiple of 8 are fine, and so is any
- * address. */
+ * address. And 64 values at a time turned into the bits of which of them meet a condition. */
 #ifndef SYNA_MATH_BITS_H
 #define SYNA_MATH_BITS_H
 
@@ -13,6 +13,13 @@ struct bits_kernels {
     /* hamming of the query with `count` rows that start `stride` bytes apart. */
     void (*hamming_rows)(const void *query, const void *rows, size_t stride, size_t count,
                          size_t bytes, uint32_t *out);
+    /* Bit i: is bytes[i] this value, i < 64? */
+    uint64_t (*bytes_equal)(const uint8_t *bytes, uint8_t value);
+    /* Bit i: is words[i] one of the span + 1 numbers that begin at low? They may go past the last number
+     * and on from 0, so signed limits do as well. */
+    uint64_t (*words_within)(const uint64_t *words, uint64_t low, uint64_t span);
+    /* Bit i: low <= x <= high, of the double x whose bits are words[i]? NaN is nowhere. */
+    uint64_t (*doubles_within)(const uint64_t *words, double low, double high);
 };
 
 /* 1 - |both| / |either|, 0 when no bit is set. */

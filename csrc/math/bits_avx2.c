@@ -43,6 +43,42 @@ INLINE uint64_t sum_of(__m256i sum)
     return (uint64_t)_mm_cvtsi128_si64(_mm_add_epi64(two, _mm_unpackhi_epi64(two, two)));
 }
 
+#define OWN_CONDITIONS
+
+KERNEL uint64_t bytes_equal(const uint8_t *bytes, uint8_t value)
+{
+    __m256i wanted = _mm256_set1_epi8((char)value);
+    uint32_t low = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(word_load(bytes), wanted));
+    uint32_t high = (uint32_t)_mm256_movemask_epi8(_mm256_cmpeq_epi8(word_load(bytes + 32), wanted));
+    return low | (uint64_t)high << 32;
+}
+
+/* There are signed comparisons only: the top bit is turned round on both sides. */
+KERNEL uint64_t words_within(const uint64_t *words, uint64_t low, uint64_t span)
+{
+    __m256i from = _mm256_set1_epi64x((long long)(low ^ 1ull << 63));
+    __m256i last = _mm256_set1_epi64x((long long)(span ^ 1ull << 63));
+    uint64_t beyond = 0;
+    _Pragma("GCC unroll 16") for (uint32_t i = 0; i < 64; i += 4) {
+        __m256i above = _mm256_sub_epi64(word_load((const uint8_t *)(words + i)), from);
+        __m256d more = _mm256_castsi256_pd(_mm256_cmpgt_epi64(above, last));
+        beyond |= (uint64_t)(uint32_t)_mm256_movemask_pd(more) << i;
+    }
+    return ~beyond;
+}
+
+KERNEL uint64_t doubles_within(const uint64_t *words, double low, double high)
+{
+    __m256d from = _mm256_set1_pd(low), to = _mm256_set1_pd(high);
+    uint64_t bits = 0;
+    _Pragma("GCC unroll 16") for (uint32_t i = 0; i < 64; i += 4) {
+        __m256d x = _mm256_castsi256_pd(word_load((const uint8_t *)(words + i)));
+        __m256d hits = _mm256_and_pd(_mm256_cmp_pd(x, from, _CMP_GE_OQ), _mm256_cmp_pd(x, to, _CMP_LE_OQ));
+        bits |= (uint64_t)(uint32_t)_mm256_movemask_pd(hits) << i;
+    }
+    return bits;
+}
+
 #include "math/bits_loops.h"
 
 #endif

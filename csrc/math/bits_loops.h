@@ -5,7 +5,9 @@
  *   WORD, WORD_BYTES             a register and its bytes, 64 at most
  *   word_load(p)
  *   word_and(a, b), word_or(a, b), word_xor(a, b)
- *   SUM, sum_zero(), sum_add(sum, word), sum_of(sum)    counts the bits set, uint64_t */
+ *   SUM, sum_zero(), sum_add(sum, word), sum_of(sum)    counts the bits set, uint64_t
+ *
+ * and, if it has bytes_equal, words_within and doubles_within of its own, OWN_CONDITIONS. */
 
 /* The last bytes, zeros behind them. */
 INLINE WORD word_load_tail(const uint8_t *p, size_t n)
@@ -49,4 +51,47 @@ KERNEL void hamming_rows(const void *query, const void *rows, size_t stride, siz
         out[r] = (uint32_t)hamming(query, (const uint8_t *)rows + r * stride, bytes);
 }
 
-const struct bits_kernels TABLE = {hamming, overlap, hamming_rows};
+#ifndef OWN_CONDITIONS
+/* A bit for each of 64 bytes that are 0 or 1: the product brings eight of them side by side. */
+INLINE uint64_t bits_of(const uint8_t hits[64])
+{
+    uint64_t bits = 0;
+    for (uint32_t i = 0; i < 64; i += 8) {
+        uint64_t eight = 0;
+        for (uint32_t j = 0; j < 8; j++)
+            eight |= (uint64_t)hits[i + j] << 8 * j;
+        bits |= (eight * 0x0102040810204080u >> 56) << i;
+    }
+    return bits;
+}
+
+KERNEL uint64_t bytes_equal(const uint8_t *bytes, uint8_t value)
+{
+    uint8_t hits[64];
+    for (uint32_t i = 0; i < 64; i++)
+        hits[i] = bytes[i] == value;
+    return bits_of(hits);
+}
+
+KERNEL uint64_t words_within(const uint64_t *words, uint64_t low, uint64_t span)
+{
+    uint8_t hits[64];
+    for (uint32_t i = 0; i < 64; i++)
+        hits[i] = words[i] - low <= span;
+    return bits_of(hits);
+}
+
+KERNEL uint64_t doubles_within(const uint64_t *words, double low, double high)
+{
+    uint8_t hits[64];
+    for (uint32_t i = 0; i < 64; i++) {
+        double x;
+        memcpy(&x, &words[i], sizeof x);
+        hits[i] = (uint8_t)((int)(x >= low) & (int)(x <= high));
+    }
+    return bits_of(hits);
+}
+#endif
+
+const struct bits_kernels TABLE = {hamming,      overlap,      hamming_rows,
+                                   bytes_equal, words_within, doubles_within};

@@ -24,6 +24,7 @@
 #define SUM_PRODUCT(sum, row, step) _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row), step)
 #define SUM_DIFFERENCE(sum, row, step) sum_difference(sum, row, step)
 #define SUM_OF(sum) _mm512_reduce_add_epi32(sum)
+#define SUMS_OF(sum, base, out) sums_of(sum, base, out)
 /* 24 sums, four panel registers and one of a row's four bytes, of 32. */
 #define TILE_ROWS 6
 #define TILE_PANELS 4
@@ -37,6 +38,19 @@ INLINE __m512i sum_difference(__m512i sum, const uint8_t *row, __m512i step)
 {
     __m512i d = _mm512_abs_epi8(_mm512_sub_epi8(_mm512_loadu_si512(row), step));
     return _mm512_dpbusd_epi32(sum, d, d);
+}
+
+/* Four sums at once, for a third of the steps: the parts of all four end up side by side. */
+INLINE void sums_of(const __m512i sum[4], int32_t base, int32_t *out)
+{
+    __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(sum[0], sum[1]),
+                                 _mm512_unpackhi_epi32(sum[0], sum[1]));
+    __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(sum[2], sum[3]),
+                                 _mm512_unpackhi_epi32(sum[2], sum[3]));
+    a = _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+    __m256i half = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+    __m128i quarter = _mm_add_epi32(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    _mm_storeu_si128((__m128i *)(void *)out, _mm_add_epi32(quarter, _mm_set1_epi32(base)));
 }
 
 INLINE __m512i four_bytes(const uint8_t *row)

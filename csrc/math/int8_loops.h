@@ -9,6 +9,7 @@
  *   STEP_LOAD(p), SUM, SUM_ZERO()
  *   SUM_PRODUCT(sum, row, step), SUM_DIFFERENCE(sum, row, step)
  *   SUM_OF(sum)                 int32_t
+ *   SUMS_OF(sum, base, out)     out[r] = SUM_OF(sum[r]) + base for a GROUP; may be left out
  *
  * for the matrix product
  *
@@ -25,6 +26,11 @@
 
 #define GROUP 4 /* rows that share the query's registers */
 #define EACH_OF_GROUP(r) _Pragma("GCC unroll 4") for (size_t r = 0; r < GROUP; r++)
+#ifndef SUMS_OF
+#define SUMS_OF(sum, base, out) \
+    EACH_OF_GROUP(r)            \
+        (out)[r] = SUM_OF((sum)[r]) + (base)
+#endif
 #define FETCH_BYTES 1024 /* of a row ahead; the processor follows a longer one by itself */
 
 INLINE void NAME(fetch)(const uint8_t *row, size_t n)
@@ -44,8 +50,7 @@ INLINE void NAME(product_group)(const int8_t *query, int32_t base, const uint8_t
         EACH_OF_GROUP(r)
             sum[r] = SUM_PRODUCT(sum[r], rows[r] + i, q);
     }
-    EACH_OF_GROUP(r)
-        out[r] = SUM_OF(sum[r]) + base;
+    SUMS_OF(sum, base, out);
 }
 
 INLINE int32_t NAME(product_one)(const int8_t *query, int32_t base, const uint8_t *row, size_t n)
@@ -67,8 +72,7 @@ INLINE void NAME(difference_group)(const uint8_t *query, const uint8_t *const *r
         EACH_OF_GROUP(r)
             sum[r] = SUM_DIFFERENCE(sum[r], rows[r] + i, q);
     }
-    EACH_OF_GROUP(r)
-        out[r] = SUM_OF(sum[r]);
+    SUMS_OF(sum, 0, out);
 }
 
 INLINE int32_t NAME(difference_one)(const uint8_t *query, const uint8_t *row, size_t n)
@@ -223,5 +227,6 @@ const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NA
 #undef GROUP
 #undef EACH_OF_GROUP
 #undef FETCH_BYTES
+#undef SUMS_OF
 #undef EACH_TILE_ROW
 #undef EACH_TILE_PANEL

@@ -359,6 +359,7 @@ static syna_rc save_tail(const struct kvlog *log, const uint8_t *tail, uint64_t 
 
     syna_rc rc = file_create_temp(&out, path);
     if (rc == SYNA_SUCCESS) {
+        file_take_access(&out, log->file.path);
         rc = file_write_all(&out, 0, tail, (size_t)len);
         if (rc == SYNA_SUCCESS)
             rc = file_sync(&out);

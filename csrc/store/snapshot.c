@@ -133,6 +133,17 @@ static syna_rc write_header(struct snapshot_writer *w)
     return file_write_all(&w->file, 0, block, sizeof block);
 }
 
+/* A snapshot is named after the file that it was made of, with a suffix, and holds some of its contents. */
+static void take_access(struct snapshot_writer *w)
+{
+    char *suffix = strrchr(w->path, '.');
+    if (suffix && !strchr(suffix, '/')) {
+        *suffix = 0;
+        file_take_access(&w->file, w->path);
+        *suffix = '.';
+    }
+}
+
 syna_rc snapshot_begin(const char *path, const struct snapshot_cover *cover,
                        struct snapshot_writer **out)
 {
@@ -147,6 +158,7 @@ syna_rc snapshot_begin(const char *path, const struct snapshot_cover *cover,
         writer_free(w);
         return rc;
     }
+    take_access(w);
     rc = write_header(w);
     if (rc != SYNA_SUCCESS) {
         snapshot_abort(w);

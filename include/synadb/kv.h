@@ -272,7 +272,8 @@ SYNA_API void syna_blob_free(syna_blob *blob); /* an unfinished write is forgott
 #define SYNA_COMPACT_HISTORY 1 /* everything, with numeric histories folded into column blocks */
 /* Readers and writers go on meanwhile. A failure leaves the database as it was; damage met on the way
  * refuses the compaction and makes the handle read-only. A second compaction of the same database
- * waits for the first. */
+ * waits for the first. The new file has the permissions of the old one; -3 when another file, or
+ * none, has the path by now. */
 SYNA_API int32_t syna_db_compact(syna_db *db, int32_t mode, syna_progress_fn progress,
                                  void *context);
 
@@ -280,7 +281,8 @@ SYNA_API int32_t syna_db_compact(syna_db *db, int32_t mode, syna_progress_fn pro
  * NULL) is 1 when there was something. */
 SYNA_API int32_t syna_db_refresh(syna_db *db, int32_t *changed);
 
-/* A consistent copy of the open database in a new file, which must not exist. */
+/* A consistent copy of the open database in a new file, which must not exist. It gets the permissions of
+ * the database. */
 SYNA_API int32_t syna_db_backup(syna_db *db, const char *to, syna_progress_fn progress,
                                 void *context);
 

@@ -138,9 +138,35 @@ typedef struct syna_vectors_options {
     void *context;
     uint32_t m;               /* links of a typical row, 4..64; default 16 */
     uint32_t ef_construction; /* candidates when a row is linked, 1..4096; default 200 */
-    uint32_t ef_search;       /* candidates of a search that names none, 1..4096; default 100 */
+    uint32_t ef_search;       /* candidates of a search that names none, 1..4096; default 100 (bits: 200) */
     uint32_t threads;         /* of a build; default: the processors there are */
+    uint8_t dtype;            /* SYNA_ROWS_*: what the rows are kept as */
+    uint8_t quantization;     /* SYNA_CODES_*: what stands in memory of a row */
+    uint8_t reserved[6];
 } syna_vectors_options;
+
+/* What rows are kept as, remembered in the file as dimensions and metric are: another than the file's is
+ * refused (ARGUMENT) while the store holds rows. Rows go in and come out as floats whatever it is. The
+ * 16-bit forms take half the bytes, in the file and in what a search reads of it. A row is rounded to
+ * them (to nearest, ties to even) when it is inserted: float16 keeps 11 bits of an element and sizes up
+ * to 65,504, bfloat16 8 bits and the sizes of float32. An element that would become infinite is refused
+ * (ARGUMENT). What the store gives back are the rounded rows, and its scores are exact for them. */
+#define SYNA_ROWS_DEFAULT 0 /* as the file has them; float32 in a new one */
+#define SYNA_ROWS_FLOAT32 1
+#define SYNA_ROWS_FLOAT16 2
+#define SYNA_ROWS_BFLOAT16 3
+
+/* What searches look at first; candidates are scored by the rows themselves, so every score that comes
+ * back is exact. Remembered and refused as dtype is. A byte a dimension bounds distances on both sides:
+ * exact search scores few rows. A bit a dimension takes an eighth of that (rounded up to 64 bytes) and is
+ * coarser: a walk through the graph needs some times the candidates for the same recall (options.ef_search
+ * is 200 by default; `recall` of a search is measured on the store as ever), and whatever is exact scores
+ * every row. Without codes there is no graph: every search scores every row, from the mapped file, and
+ * nothing is saved beside it. */
+#define SYNA_CODES_DEFAULT 0 /* as the file has it; int8 in a new one */
+#define SYNA_CODES_NONE 1
+#define SYNA_CODES_INT8 2
+#define SYNA_CODES_BINARY 3
 
 /* The graph is kept up by a thread of the store, the absorber: it takes the rows that are new, once they
  * are some hundreds, builds the graph anew when they are many, and leads links past rows that died. No
@@ -280,7 +306,7 @@ SYNA_API int32_t syna_vectors_rows_where(syna_vectors *store, const char *filter
                                          uint32_t flags, syna_hit **hits, size_t *count);
 SYNA_API void syna_free_hits(syna_hit *hits);
 
-/* Build the graph over all rows, whatever options.index says. Searches and inserts go on meanwhile. */
+/* Build the graph over all rows, whatever options.index says; a store without codes refuses (ARGUMENT). Searches and inserts go on meanwhile. */
 SYNA_API int32_t syna_vectors_build_index(syna_vectors *store, syna_progress_fn progress,
                                           void *context);
 /* Do now, in the calling thread, what the store would do by itself sooner or later: take all fresh rows
@@ -299,7 +325,9 @@ typedef struct syna_vectors_stats {
     uint32_t size;
     uint32_t dimensions;
     int32_t metric;
-    uint32_t reserved;
+    uint8_t dtype;        /* SYNA_ROWS_FLOAT32, ... */
+    uint8_t quantization; /* SYNA_CODES_NONE, ... */
+    uint8_t reserved[2];
     uint64_t rows;
     uint64_t memory_bytes; /* memory of its own: codes, graph, key table, metadata; not what is mapped */
     uint64_t file_bytes;   /* of the log, up to its end */
@@ -307,6 +335,8 @@ typedef struct syna_vectors_stats {
     uint64_t indexed_rows; /* rows in the graph, dead ones included */
     uint64_t dead_rows;    /* replaced or deleted, and not packed away yet */
     uint64_t changes;      /* goes up with every row that comes or goes while the store is open */
+    uint32_t row_bytes;    /* of one row's elements in the file */
+    uint32_t code_bytes;   /* of one row's code in memory */
 } syna_vectors_stats;
 SYNA_API int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats *out);
 

@@ -179,7 +179,7 @@ cdef class Batch(Dependent):
         cdef int64_t number = int64_of(value)
         self.add(key, SYNA_TYPE_INT, &number, 8, ttl, when)
 
-    def put_text(self, key, str value not None, *, ttl=None, when=None):
+    def put_text(self, key, value, *, ttl=None, when=None):
         """Add a text, as `SynaDB.put_text`."""
         cdef Py_ssize_t len = 0
         cdef const char *text = text_of(key, value, &len)

@@ -281,6 +281,7 @@ cdef class Database:
                 self.close()
 
     def __enter__(self):
+        self._check_open()
         return self
 
     def __exit__(self, *exc_info):
@@ -363,11 +364,11 @@ cdef class Database:
             fail(rc)
         return offset
 
-    def put_text(self, key, str value not None, *, ttl=None, when=None):
+    def put_text(self, key, value, *, ttl=None, when=None):
         """Append a text to the history of `key`; it becomes its value.
 
-        Any str that UTF-8 can encode, "" and NUL characters included; one with lone surrogates is
-        an `ArgumentError`. Options and result as in `put_float`.
+        Any str that UTF-8 can encode, "" and NUL characters included, numpy's too; one with lone
+        surrogates is an `ArgumentError`. Options and result as in `put_float`.
         """
         cdef Py_ssize_t len = 0
         cdef const char *text = text_of(key, value, &len)
@@ -613,6 +614,7 @@ cdef class Database:
         """
         if isinstance(keys, (str, bytes)):
             raise TypeError(f"get_many takes an iterable of keys, not {type(keys).__name__}")
+        self._check_open()
         return [fetch(self, key, 0, ANY_TYPE, default) for key in keys]
 
     def exists(self, key):

@@ -238,6 +238,8 @@ cdef extern from "synadb/vector.h" nogil:
         uint32_t ef_construction
         uint32_t ef_search
         uint32_t threads
+        uint8_t dtype
+        uint8_t quantization
 
     int32_t syna_vectors_open(const char *path, const syna_vectors_options *options,
                               syna_vectors **out)
@@ -317,6 +319,8 @@ cdef extern from "synadb/vector.h" nogil:
         uint32_t size
         uint32_t dimensions
         int32_t metric
+        uint8_t dtype
+        uint8_t quantization
         uint64_t rows
         uint64_t memory_bytes
         uint64_t file_bytes
@@ -324,6 +328,8 @@ cdef extern from "synadb/vector.h" nogil:
         uint64_t indexed_rows
         uint64_t dead_rows
         uint64_t changes
+        uint32_t row_bytes
+        uint32_t code_bytes
 
     int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats *out)
 

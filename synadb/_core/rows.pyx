@@ -13,6 +13,7 @@ from synadb._core.progress cimport Progress, progress_context, progress_step
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    int PyObject_GenericSetAttr(object what, object name, object value) except -1
 
 import json
 import os
@@ -68,6 +69,20 @@ cdef object metadata_of(const syna_hit *hit):
     return json.loads(PyUnicode_DecodeUTF8(hit.metadata, <Py_ssize_t>hit.metadata_len, NULL))
 
 
+cdef object new_result = SearchResult.__new__
+
+
+cdef object result_of(const syna_hit *hit, uint32_t dims):
+    """Filled as the frozen dataclass would fill itself, which takes ten times as long: its fields are set
+    past its refusal to set them."""
+    cdef object made = new_result(SearchResult)
+    PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL))
+    PyObject_GenericSetAttr(made, "score", hit.score)
+    PyObject_GenericSetAttr(made, "vector", vector_of(hit, dims))
+    PyObject_GenericSetAttr(made, "metadata", metadata_of(hit))
+    return made
+
+
 cdef list take_results(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims):
     cdef list results = []
     cdef list found
@@ -78,9 +93,7 @@ cdef list take_results(syna_hit *hits, const size_t *counts, size_t queries, uin
         for q in range(queries):
             found = []
             for i in range(counts[q]):
-                found.append(SearchResult(
-                    PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL), hit.score,
-                    vector_of(hit, dims), metadata_of(hit)))
+                found.append(result_of(hit, dims))
                 hit += 1
             results.append(found)
     finally:

@@ -41,6 +41,9 @@ cdef int refuse_key(object key, bint encoded) except -1:
         raise InvalidKeyError(
             SYNA_ERR_EMPTY_KEY,
             f"the key is empty; expected 1 to {SYNA_KEY_MAX} bytes of UTF-8", reason=ARGUMENT)
+    if "\0" in key:
+        raise InvalidKeyError(
+            SYNA_ERR_GENERIC, f"the key {key!r:.80} contains a NUL character", reason=ARGUMENT)
     raise InvalidKeyError(
         SYNA_ERR_KEY_TOO_LONG,
         f"the key has {len(key.encode('utf-8'))} bytes; expected 1 to {SYNA_KEY_MAX}",

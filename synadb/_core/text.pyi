@@ -1,5 +1,7 @@
 import os
-from typing import Callable
+from typing import Callable, TypeVar
+
+_Made = TypeVar("_Made")
 
 # id, score, text, JSON of the metadata
 _Hit = tuple[str, float, str | None, str | None]
@@ -39,8 +41,8 @@ class TextHandle:
         filter: str | None,
         every: bool,
         texts: bool,
-        metadata: bool,
-    ) -> tuple[list[list[_Hit]], tuple[int, int, int, int, int]]: ...
+        make: type[_Made],
+    ) -> tuple[list[list[_Made]], tuple[int, int, int, int, int]]: ...
     def _spans(self, query: str, text: str) -> list[tuple[int, int]]: ...
     def _terms(self, text: str) -> list[str]: ...
     def _frequency(self, term: str) -> int: ...

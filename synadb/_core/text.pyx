@@ -30,7 +30,9 @@ from synadb._core.status cimport check, fail
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    int PyObject_GenericSetAttr(object what, object name, object value) except -1
 
+import json
 import os
 import warnings
 from weakref import WeakSet
@@ -62,6 +64,24 @@ cdef tuple hit_tuple(const syna_text_hit *hit):
     """(id, score, text or None, JSON of the metadata or None)"""
     return (PyUnicode_DecodeUTF8(hit.id, hit.id_len, NULL), hit.score,
             text_or_none(hit.text, hit.text_len), text_or_none(hit.metadata, hit.metadata_len))
+
+
+cdef object hit_object(object make, object new, const syna_text_hit *hit):
+    """A frozen dataclass `make`, filled as its own __init__ would, which takes ten times as long: fields
+    are set past the refusal to set them. `new` is its __new__."""
+    cdef object made = new(make)
+    cdef object text = None
+    cdef object metadata = None
+    if hit.text is not NULL:
+        text = PyUnicode_DecodeUTF8(hit.text, hit.text_len, NULL)
+    if hit.metadata is not NULL:
+        metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
+    PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.id, hit.id_len, NULL))
+    PyObject_GenericSetAttr(made, "score", hit.score)
+    PyObject_GenericSetAttr(made, "text", text)
+    PyObject_GenericSetAttr(made, "metadata", metadata)
+    PyObject_GenericSetAttr(made, "snippet", None)
+    return made
 
 
 # Documents as the core wants them; the list keeps the texts alive meanwhile.
@@ -366,9 +386,9 @@ cdef class TextHandle:
         finally:
             syna_free_text_hits(hits)
 
-    def _find(self, list queries not None, k, filter, bint every, bint texts, bint metadata):
-        """A list of hit tuples for each query, and how they were found: (terms, postings, scored,
-        candidates, verified). k None: no limit."""
+    def _find(self, list queries not None, k, filter, bint every, bint texts, make):
+        """A list of hits for each query, and how they were found: (terms, postings, scored,
+        candidates, verified). k None: no limit. `make`: the class of the hits, with metadata."""
         cdef QueryArray array = QueryArray(queries)
         cdef syna_text_search how
         cdef syna_text_explain told
@@ -377,6 +397,7 @@ cdef class TextHandle:
         cdef size_t count = len(queries)
         cdef size_t q, i
         cdef Py_ssize_t size = 0
+        cdef object new = make.__new__
         cdef int32_t rc
         memset(&how, 0, sizeof(how))
         memset(&told, 0, sizeof(told))
@@ -384,7 +405,7 @@ cdef class TextHandle:
         told.size = sizeof(told)
         how.k = UINT64_MAX if k is None else k
         how.flags = ((SYNA_TEXT_ALL if every else 0) | (SYNA_TEXT_TEXTS if texts else 0)
-                     | (SYNA_TEXT_METADATA if metadata else 0))
+                     | SYNA_TEXT_METADATA)
         if filter is not None:
             how.filter = utf8_of(filter, b"the filter", &size)
             how.filter_len = size
@@ -398,7 +419,7 @@ cdef class TextHandle:
         hit = hits
         try:
             for q in range(count):
-                results.append([hit_tuple(&hit[i]) for i in range(array.counts[q])])
+                results.append([hit_object(make, new, &hit[i]) for i in range(array.counts[q])])
                 hit += array.counts[q]
         finally:
             syna_free_text_hits(hits)

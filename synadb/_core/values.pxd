@@ -29,5 +29,5 @@ cdef str type_name(int32_t type)
 
 # What the typed puts accept, as what the core takes; anything else raises.
 cdef int64_t int64_of(object value) except? -1
-cdef const char *text_of(object key, str value, Py_ssize_t *len) except NULL
+cdef const char *text_of(object key, object value, Py_ssize_t *len) except NULL
 cdef const float[::1] vector_of(object value)

@@ -123,7 +123,9 @@ cdef int64_t int64_of(object value) except? -1:
     return number
 
 
-cdef const char *text_of(object key, str value, Py_ssize_t *len) except NULL:
+cdef const char *text_of(object key, object value, Py_ssize_t *len) except NULL:
+    if not isinstance(value, str):
+        raise TypeError(f"key {key!r:.80}: the text is a str, not {type(value).__name__}")
     try:
         return PyUnicode_AsUTF8AndSize(value, len)
     except UnicodeEncodeError as error:

@@ -29,13 +29,13 @@ from synadb._core.libsynadb cimport (
     syna_vectors_rows, syna_vectors_rows_where, syna_vectors_search, syna_vectors_stats,
     syna_vectors_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
+from synadb._core.rows cimport result_of
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *size) except NULL
 
-import json
 import os
 import warnings
 from weakref import WeakSet
@@ -43,7 +43,6 @@ from weakref import WeakSet
 import numpy as np
 
 from synadb.errors import ClosedError, Reason
-from synadb.types import SearchResult
 
 COSINE = SYNA_METRIC_COSINE
 EUCLIDEAN = SYNA_METRIC_EUCLIDEAN
@@ -57,25 +56,8 @@ cdef object LIVE = WeakSet()  # the stores to close when the interpreter ends
 
 
 cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
-    """SearchResult objects; each has a vector of its own, or None when the hits carry none, and so
-    with metadata."""
-    cdef list results = []
     cdef size_t i
-    cdef float[::1] room
-    for i in range(count):
-        vector = None
-        if hits[i].vector is not NULL:
-            vector = np.empty(dims, np.float32)
-            room = vector
-            memcpy(&room[0], hits[i].vector, dims * sizeof(float))
-        metadata = None
-        if hits[i].metadata is not NULL:
-            metadata = json.loads(
-                PyUnicode_DecodeUTF8(hits[i].metadata, <Py_ssize_t>hits[i].metadata_len, NULL))
-        results.append(SearchResult(
-            PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score, vector,
-            metadata))
-    return results
+    return [result_of(&hits[i], dims) for i in range(count)]
 
 
 cdef class Texts:
@@ -180,7 +162,7 @@ cdef class VectorHandle:
 
     def _open(self, path, uint32_t dimensions, int32_t metric, bint sync_on_write, progress,
               int index, bint read_only, bint absorber, uint32_t m, uint32_t ef_construction,
-              uint32_t ef_search, uint32_t threads):
+              uint32_t ef_search, uint32_t threads, int dtype, int quantization):
         cdef bytes raw = path_bytes(path)
         cdef const char *c_path = raw
         cdef syna_vectors_options o
@@ -198,6 +180,8 @@ cdef class VectorHandle:
         o.ef_construction = ef_construction
         o.ef_search = ef_search
         o.threads = threads
+        o.dtype = <unsigned char>dtype
+        o.quantization = <unsigned char>quantization
         o.progress = progress_step
         o.context = &steps.context
         with nogil:
@@ -502,11 +486,15 @@ cdef class VectorHandle:
         cdef size_t count = queries.shape[0]
         cdef uint32_t dims = <uint32_t>queries.shape[1]
         cdef const float *rows = &queries[0, 0] if count else NULL
-        cdef size_t[::1] found = np.zeros(max(count, 1), np.uintp)
-        cdef size_t *counts = &found[0]
+        cdef size_t[::1] found
+        cdef size_t one = 0
+        cdef size_t *counts = &one
         cdef Py_ssize_t size = 0
         cdef size_t q
         cdef int32_t rc
+        if count > 1:
+            found = np.zeros(count, np.uintp)
+            counts = &found[0]
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.k = UINT64_MAX if k is None else k
@@ -602,7 +590,8 @@ cdef class VectorHandle:
         return s.changes
 
     def _stats(self):
-        """(dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed_rows, dead_rows)"""
+        """(dimensions, metric, rows, memory_bytes, file_bytes, simd, indexed_rows, dead_rows,
+        dtype, quantization, row_bytes, code_bytes); the first of these by number, 1 the first."""
         cdef syna_vectors_stats s
         cdef int32_t rc
         memset(&s, 0, sizeof(s))
@@ -613,7 +602,8 @@ cdef class VectorHandle:
         self.leave()
         check(rc)
         return (s.dimensions, s.metric, s.rows, s.memory_bytes, s.file_bytes,
-                s.simd.decode("ascii"), s.indexed_rows, s.dead_rows)
+                s.simd.decode("ascii"), s.indexed_rows, s.dead_rows, s.dtype, s.quantization,
+                s.row_bytes, s.code_bytes)
 
 
 def close_all():

@@ -24,7 +24,7 @@ from synadb import verify as verify_file
 from synadb._core.status import version as core_version
 from synadb._core.values import times_us
 from synadb.cli.output import Output, printable, shortened, table, time_text, value_text
-from synadb.errors import ArgumentError, KeyNotFoundError
+from synadb.errors import ArgumentError, IntegerRangeError, KeyNotFoundError, Reason
 
 TOP_PREFIXES = 10
 # Suggesting a key compares it with all others, which is for databases that people look at by hand.
@@ -81,7 +81,7 @@ def get(a: Arguments, out: Output) -> int:
     with reading(a.path) as db:
         kind = db.type_of(a.key, at=a.at)
         if kind is None:
-            raise missing(db, a.key)
+            raise missing(db, a.key, " at that time" if a.at is not None else "")
         if a.output is not None:
             _write_bytes(db, a, kind)
             return 0
@@ -221,9 +221,16 @@ def _parse_value(a: Arguments) -> Any:
         return text
     parse: Callable[[str], Any] = {"float": float, "int": int}.get(a.type, json.loads)
     try:
-        return parse(text)
+        value = parse(text)
     except ValueError as error:
         raise ArgumentError(0, f"{shortened(text)!r} is no {a.type}: {error}") from None
+    if a.type == "int" and not -(2**63) <= value < 2**63:
+        raise IntegerRangeError(
+            0,
+            f"{shortened(text)!r} does not fit in 64 signed bits; -t json stores larger integers",
+            reason=Reason.ARGUMENT,
+        )
+    return value
 
 
 def _from_hex(text: str) -> bytes:
@@ -314,10 +321,10 @@ def completion(a: Arguments, out: Output) -> int:
     return 0
 
 
-def missing(db: SynaDB, key: str) -> KeyNotFoundError:
+def missing(db: SynaDB, key: str, when: str = "") -> KeyNotFoundError:
     """The error for a key that is not there, with the keys that were probably meant."""
     close: list[str] = []
-    if len(db) <= SUGGEST_AMONG:
+    if len(db) <= SUGGEST_AMONG and key not in db:
         close = difflib.get_close_matches(key, db.keys(), n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(map(repr, close))}?" if close else ""
-    return KeyNotFoundError(-5, f"{db.path}: no value under key {key!r}{hint}", path=db.path)
+    return KeyNotFoundError(-5, f"{db.path}: no value under key {key!r}{when}{hint}", path=db.path)

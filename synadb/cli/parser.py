@@ -61,10 +61,12 @@ def count(text: str) -> int:
 class Parser(argparse.ArgumentParser):
     """Suggests the command that was probably meant."""
 
+    known: Any = ()  # the names of the commands
+
     def error(self, message: str) -> NoReturn:
         wrong = re.search(r"invalid choice: '([^']*)'", message)
         if wrong and "COMMAND" in message:
-            message = f"unknown command {wrong[1]!r}" + did_you_mean(wrong[1], COMMANDS)
+            message = f"unknown command {wrong[1]!r}" + did_you_mean(wrong[1], self.known)
         super().error(message)
 
 
@@ -90,6 +92,7 @@ class Builder:
         self.commands = self.parser.add_subparsers(
             dest="command", metavar="COMMAND", required=True, parser_class=Parser
         )
+        self.parser.known = self.commands.choices
 
     def add(
         self, name: str, run: Command, help: str, *, aliases: Any = (), error_status: int = 1
@@ -217,12 +220,6 @@ def _add_upkeep(b: Builder) -> None:
     p = b.add("backup", commands.backup, "write a consistent copy of a file that may be in use")
     p.add_argument("path", metavar="PATH")
     p.add_argument("to", metavar="OUT", help="the new file, which must not exist")
-
-
-COMMANDS = (
-    "info", "get", "put", "delete", "keys", "history", "compact", "stats", "verify", "check",
-    "salvage", "migrate", "backup", "demo", "completion",
-)  # fmt: skip
 
 
 def parse(argv: list[str]) -> argparse.Namespace:

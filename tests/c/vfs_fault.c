@@ -179,6 +179,12 @@ static int fault_stat_path(const char *path, struct vfs_stat *out)
     return below->stat_path(path, out);
 }
 
+/* Not one of the calls that fail: what it cannot do is no error (file_take_access). */
+static int fault_copy_access(const char *path, vfs_fd to)
+{
+    return below->copy_access(path, to);
+}
+
 /* Not one of the calls that fail: nobody depends on it (test_lock). */
 static vfs_fd fault_open_dir(const char *path)
 {
@@ -299,6 +305,7 @@ const struct vfs vfs_fault = {
     .remove_name = fault_remove,
     .stat_fd = fault_stat_fd,
     .stat_path = fault_stat_path,
+    .copy_access = fault_copy_access,
     .open_dir = fault_open_dir,
     .stat_in = fault_stat_in,
     .lock = fault_take_lock,

@@ -482,6 +482,10 @@ static int rec_stat_path(const char *path, struct vfs_stat *out)
 {
     return rec.below->stat_path(path, out);
 }
+static int rec_copy_access(const char *path, vfs_fd to)
+{
+    return rec.below->copy_access(path, to);
+}
 static vfs_fd rec_open_dir(const char *path)
 {
     return rec.below->open_dir(path);
@@ -572,6 +576,7 @@ const struct vfs vfs_record = {
     .remove_name = rec_remove,
     .stat_fd = rec_stat_fd,
     .stat_path = rec_stat_path,
+    .copy_access = rec_copy_access,
     .open_dir = rec_open_dir,
     .stat_in = rec_stat_in,
     .lock = rec_take_lock,

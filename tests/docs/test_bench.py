@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 BENCH = ROOT / "bench"
 SECTIONS = [
     *("kv", "ycsb", "history", "open", "memory", "tensors", "vectors", "cascade"),
-    *("gwi", "text", "sparse", "interchange"),
+    *("gwi", "hybrid", "text", "sparse", "interchange"),
     *("loaders", "models", "experiments", "recovery", "footprint"),
 ]
 # Without them a section says so and has no rows.

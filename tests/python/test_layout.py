@@ -108,7 +108,7 @@ HEAP = "malloc calloc realloc free strdup strndup posix_memalign aligned_alloc".
 KERNEL = (
     "open openat creat close read write pread pwrite pwritev preadv lseek fsync fdatasync "
     "ftruncate fallocate posix_fallocate mmap munmap msync mremap madvise rename link unlink "
-    "stat fstat lstat fcntl flock mkdir opendir readdir"
+    "stat fstat lstat fstatat fchmod fchown fcntl flock mkdir opendir readdir"
 ).split()
 
 

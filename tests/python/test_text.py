@@ -1,11 +1,16 @@
 """TextIndex: results against BM25 in plain Python, the query language, durability, bad input."""
 
+import dataclasses
+import functools
 import importlib.util
 import json
 import math
 import os
+import pickle
+import shutil
 import signal
 import string
+import tempfile
 import threading
 
 import numpy as np
@@ -726,8 +731,6 @@ class Model(RuleBasedStateMachine):
 
     def __init__(self):
         super().__init__()
-        import tempfile
-
         self.folder = tempfile.TemporaryDirectory()
         self.path = os.path.join(self.folder.name, "model.db")
         self.index = TextIndex(self.path, analyzer="standard", sync_on_write=False)
@@ -801,6 +804,88 @@ TestModel.settings = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+
+
+MANY = 1_020  # documents, so that closing writes a snapshot
+
+
+@functools.lru_cache(None)
+def many_documents():
+    """A folder with an index of MANY documents and its snapshot."""
+    folder = tempfile.TemporaryDirectory()
+    with TextIndex(
+        os.path.join(folder.name, "model.db"), analyzer="standard", sync_on_write=False
+    ) as index:
+        index.add_batch([f"d{n}" for n in range(MANY)], texts(MANY, length=8))
+    assert os.path.exists(os.path.join(folder.name, "model.db.text"))
+    return folder
+
+
+class ModelOverSnapshot(Model):
+    """The same, beginning with documents that came with a snapshot."""
+
+    keys = Bundle("keys")
+
+    def __init__(self):
+        super().__init__()
+        self.index.close()
+        shutil.copytree(many_documents().name, self.folder.name, dirs_exist_ok=True)
+        self.index = self.plain.index = TextIndex(self.path, sync_on_write=False)
+        for n, text in enumerate(texts(MANY, length=8)):
+            self.plain.add(f"d{n}", text)
+
+    @rule(target=keys, key=st.integers(0, 40).map(lambda n: f"d{n * 25}"))
+    def one_of_many(self, key):
+        return key
+
+
+TestModelOverSnapshot = ModelOverSnapshot.TestCase
+TestModelOverSnapshot.settings = settings(
+    max_examples=8,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_what_came_with_a_snapshot_is_taken_back_whole(path):
+    """Terms of such rows are found in the postings: for few of them one by one, then for all."""
+    words = list(texts(MANY, seed=3))
+    with TextIndex(path, sync_on_write=False) as index:
+        index.add_batch([str(n) for n in range(MANY)], words)
+    with TextIndex(path, sync_on_write=False) as index:
+        plain = Plain(index)
+        for n, text in enumerate(words):
+            plain.add(str(n), text)
+        for n in range(0, MANY, 51):
+            if n % 2:
+                assert index.delete(str(n)) and plain.delete(str(n))
+            else:
+                index.add(str(n), words[n - 1])
+                plain.add(str(n), words[n - 1])
+            assert index.stats().postings == sum(len(set(t)) for t, _ in plain.docs.values())
+        for word in WORDS[:60]:
+            terms = index.terms(word)
+            have = [t for t, _ in plain.docs.values() if terms and terms[0] in t]
+            assert index.document_frequency(terms[0] if terms else word) == len(have)
+        for query in ("{} {} {}".format(*WORDS[n : n + 3]) for n in range(0, 30, 3)):
+            same(pairs(index.search(query, 20)), plain.scores(query)[:20])
+
+
+# ----------------------------------------------------------------------------------- results
+
+
+def test_results_are_the_dataclass_that_is_documented(index):
+    index.add("k", "some words", {"n": [1]})
+    (hit,) = index.search("words")
+    made = TextResult("k", hit.score, "some words", {"n": [1]}, None)
+    assert dataclasses.asdict(hit) == dataclasses.asdict(made)
+    assert vars(hit) == vars(made) and repr(hit) == repr(made) and hash(hit) == hash(made)
+    assert pickle.loads(pickle.dumps(hit)) == hit == made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hit.score = 1.0
+    (bare,) = index.search("words", texts=False, snippets=True)
+    assert (bare.text, bare.snippet, bare.metadata) == (None, "some <b>words</b>", {"n": [1]})
 
 
 def test_results_compare_by_key_and_score():

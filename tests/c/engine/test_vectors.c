@@ -357,7 +357,7 @@ TEST(a_row_of_other_dimensions_in_the_log_is_named)
     CHECK_OK(db_put(o.db, "vec/odd", 7, SYNA_TYPE_VECTOR, v, 8, NULL, NULL));
     close_store(&o);
     CHECK_RC(open_as(&o, "v.db", 3, SYNA_METRIC_COSINE), SYNA_ERR_TYPE_MISMATCH);
-    CHECK(strstr(syna_last_error(), "key vec/odd has 2 dimensions, the store 3"));
+    CHECK(strstr(syna_last_error(), "key vec/odd holds a vector of 8 bytes, a row of this store has 12"));
 }
 
 TEST(a_broken_config_record_is_reported)

@@ -224,18 +224,20 @@ TEST(a_graph_outlives_all_rows_that_it_was_built_of)
     free(data);
 }
 
-/* However many take turns, each walk is what it would be alone: the same rows, the same bits, the same work. */
+/* However many take turns, on however many threads, each walk is what it would be alone: the same rows, the
+ * same bits, the same work. */
 TEST(searches_that_take_turns_find_what_each_finds_alone)
 {
-    enum { MANY = 43 };
+    enum { MANY = 203 };
+    static const uint32_t threads[] = {1, 2, 7};
     float *data = make_sheet(ROWS), *asked = make_sheet(MANY);
     uint64_t chosen[ROWS / 64 + 1];
     for (size_t m = 0; m < COUNT_OF(metrics); m++) {
         struct fixture f;
         struct hnsw graph;
         struct hnsw_query queries[MANY];
-        struct topk together[MANY];
-        struct hnsw_visits all = {0}, each = {0};
+        struct topk together[COUNT_OF(threads)][MANY];
+        struct hnsw_visits all[COUNT_OF(threads)] = {{0}}, each = {0};
         fixture_init(&f, kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
         CHECK_OK(hnsw_init(&graph, 16, 100));
         CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
@@ -243,33 +245,70 @@ TEST(searches_that_take_turns_find_what_each_finds_alone)
             chosen[i] = check_random();
         for (uint32_t q = 0; q < MANY; q++) { /* of different widths, some for nothing, some filtered */
             const float *v = asked + q * DIMS;
-            queries[q] = (struct hnsw_query){v, vector_norm(f.set.kernels, v, DIMS), 5 + 9 * q,
-                                             q % 3 ? NULL : chosen};
-            topk_init(&together[q], q % 7 == 6 ? 0 : K, FLT_MAX);
+            queries[q] = (struct hnsw_query){v, vector_norm(f.set.kernels, v, DIMS),
+                                             5 + 9 * (q % 43), q % 3 ? NULL : chosen};
+            for (size_t t = 0; t < COUNT_OF(threads); t++)
+                topk_init(&together[t][q], q % 7 == 6 ? 0 : K, FLT_MAX);
         }
-        CHECK_OK(hnsw_search_many(&graph, &f.set, queries, MANY, together, &all));
+        for (size_t t = 0; t < COUNT_OF(threads); t++) {
+            graph.search_threads = threads[t];
+            CHECK_OK(hnsw_search_many(&graph, &f.set, queries, MANY, together[t], &all[t]));
+        }
         for (uint32_t q = 0; q < MANY; q++) {
             struct topk alone;
-            topk_init(&alone, together[q].k, FLT_MAX);
+            topk_init(&alone, together[0][q].k, FLT_MAX);
             CHECK_OK(hnsw_search(&graph, &f.set, &queries[q], &alone, &each));
             topk_sort(&alone);
-            topk_sort(&together[q]);
-            CHECK_EQ(alone.count, together[q].count);
-            for (size_t i = 0; i < alone.count; i++) {
-                CHECK_EQ(alone.items[i].row, together[q].items[i].row);
-                CHECK_MEM(&alone.items[i].rank, &together[q].items[i].rank, sizeof(float));
+            for (size_t t = 0; t < COUNT_OF(threads); t++) {
+                topk_sort(&together[t][q]);
+                CHECK_EQ(alone.count, together[t][q].count);
+                for (size_t i = 0; i < alone.count; i++) {
+                    CHECK_EQ(alone.items[i].row, together[t][q].items[i].row);
+                    CHECK_MEM(&alone.items[i].rank, &together[t][q].items[i].rank, sizeof(float));
+                }
+                topk_dispose(&together[t][q]);
             }
             topk_dispose(&alone);
-            topk_dispose(&together[q]);
         }
-        CHECK_EQ(all.codes, each.codes);
-        CHECK_EQ(all.full, each.full);
-        CHECK_EQ(all.hops, each.hops);
+        for (size_t t = 0; t < COUNT_OF(threads); t++) {
+            CHECK_EQ(all[t].codes, each.codes);
+            CHECK_EQ(all[t].full, each.full);
+            CHECK_EQ(all[t].hops, each.hops);
+        }
         hnsw_dispose(&graph);
         fixture_dispose(&f);
     }
     free(data);
     free(asked);
+}
+
+/* A walk never meets a row twice, however wide it is: wider than what it remembers word by word, too. */
+TEST(a_row_is_found_once)
+{
+    enum { MANY = 20000, ALL = 3000 };
+    float *data = make_sheet(MANY);
+    struct fixture f;
+    struct hnsw graph;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, MANY, DIMS, MANY, 0);
+    CHECK_OK(hnsw_init(&graph, 16, 100));
+    CHECK_OK(hnsw_build(&graph, &f.set, MANY, 2, NULL));
+    uint8_t *met = malloc(MANY);
+    for (uint32_t q = 0; q < 12; q++) { /* wide and narrow in turn, with the same scratch */
+        const float *v = data + (size_t)q * 1000 * DIMS;
+        struct hnsw_query query = {v, vector_norm(f.set.kernels, v, DIMS), q % 2 ? 12 : ALL, NULL};
+        struct topk top;
+        topk_init(&top, query.ef, FLT_MAX);
+        memset(met, 0, MANY);
+        CHECK_OK(hnsw_search(&graph, &f.set, &query, &top, NULL));
+        CHECK_EQ(top.count, query.ef);
+        for (size_t i = 0; i < top.count; i++)
+            CHECK(!met[top.items[i].row]++);
+        topk_dispose(&top);
+    }
+    free(met);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
 }
 
 TEST(calibration_tells_what_recall_to_expect)

@@ -116,8 +116,9 @@ static void check_exact(struct lake *l, size_t queries, size_t k, uint32_t probe
         for (uint32_t i = 0; i < l->dims; i++)
             asked[q * l->dims + i] = q % 3 ? l->data[(q * 7 % l->count) * l->dims + i] : even();
     }
-    CHECK_OK(partition_search(&l->part, &l->rows.set, asked, queries, probes, true, l->live, tops,
-                              &visits));
+    CHECK_OK(partition_search(&l->part, &l->rows.set, asked, queries,
+                              &(struct partition_reach){.lists = probes, .exact = true}, l->live,
+                              tops, &visits));
     for (size_t q = 0; q < queries; q++) {
         const float *query = asked + q * l->dims;
         float norm = vector_norm(&kernels_scalar, query, l->dims);
@@ -447,6 +448,36 @@ static void measure(struct lake *l)
     partition_curves_dispose(&curves);
 }
 
+TEST(a_search_stops_before_its_lists_have_more_rows_than_it_may_look_at)
+{
+    struct lake l;
+    lake_rows(&l, kernels_get(), SYNA_METRIC_COSINE, CLUSTERED, 1500, 20);
+    lake_build(&l, 1500, PARTITION_WELLS_MAX);
+    uint64_t longest = 0;
+    for (uint32_t w = 0; w < l.part.count; w++)
+        longest = MAX(longest, well_rows(&l.part.wells[w]));
+    for (uint64_t most = 1; most < 3000; most = most * 3 + 7)
+        for (size_t count = 1; count <= 40; count += 39) { /* alone, together */
+            struct topk tops[40];
+            struct partition_visits all = {0}, some = {0};
+            struct partition_reach reach = {.lists = l.part.count};
+            for (int limited = 0; limited < 2; limited++) {
+                for (size_t q = 0; q < count; q++)
+                    topk_init(&tops[q], 5, FLT_MAX);
+                reach.codes = limited ? most : 0;
+                CHECK_OK(partition_search(&l.part, &l.rows.set, l.data, count, &reach, NULL, tops,
+                                          limited ? &some : &all));
+                for (size_t q = 0; q < count; q++)
+                    topk_dispose(&tops[q]);
+            }
+            check_note("%llu codes, %zu queries", (unsigned long long)most, count);
+            CHECK_EQ(all.codes, (uint64_t)l.part.entries * count);
+            CHECK(some.lists >= count && some.codes <= MAX(most, longest) * count);
+            CHECK(some.codes + longest * count > MIN(most, (uint64_t)l.part.entries) * count);
+        }
+    lake_free(&l);
+}
+
 TEST(more_recall_takes_more_lists_and_nprobe_is_monotone)
 {
     struct lake l;
@@ -623,8 +654,8 @@ static syna_rc do_everything(struct lake *l)
     partition_take_curves(&l->part, &curves);
     for (size_t q = 0; q < COUNT_OF(tops); q++)
         topk_init(&tops[q], 5, FLT_MAX);
-    rc = partition_search(&l->part, &l->rows.set, l->data, COUNT_OF(tops), 4, false, l->live, tops,
-                          NULL);
+    rc = partition_search(&l->part, &l->rows.set, l->data, COUNT_OF(tops),
+                          &(struct partition_reach){.lists = 4}, l->live, tops, NULL);
     for (size_t q = 0; q < COUNT_OF(tops); q++)
         topk_dispose(&tops[q]);
     return rc;

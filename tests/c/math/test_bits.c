@@ -102,3 +102,56 @@ TEST(nothing_is_read_behind_the_last_byte)
     }
     munmap(map, 2 * page);
 }
+
+/* ---------------------------------------------------------------- 64 values at a time */
+
+static void check_words(const struct bits_kernels *k, const uint64_t *words, uint64_t low, uint64_t span)
+{
+    uint64_t bits = k->words_within(words, low, span);
+    for (size_t i = 0; i < 64; i++)
+        CHECK_EQ(bits >> i & 1, words[i] - low <= span);
+}
+
+static void check_doubles(const struct bits_kernels *k, const uint64_t *words, double low, double high)
+{
+    uint64_t bits = k->doubles_within(words, low, high);
+    for (size_t i = 0; i < 64; i++) {
+        double x;
+        memcpy(&x, &words[i], sizeof x);
+        CHECK_EQ(bits >> i & 1, x >= low && x <= high);
+    }
+}
+
+static void check_conditions(const struct bits_kernels *k)
+{
+    static const uint64_t edges[] = {0, 1, 5, UINT64_MAX, UINT64_MAX - 1, 1ull << 63, (1ull << 63) - 1};
+    static const double limits[] = {-INFINITY, -1.5, -0.0, 0.0, 5e-324, 1.5, INFINITY};
+    uint64_t words[64], numbers[64];
+    uint8_t bytes[64];
+    for (size_t i = 0; i < 64; i++) {
+        double x = i % 9 ? limits[check_random() % COUNT_OF(limits)] : (double)NAN;
+        words[i] = edges[check_random() % COUNT_OF(edges)] + check_random() % 3 - 1;
+        memcpy(&numbers[i], &x, sizeof x);
+        bytes[i] = i % 3 ? (uint8_t)check_random() : 0xa5;
+    }
+    for (size_t a = 0; a < COUNT_OF(edges); a++)
+        for (size_t b = 0; b < COUNT_OF(edges); b++)
+            check_words(k, words, edges[a], edges[b]);
+    for (size_t a = 0; a < COUNT_OF(limits); a++)
+        for (size_t b = 0; b < COUNT_OF(limits); b++)
+            check_doubles(k, numbers, limits[a], limits[b]);
+    uint64_t equal = k->bytes_equal(bytes, 0xa5);
+    for (size_t i = 0; i < 64; i++)
+        CHECK_EQ(equal >> i & 1, bytes[i] == 0xa5);
+}
+
+TEST(conditions_are_met_by_the_same_values_on_every_level)
+{
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        for (int round = 0; level && round < 20; round++) {
+            check_note("%s, round %d", level->name, round);
+            check_conditions(level->bits);
+        }
+    }
+}

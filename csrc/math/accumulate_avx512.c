@@ -1,0 +1,56 @@
+/* Accumulators with AVX-512 BW. Compiled for its instruction set function by function. */
+#if defined(__x86_64__)
+#include <immintrin.h> /* names heap calls, so it comes before internal.h poisons them */
+#endif
+
+#include "base/internal.h"
+
+#if defined(__x86_64__)
+
+#include "math/accumulate.h"
+
+#define ISA "avx2,avx512f,avx512bw,avx512vl"
+#define KERNEL static __attribute__((target(ISA)))
+#define INLINE static inline __attribute__((target(ISA), always_inline))
+#define TABLE accumulate_avx512
+#define NAME "avx512"
+#define WORD __m512i
+#define LANES 32u
+#define word_load(p) _mm512_loadu_si512((const void *)(p))
+#define word_store(p, w) _mm512_storeu_si512((void *)(p), w)
+#define word_set(n) _mm512_set1_epi16((short)(n))
+#define word_add(a, b) _mm512_add_epi16(a, b)
+#define word_sub(a, b) _mm512_sub_epi16(a, b)
+#define word_max(a, b) _mm512_max_epu16(a, b)
+
+INLINE __m512i codes_at(const uint8_t *codes)
+{
+    return _mm512_cvtepu8_epi16(_mm256_loadu_si256((const void *)codes));
+}
+#define word_steps(p, factors) _mm512_mulhi_epu16(_mm512_slli_epi16(codes_at(p), 8), factors)
+#define word_nonzero(p, w) _mm512_min_epu16(codes_at(p), w) /* of ones */
+
+INLINE __m512i word_bounds(const uint16_t *bounds)
+{
+    long long four;
+    memcpy(&four, bounds, sizeof four);
+    const __m512i pick = _mm512_set_epi64(0x0706070607060706, 0x0706070607060706,
+                                          0x0504050405040504, 0x0504050405040504,
+                                          0x0302030203020302, 0x0302030203020302,
+                                          0x0100010001000100, 0x0100010001000100);
+    return _mm512_shuffle_epi8(_mm512_set1_epi64(four), pick);
+}
+
+#define word_reach(w, limits) _mm512_cmpge_epu16_mask(w, limits)
+
+INLINE uint16_t word_largest(__m512i w)
+{
+    __m256i half = _mm256_max_epu16(_mm512_castsi512_si256(w), _mm512_extracti64x4_epi64(w, 1));
+    __m128i max = _mm_max_epu16(_mm256_castsi256_si128(half), _mm256_extracti128_si256(half, 1));
+    __m128i turned = _mm_minpos_epu16(_mm_xor_si128(max, _mm_set1_epi16(-1)));
+    return (uint16_t)~_mm_cvtsi128_si32(turned);
+}
+
+#include "math/accumulate_loops.h"
+
+#endif
