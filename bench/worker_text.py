@@ -2,16 +2,16 @@
 
     worker_text.py CONTESTANT DIR TEXTS DOCUMENTS QUERIES SEED
 
-CONTESTANT is synadb, bm25s (its numba backend), tantivy or tantivy-bare, which keeps no texts. TEXTS is
-a file of JSON lines with a field "text" (plain or .zst), of which more documents are put together where
-it has fewer, or "made": words drawn by Zipf's law. Queries are words of documents.
+CONTESTANT is synadb, bm25s (its numba backend), tantivy or tantivy-bare, which keeps no texts.
+TEXTS is a file of JSON lines with a field "text" (plain or .zst), of which more documents are put
+together where it has fewer, or "made": words drawn by Zipf's law. Queries are words of documents.
 One line of JSON each for
     build    all documents in one go, until they can be searched
     add      SynaDB only: documents one by one, unsynced
     open     SynaDB only: opened again, from the snapshot beside its log
     search   the ten best of every query, one after the other; "disk": bytes of all files, with the
-             texts but for bm25s and tantivy-bare; "index": SynaDB's snapshot alone, all files of others;
-             SynaDB: "memory", bytes a posting of its own
+             texts but for bm25s and tantivy-bare; "index": SynaDB's snapshot alone, all files of
+             the others; SynaDB: "memory", bytes a posting of its own
 """
 
 from __future__ import annotations

@@ -498,10 +498,11 @@ class SparseVectorStore(_sparse.SparseHandle):
         min_score : float, optional
             Only vectors with ``score >= min_score``.
         recall : float, optional
-            Below 1, what the longest lists may add to a row is counted with a share of its bound
-            only, by a rule of thumb that is not calibrated on the stored vectors: the share of the
-            `k` best that is found can be smaller, and the search is not always faster. By default
-            all are found.
+            Below 1, searches leave out what adds least for the time it takes, and find about this
+            share of the `k` best: the first such search measures how much may be left out, by some
+            hundreds of searches for queries made of stored vectors, and so does one that finds half
+            as many vectors more, or fewer. Queries unlike the stored vectors may find less. With a
+            filter, or `k` above 256, all are found, as by default.
         metadata : bool, default True
             False leaves ``metadata`` of the results None.
 

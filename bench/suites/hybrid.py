@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from typing import Callable
 
 from context import Context
 from measure import Run, Sample, contest, figures, run_worker
@@ -69,11 +70,15 @@ def _add_set(section: Section, context: Context, source: str, names: list[str]) 
     _add_waits(section, results, title)
 
 
+def _extra(place: int, name: str) -> Callable[[list[Sample]], float]:
+    return lambda samples: samples[place].extra[name]
+
+
 def _add_waits(section: Section, results: dict[str, list[list[Sample]]], title: str) -> None:
     ours = {US: results[US]}
 
     def wait(what: str, place: int, name: str) -> float:
-        cells = figures(ours, lambda samples: samples[place].extra[name])
+        cells = figures(ours, _extra(place, name))
         row = Row(f"{title} {what} {name}", f"{title}: search, {name}, {what}", "us", cells)
         row.higher_is_better = False
         section.rows.append(row)
@@ -89,7 +94,7 @@ def _add_waits(section: Section, results: dict[str, list[list[Sample]]], title: 
                 title_of = f"{title}: search p99, promotion {what}"
                 section.floors.append(at_most(value / limit, 2.0, "x idle", title_of))
     for name in ("doubled", "missing"):
-        cells = figures(ours, lambda samples: samples[_AFTER].extra[name])
+        cells = figures(ours, _extra(_AFTER, name))
         what = f"{title}: keys {name} after a promotion"
         row = Row(f"{title} {name}", what, "keys", cells, higher_is_better=False)
         section.rows.append(row)

@@ -37,7 +37,13 @@ def run(context: Context) -> Section:
             folder = context.fresh("text", name)
             try:
                 return run_worker(
-                    "worker_text.py", _WORKERS.get(name, name), folder, source, documents, queries, context.seed
+                    "worker_text.py",
+                    _WORKERS.get(name, name),
+                    folder,
+                    source,
+                    documents,
+                    queries,
+                    context.seed,
                 )
             finally:
                 context.discard(folder)
@@ -88,7 +94,7 @@ def run(context: Context) -> Section:
         section.floors.append(at_most(disk.value(US), 1.5 * theirs, "MB", "1.5 times tantivy's"))
     section.notes.append(
         "bm25s: backend numba, one thread, all queries in one call; its tokenizer without stems. "
-        "tantivy: en_stem, one writing thread, once with its texts and once without. bm25s keeps no "
-        "texts. SynaDB's index alone is the snapshot beside the log, which holds texts and keys."
+        "tantivy: en_stem, one writing thread, once with its texts and once without. bm25s keeps "
+        "no texts. SynaDB's index alone is the snapshot beside the log, which holds texts and keys."
     )
     return section

@@ -33,23 +33,6 @@
 
 /* ---------------------------------------------------------------- looking at the old log */
 
-/* A compaction gives the path to its copy. When somebody has moved the file away meanwhile, or put another
- * one there, that would take what is there from its owner. In a shared log db_enter_shared has looked. */
-static syna_rc check_name(const syna_db *db)
-{
-    struct vfs_stat st;
-    if (db->shared)
-        return SYNA_SUCCESS;
-    int found = syna_vfs->stat_path(db->path, &st);
-    if (found < 0)
-        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, db->path, -1, -found, "cannot be examined");
-    if (!db_is_file(db, st.device, st.inode))
-        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, db->path, -1, 0,
-                            "another file has this name now, and stays as it is: the open database was "
-                            "moved or deleted");
-    return SYNA_SUCCESS;
-}
-
 /* Take write_lock and the process lock, with the generation still being the one we compact. On failure
  * no lock is held. */
 static syna_rc enter(struct compaction *c)
@@ -60,7 +43,9 @@ static syna_rc enter(struct compaction *c)
     if (rc == SYNA_SUCCESS)
         rc = db_enter_shared(db);
     if (rc == SYNA_SUCCESS) {
-        rc = c->old && db->gen != c->old ? COMPACTION_MOVED : check_name(db);
+        const struct kvlog *log = &db->gen->log;
+        rc = c->old && db->gen != c->old ? COMPACTION_MOVED
+                                         : file_check_name(db->path, log->device, log->inode);
         if (rc != SYNA_SUCCESS)
             db_leave_shared(db);
     }

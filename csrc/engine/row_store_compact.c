@@ -129,6 +129,7 @@ static syna_rc swap_files(struct rewrite *w, struct mmap_rows *rows, struct meta
 {
     struct row_store *store = w->store;
     struct writer_lock lock = WRITER_LOCK_NONE;
+    SYNA_TRY(file_check_name(store->path, w->from->device, w->from->inode));
     SYNA_TRY(lock_acquire(&lock, w->to->file.path, 0, NULL));
     syna_rc rc = rowfile_publish(w->to, store->path);
     if (rc != SYNA_SUCCESS && w->to->file.temp == 0 &&

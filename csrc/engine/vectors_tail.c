@@ -15,9 +15,9 @@
 
 #include "engine/vectors_search.h"
 
-#define TAIL_PLAIN 4096u
-#define BUCKETS 64u
-#define PROBES 8u
+#define TAIL_PLAIN 2048u
+#define BUCKETS 128u
+#define PROBES 24u
 #define WORTH_ROWS 1024u /* fewer in buckets are looked at all */
 #define NONE UINT32_MAX
 

@@ -60,6 +60,14 @@ struct fresh_row {
 
 struct search_scratch;
 
+/* What approximate searches find, measured (postings_near.c). */
+#define NEAR_CUTS 8u
+#define NEAR_K_MAX 256u /* searches for more are exact */
+struct near_curve {
+    uint32_t live; /* rows when it was measured; 0: it was not */
+    float reached[NEAR_CUTS];
+};
+
 struct postings {
     enum postings_kind kind;
     postings_row_fn row;
@@ -80,7 +88,8 @@ struct postings {
     struct buf fresh_rows; /* COUNTS: struct fresh_row */
 
     struct search_scratch *idle; /* of earlier searches */
-    pthread_mutex_t idle_lock;
+    struct near_curve near;
+    pthread_mutex_t idle_lock; /* of these two */
 };
 
 static inline uint32_t list_rows(const struct posting_list *list)
@@ -169,6 +178,13 @@ float scorer_score(const struct scorer *s, const struct window *w,
                    const struct posting_list *const *refs, uint32_t row);
 
 /* ---- postings_search.c */
+/* As postings_search, whatever the query says about recall; lists that together make `cut` of the bound at
+ * most are left out, 0: exact. */
+syna_rc search_cut(const struct postings *p, const struct postings_query *query, double cut,
+                   struct topk *top, struct postings_visits *visits);
 void search_scratch_free(struct search_scratch *scratch);
+
+/* ---- postings_near.c: the cut with which about `recall` of the best are found; 0: none does. */
+syna_rc near_cut(const struct postings *p, float recall, double *cut);
 
 #endif

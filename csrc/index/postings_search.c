@@ -13,8 +13,9 @@
  * out of sums. Sums of 0 cannot be positive scores; scores below zero count only when there are fewer than
  * k above, and are then looked for row by row.
  *
- * Approximate searches count lists that are not added with a share of their bound only: a row seldom has
- * the largest impact of every list. With a filter every search is exact.
+ * Approximate searches add lists by what they can add for each of their postings, wide or not, until a
+ * share of the bound is left (postings_near.c tells which), and score the rows with the largest sums, a
+ * fixed number. With a filter every search is exact.
  *
  * Where a filter leaves few rows of a window, these are scored and no list is read. */
 #include "base/internal.h"
@@ -33,8 +34,9 @@
 #define COST_LOOK 24u        /* finding a row in a list, in postings added */
 #define COST_TERM 3u         /* a term of a row, likewise */
 #define COST_ROW 60u         /* reaching a row, in postings added */
-#define GIVE_LEAST 0.3       /* of approximate searches: rules of thumb, from rows of 120 terms */
-#define GIVE_STEEP 8.0
+#define NEAR_ROWS 10u        /* approximate searches score so many rows, and for each of the k best */
+#define NEAR_ROWS_EACH 3u    /* so many more */
+#define NEAR_SHARE 0.2       /* what a list that is not added is taken to add, of its bound */
 #define FOUND_MAX 65536u     /* lists of terms in windows that a search remembers */
 #define INSERTION_MAX 64u    /* parts of an everyday query: no call a compare */
 #define BATCH_ROWS 8u         /* candidates whose bytes are asked for together */
@@ -82,7 +84,7 @@ struct searching {
     uint64_t *keys;
     const struct posting_list **refs; /* COUNTS: list of each term of the query in the window */
     bool lowers; /* some posting lowers scores */
-    double give; /* share of their bound that lists which are not added are counted with; 1: exact */
+    double cut; /* share of the bound that an approximate search leaves out; 0: exact */
     struct found_lists *found; /* of each window, its terms; NULL: too many to remember */
     /* of the window: */
     const struct window *w;
@@ -302,13 +304,13 @@ static int by_plan_bound(const void *left, const void *right)
 }
 
 /* A sort key that puts wide lists behind all others, first among them those that add most for each of their
- * postings. Positive floats compare as their bits do. */
-static uint64_t key_of(const struct part *part, uint32_t place)
+ * postings; of an approximate search, all lists are wide. Positive floats compare as their bits do. */
+static uint64_t key_of(const struct part *part, bool wide, uint32_t place)
 {
-    float first = (float)(part->maxima ? part->bound / list_rows(part->list) : part->bound);
+    float first = (float)(wide ? part->bound / list_rows(part->list) : part->bound);
     uint32_t bits;
     memcpy(&bits, &first, sizeof bits);
-    return (uint64_t)(part->maxima != NULL) << 63 | (uint64_t)(0x7fffffffu - bits) << 32 | place;
+    return (uint64_t)wide << 63 | (uint64_t)(0x7fffffffu - bits) << 32 | place;
 }
 
 static int by_key(const void *left, const void *right)
@@ -338,7 +340,7 @@ static void order_parts(struct searching *s)
     uint64_t *keys = s->keys;
     for (uint32_t i = 0; i < s->part_count; i++) {
         s->unordered[i].maxima = window_maxima(s->w, s->unordered[i].list);
-        keys[i] = key_of(&s->unordered[i], i);
+        keys[i] = key_of(&s->unordered[i], s->cut > 0 || s->unordered[i].maxima, i);
     }
     sort_keys(keys, s->part_count);
     for (uint32_t i = 0; i < s->part_count; i++)
@@ -404,7 +406,7 @@ static double needed(const struct searching *s)
 static uint16_t sum_needed(const struct searching *s, uint32_t i)
 {
     double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
-    double sum = floor(needed(s) - s->give * beside);
+    double sum = floor(needed(s) - beside);
     return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
 }
 
@@ -542,7 +544,7 @@ static uint64_t postings_from(const struct searching *s, uint32_t i)
 static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
     uint32_t i = 0;
-    while (i < s->narrow && (needed(s) == 0 || s->give * s->left[i] >= needed(s))) {
+    while (i < s->narrow && (needed(s) == 0 || s->left[i] >= needed(s))) {
         add_part(s, i++);
         if (!s->primed &&
             (s->left[i] * PRIME_AT <= s->left[0] || i == s->narrow))
@@ -557,18 +559,13 @@ static uint32_t groups_of(const struct searching *s)
     return s->rows / ACCUMULATE_GROUP;
 }
 
-static uint32_t given_factor(const struct searching *s, uint32_t i)
-{
-    return (uint32_t)(s->give * s->parts[i].factor);
-}
-
 /* What the wide lists from part i on can add to the rows of each group. */
 static void bound_groups(struct searching *s, uint32_t i)
 {
     memset(s->scratch->bounds, 0, groups_of(s) * sizeof *s->scratch->bounds);
     for (i = MAX(i, s->narrow); i < s->part_count; i++)
         s->sums_by->raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
-                         given_factor(s, i));
+                         s->parts[i].factor);
 }
 
 /* Collect the candidates. While there are so many that scoring them costs more than adding what is left,
@@ -593,7 +590,7 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
             add_part(s, i);
             if (i >= s->narrow)
                 s->sums_by->lower(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
-                                 given_factor(s, i));
+                                 s->parts[i].factor);
             i++;
         } while (i < s->part_count && left > goal);
         if (!s->primed)
@@ -633,6 +630,51 @@ static syna_rc add_and_score(struct searching *s)
     SYNA_TRY(add_essential(s, &i));
     SYNA_TRY(find_candidates(s, &i, &count));
     return score_candidates(s, i, count);
+}
+
+/* ---------------------------------------------------------------- approximately */
+
+/* The least sum that a row is scored for when the parts from i on are not added. */
+static uint32_t near_needed(const struct searching *s, uint32_t i)
+{
+    double sum = needed(s) - NEAR_SHARE * s->left[i];
+    return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint32_t)sum;
+}
+
+/* The window's share of the rows that a search scores. */
+static size_t near_rows(const struct searching *s)
+{
+    size_t all = NEAR_ROWS + NEAR_ROWS_EACH * s->top->k;
+    return (size_t)((double)all * s->w->rows / s->p->count) + 2;
+}
+
+static syna_rc score_nearest(struct searching *s, uint32_t i)
+{
+    uint32_t blocks = s->rows / ACCUMULATE_BLOCK, *heap = s->scratch->found;
+    size_t wanted = near_rows(s);
+    struct batch batch;
+    s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
+    uint32_t limit = common_maximum(s->scratch->maxima, blocks, MIN(wanted, (size_t)blocks / 2));
+    limit = MAX(limit, near_needed(s, i));
+    size_t count = s->sums_by->collect(s->scratch->sums, NULL, s->rows, (uint16_t)limit, heap,
+                                       ACCUMULATE_ROWS);
+    make_heap(heap, count);
+    for (; wanted > 0; wanted -= batch.count) {
+        take_batch(s, heap, &count, wanted, near_needed(s, i), &batch);
+        if (batch.count == 0)
+            break;
+        for (uint32_t j = 0; j < batch.count; j++)
+            SYNA_TRY(score_batch_row(s, &batch, j));
+    }
+    return SYNA_SUCCESS;
+}
+
+static syna_rc search_nearly(struct searching *s)
+{
+    uint32_t i = 0;
+    while (i < s->part_count && s->left[i] > s->cut * s->left[0])
+        add_part(s, i++);
+    return score_nearest(s, i);
 }
 
 static void mark_rows(struct searching *s, const struct window *w, uint64_t *bits)
@@ -679,7 +721,7 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     for (uint32_t i = 0; i < MIN(PARTS_AHEAD, s->part_count); i++)
         expect_part(s, i);
     s->primed = s->top->count == s->top->k;
-    syna_rc rc = add_and_score(s);
+    syna_rc rc = s->cut > 0 ? search_nearly(s) : add_and_score(s);
     memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
     memset(s->scratch->scored, 0, WORDS * sizeof *s->scratch->scored);
     return rc;
@@ -731,13 +773,11 @@ static syna_rc take_room(struct searching *s)
     return scratch_take(s);
 }
 
-syna_rc postings_search(const struct postings *p, const struct postings_query *query,
-                        struct topk *top, struct postings_visits *visits)
+syna_rc search_cut(const struct postings *p, const struct postings_query *query, double cut,
+                   struct topk *top, struct postings_visits *visits)
 {
-    struct searching s = {.p = p, .q = query, .top = top, .sums_by = accumulate_get()};
-    s.give = 1;
-    if (query->recall > 0 && query->recall < 1 && !query->chosen)
-        s.give = MAX(GIVE_LEAST, 1 - GIVE_STEEP * (1 - (double)query->recall));
+    struct searching s = {
+        .p = p, .q = query, .top = top, .cut = cut, .sums_by = accumulate_get()};
     if (query->count == 0 || top->k == 0 || p->live_count == 0)
         return SYNA_SUCCESS;
     syna_rc rc = take_room(&s);
@@ -754,4 +794,13 @@ syna_rc postings_search(const struct postings *p, const struct postings_query *q
         visits->windows += s.visits.windows;
     }
     return rc;
+}
+
+syna_rc postings_search(const struct postings *p, const struct postings_query *query,
+                        struct topk *top, struct postings_visits *visits)
+{
+    double cut = 0;
+    if (query->recall > 0 && query->recall < 1 && !query->chosen && top->k <= NEAR_K_MAX)
+        SYNA_TRY(near_cut(p, query->recall, &cut));
+    return search_cut(p, query, cut, top, visits);
 }

@@ -284,6 +284,19 @@ syna_rc file_create_temp(struct file *f, const char *path)
     return rc;
 }
 
+syna_rc file_check_name(const char *path, uint64_t device, uint64_t inode)
+{
+    struct vfs_stat st;
+    int found = syna_vfs->stat_path(path, &st);
+    if (found < 0)
+        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, -found, "cannot be examined");
+    if (st.device != device || st.inode != inode)
+        return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, path, -1, 0,
+                            "another file has this name now, and stays as it is: the one that is open "
+                            "was moved or deleted");
+    return SYNA_SUCCESS;
+}
+
 void file_take_access(const struct file *f, const char *path)
 {
     syna_vfs->copy_access(path, f->fd);

@@ -50,6 +50,9 @@ void file_take_access(const struct file *f, const char *path);
  * removed and f stays open; reason SYNC_FAILED means that the file has its name already, f->path
  * says so, and only the directory's sync failed. */
 syna_rc file_publish(struct file *f, const char *path, bool replace, bool *exists);
+/* Does `path` still lead to this file? Who swaps in a copy of an open file asks first: when somebody has
+ * moved it away meanwhile, the copy would take the place of what is there now. */
+syna_rc file_check_name(const char *path, uint64_t device, uint64_t inode);
 /* Close, and remove the file if it is still a temp file. */
 void file_discard_temp(struct file *f);
 /* Remove temp files that dead processes left beside `path`, and this one, but for those it still has

@@ -162,8 +162,9 @@ typedef struct syna_sparse_search {
     uint32_t flags;  /* SYNA_SPARSE_* */
     uint64_t k;      /* at most this many rows a query; UINT64_MAX = no limit */
     float min_score;
-    float recall;    /* 0 or 1: exact; below: a hint, not calibrated, that so large a share of the k
-                        best is enough */
+    float recall;    /* 0 or 1: exact; below: about so large a share of the k best is found, measured
+                        on the store's own rows by the first such search; with a filter or k above
+                        256: exact */
     const char *filter; /* JSON, NULL = none: only rows whose metadata match */
     size_t filter_len;
     syna_sparse_explain *explain; /* filled in when not NULL */

@@ -212,6 +212,37 @@ def test_approximate_searches_find_most_of_the_best(store):
     assert found(store.search(query, recall=1.0)) == expected(rows, query, 10)
 
 
+@pytest.mark.parametrize("subjects", [False, True])
+def test_recall_is_measured_on_the_stored_vectors(tmp_path, subjects):
+    rng = np.random.default_rng(11)
+
+    def vectors(count: int, drawn: int) -> list[tuple[np.ndarray, np.ndarray]]:
+        made = []
+        for _ in range(count):
+            terms = (3000 * rng.random(drawn) ** 2).astype(np.uint32)
+            if subjects:
+                about = rng.integers(0, 200) * 14
+                terms[: drawn // 2] = about + 200 * rng.random(drawn // 2) ** 2
+            terms = np.unique(terms)
+            made.append((terms, rng.gamma(2.0, 1.0, len(terms)).astype(np.float32)))
+        return made
+
+    with SparseVectorStore(tmp_path / "r.svs", 3000, sync_on_write=False) as store:
+        store.index_batch({str(row): SparseVector(*v) for row, v in enumerate(vectors(9000, 50))})
+        queries = vectors(100, 25)
+        shares = {}
+        for recall in (None, 0.97, 0.8):
+            hits = [store.search(*query, recall=recall) for query in queries]
+            shares[recall] = [{hit.key for hit in of_query} for of_query in hits]
+        best = shares[None]
+        for recall, least in ((0.97, 0.94), (0.8, 0.75)):
+            reached = [len(a & b) / 10 for a, b in zip(best, shares[recall])]
+            assert np.mean(reached) >= least
+        assert shares[0.8] != best  # it does leave something out
+        query = queries[0]
+        assert found(store.search(*query, 300, recall=0.8)) == found(store.search(*query, 300))
+
+
 def test_explain_tells_the_work(store):
     rng = np.random.default_rng(6)
     fill(store, rng, 6000)

@@ -1,15 +1,16 @@
-"""What whoever keeps files beside the store expects: a path that was given to another file is left to
-it, permissions stay as they were set, and what is refused is refused in the same way everywhere."""
+"""What whoever keeps files beside the store expects: a path that was given to another file is left
+to it, permissions stay as they were set, what is refused is refused in the same way everywhere."""
 
 import os
 import stat
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
 
-from synadb import SynaDB
+from synadb import MmapVectorStore, SynaDB
 from synadb.cli import main
 from synadb.errors import ClosedError, FileMissingError, InvalidKeyError, SynaIOError
 
@@ -52,6 +53,20 @@ def test_compaction_of_a_file_that_was_deleted_brings_nothing_back(tmp_path):
         assert db["a"] == 1 and os.listdir(tmp_path) == []
 
 
+def test_P6_a_row_file_that_has_the_name_now_stays_as_it_is_too(tmp_path):
+    path, moved = tmp_path / "a.mmap", tmp_path / "moved.mmap"
+    with MmapVectorStore(path, dimensions=2) as store:
+        store.insert("mine", [1.0, 2.0])
+        store.checkpoint()
+        os.rename(path, moved)
+        path.write_bytes(b"theirs")
+        with pytest.raises(SynaIOError, match="another file has this name now"):
+            store.compact()
+        assert path.read_bytes() == b"theirs" and store.keys() == ["mine"]
+    with MmapVectorStore(moved, dimensions=2) as store:
+        assert store.keys() == ["mine"]
+
+
 # ---------------------------------------------------------------------------- permissions
 
 
@@ -69,6 +84,28 @@ def test_compaction_keeps_permissions_and_owner(tmp_path, mode):
         db.compact()
         assert os.stat(path).st_ino != inode
     assert access(path) == before and before[0] == mode
+
+
+@pytest.mark.skipif(not ROOT, reason="only root can give a file to a group it is not in")
+def test_permissions_of_a_group_go_when_the_new_file_cannot_be_given_to_it():
+    nobody, theirs, before = 65534, 2345, (os.getgroups(), os.getegid())
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "a.db")
+        SynaDB(path).close()
+        os.chown(folder, nobody, nobody)
+        os.chown(path, nobody, theirs)
+        os.chmod(path, 0o664)
+        os.setgroups([])
+        os.setegid(nobody)
+        os.seteuid(nobody)
+        try:
+            with SynaDB(path) as db:
+                db.compact()
+        finally:
+            os.seteuid(0)
+            os.setegid(before[1])
+            os.setgroups(before[0])
+        assert access(path) == (0o604, nobody, nobody)
 
 
 def test_what_is_made_of_a_private_database_is_private(tmp_path):

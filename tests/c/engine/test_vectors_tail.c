@@ -7,7 +7,7 @@
 
 #include <math.h>
 
-enum { DIMS = 32, DEGREES = 6, LINKED = 10500, TAIL = 20000, PLAIN = 4096, BATCH = 500, K = 10 };
+enum { DIMS = 32, DEGREES = 6, LINKED = 10500, TAIL = 14000, PLAIN = 2048, BATCH = 500, K = 10 };
 
 struct open_store {
     syna_db *db;

@@ -491,3 +491,185 @@ TEST(any_allocation_may_fail_and_nothing_changes)
     compare_random(&m, 10);
     model_dispose(&m);
 }
+
+/* ---------------------------------------------------------------- approximately */
+
+/* Half of a row's or a query's terms are near each other, as those of texts on one subject are; without
+ * subjects, none are. */
+static uint32_t near_terms(const struct model *m, bool subjects, uint32_t *terms, uint32_t count)
+{
+    uint32_t about = below(m->vocabulary - 100), kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        terms[i] = subjects && i % 2 ? about + below(100) : any_term(m);
+    qsort(terms, count, sizeof *terms, by_number);
+    for (uint32_t i = 0; i < count; i++)
+        if (kept == 0 || terms[kept - 1] != terms[i])
+            terms[kept++] = terms[i];
+    return kept;
+}
+
+/* Of a log-normal kind: most are small, few are large. */
+static float near_weight(void)
+{
+    float sum = 0;
+    for (int i = 0; i < 4; i++)
+        sum += (float)below(1000) / 1000;
+    return expf(sum - 2);
+}
+
+static void fill_near(struct model *m, bool subjects, uint32_t rows)
+{
+    uint32_t terms[60];
+    for (uint32_t i = 0; i < rows; i++) {
+        add_row(m, 60);
+        struct document *d = &m->rows[m->count - 1];
+        d->count = MIN(d->count, near_terms(m, subjects, terms, 60));
+        memcpy(d->terms, terms, d->count * sizeof *terms);
+        for (uint32_t j = 0; j < d->count; j++) {
+            float weight = near_weight();
+            memcpy(&d->values[j], &weight, 4);
+        }
+        upkeep(m);
+    }
+    CHECK_OK(postings_settle(m->p));
+}
+
+/* The ten best with this recall; the rows in `best`. Returns how many. */
+static size_t best_of(const struct model *m, struct postings_query *q, float recall, uint32_t *best,
+                      struct postings_visits *visits)
+{
+    struct topk top;
+    topk_init(&top, 10, FLT_MAX);
+    q->recall = recall;
+    CHECK_OK(postings_search(m->p, q, &top, visits));
+    topk_sort(&top);
+    size_t count = top.count;
+    for (size_t i = 0; i < count; i++) {
+        best[i] = top.items[i].row;
+        CHECK(-top.items[i].rank == score_of(m, &m->rows[best[i]], q));
+    }
+    topk_dispose(&top);
+    return count;
+}
+
+/* The share of the ten best that queries find which no row was measured with. */
+static double share_found(const struct model *m, bool subjects, float recall, bool repeat,
+                          struct postings_visits *visits)
+{
+    size_t wanted = 0, found = 0;
+    for (int i = 0; i < 60; i++) {
+        uint32_t terms[30], exact[10], near[10], again[10];
+        float weights[30];
+        struct postings_query q = {terms, weights, near_terms(m, subjects, terms, 30), .base = 0};
+        for (uint32_t j = 0; j < q.count; j++)
+            weights[j] = near_weight();
+        size_t best = best_of(m, &q, 0, exact, NULL), got = best_of(m, &q, recall, near, visits);
+        if (repeat) {
+            CHECK_EQ(best_of(m, &q, recall, again, NULL), got);
+            CHECK(memcmp(near, again, got * sizeof *near) == 0);
+        }
+        wanted += best;
+        for (size_t a = 0; a < best; a++)
+            for (size_t b = 0; b < got; b++)
+                found += exact[a] == near[b];
+    }
+    return (double)found / (double)wanted;
+}
+
+static void follow_near(bool subjects)
+{
+    struct model m;
+    struct postings_visits high = {0}, low = {0};
+    model_init(&m, POSTINGS_WEIGHTS, 3000);
+    fill_near(&m, subjects, 9000);
+    double reached = share_found(&m, subjects, 0.97f, true, &high);
+    check_note("0.97 was asked for, %.3f reached", reached);
+    CHECK(reached >= 0.94);
+    double less = share_found(&m, subjects, 0.8f, false, &low);
+    check_note("0.8 was asked for, %.3f reached", less);
+    CHECK(less >= 0.75);
+    CHECK(low.postings < high.postings);
+    model_dispose(&m);
+}
+
+TEST(approximate_searches_find_about_the_share_that_they_are_asked_for)
+{
+    follow_near(false);
+}
+
+TEST(and_so_they_do_where_rows_have_subjects)
+{
+    follow_near(true);
+}
+
+TEST(approximate_searches_of_any_rows_are_legal)
+{
+    struct model m;
+    uint32_t best[10], terms[] = {1, 2, 900};
+    float weights[] = {1, -2, 0.5f};
+    struct postings_query q = {terms, weights, 3, .base = 0};
+    model_init(&m, POSTINGS_WEIGHTS, 300);
+    m.negatives = true;
+    CHECK_EQ(best_of(&m, &q, 0.5f, best, NULL), 0u);
+    for (int i = 0; i < 5000; i++)
+        add_row(&m, i % 2 ? 0 : 12);
+    CHECK_OK(postings_settle(m.p));
+    best_of(&m, &q, 0.001f, best, NULL);
+    CHECK_EQ(best_of(&m, &q, 0.999f, best, NULL), 10u);
+    for (uint32_t row = 0; row < m.count; row++)
+        if (row % 1000)
+            drop_row(&m, row);
+    best_of(&m, &q, 0.5f, best, NULL);
+    CHECK_OK(postings_settle(m.p));
+    best_of(&m, &q, 0.5f, best, NULL);
+    model_dispose(&m);
+}
+
+TEST(a_filter_makes_any_search_exact)
+{
+    struct model m;
+    uint32_t terms[30], exact[10], near[10];
+    float weights[30];
+    model_init(&m, POSTINGS_WEIGHTS, 3000);
+    fill_near(&m, true, 6000);
+    size_t words = m.count / 64 + 1;
+    uint64_t *all = malloc(words * sizeof *all);
+    memset(all, 0xff, words * sizeof *all);
+    for (int i = 0; i < 20; i++) {
+        struct postings_query q = {terms, weights, near_terms(&m, true, terms, 30), .chosen = all};
+        for (uint32_t j = 0; j < q.count; j++)
+            weights[j] = near_weight();
+        CHECK_EQ(best_of(&m, &q, 0.01f, near, NULL), best_of(&m, &q, 0, exact, NULL));
+        CHECK(memcmp(near, exact, sizeof exact) == 0);
+    }
+    free(all);
+    model_dispose(&m);
+}
+
+TEST(any_allocation_may_fail_while_recall_is_measured)
+{
+    struct model m;
+    uint32_t term = 3;
+    float weight = 1;
+    struct postings_query q = {&term, &weight, 1, .recall = 0.9f};
+    model_init(&m, POSTINGS_WEIGHTS, 300);
+    for (int i = 0; i < 4200; i++)
+        add_row(&m, 20);
+    CHECK_OK(postings_settle(m.p));
+    for (int fail_at = 0;; fail_at += fail_at < 40 ? 1 : 13) { /* calls repeat themselves */
+        int left = fail_at;
+        struct topk top;
+        topk_init(&top, 10, FLT_MAX);
+        syna_test_set_alloc(refuse_after, &left);
+        syna_rc rc = postings_search(m.p, &q, &top, NULL);
+        syna_test_set_alloc(NULL, NULL);
+        topk_dispose(&top);
+        if (rc == SYNA_SUCCESS) {
+            CHECK(fail_at > 100); /* two hundred searches and more */
+            break;
+        }
+        CHECK_EQ(status_get()->reason, SYNA_WHY_NO_MEMORY);
+    }
+    compare_random(&m, 5);
+    model_dispose(&m);
+}
