@@ -12,6 +12,7 @@ Exit status: 0 done; 1 an error, or a key that is missing; 2 a command line that
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 
@@ -26,6 +27,9 @@ EXIT_PIPE = 141  # and SIGPIPE
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command line; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # what its encoding has no sign for
     arguments = parse(sys.argv[1:] if argv is None else argv)
     out = Output(json=arguments.json)
     try:

@@ -108,7 +108,8 @@ def value_text(value: Any) -> str:
 
 
 def json_text(value: Any) -> str:
-    return json.dumps(plain(value), ensure_ascii=False, allow_nan=False)
+    unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    return json.dumps(plain(value), ensure_ascii=not unicode, allow_nan=False)
 
 
 def plain(value: Any) -> Any:

@@ -89,6 +89,7 @@ class Builder:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         self.parser.add_argument("--version", action="version", version=commands.version())
+        self.parser.add_argument("--json", action="store_true", help="print JSON")
         self.commands = self.parser.add_subparsers(
             dest="command", metavar="COMMAND", required=True, parser_class=Parser
         )
@@ -98,7 +99,9 @@ class Builder:
         self, name: str, run: Command, help: str, *, aliases: Any = (), error_status: int = 1
     ) -> argparse.ArgumentParser:
         parser = self.commands.add_parser(name, help=help, description=help, aliases=list(aliases))
-        parser.add_argument("--json", action="store_true", help="print JSON")
+        parser.add_argument(
+            "--json", action="store_true", default=argparse.SUPPRESS, help="print JSON"
+        )
         parser.set_defaults(run=run, error_status=error_status)
         return parser
 

@@ -226,7 +226,7 @@ class Screen:
         history, files = result["history"], result["files"]
         self.say()
         self.say(
-            f"{history['values']} values in the history {history['key']}: median "
+            f"{history['values']} value{'s' if history['values'] != 1 else ''} in the history {history['key']}: median "
             f"{history['median_ms']:.2f} ms, fastest {history['fastest_ms']:.2f} ms"
         )
         self.say(f"{seconds:.1f} s in all. The files, for `synadb info` and `synadb keys`:")

@@ -460,3 +460,24 @@ def test_the_other_shells_scripts_name_every_command(ok, name):
     if shutil.which(name):
         checked = subprocess.run([name, "-n", "-c", script], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stderr
+
+
+def test_json_may_be_asked_for_before_the_command(ok, file):
+    assert json.loads(ok("--json", "get", file, "room/visitors")) == json.loads(
+        ok("get", file, "room/visitors", "--json")
+    )
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_a_terminal_that_knows_ascii_only_gets_all_of_the_output(path, options):
+    with SynaDB(path) as db:
+        db.put_many({"a": 1, "caf\u00e9": 2, "z": 3})
+    done = subprocess.run(
+        [sys.executable, "-m", "synadb", "keys", str(path), *options],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    keys = json.loads(done.stdout) if options else done.stdout.split()
+    assert keys == ["a", "caf\u00e9" if options else "caf\\xe9", "z"]
