@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,19 @@ def recall_of(found: Any, truth: np.ndarray) -> float:
     return right / max(sum(map(len, wanted)), 1)
 
 
+class _Asked(Sequence[bool]):
+    """Answers about widths, each asked for when it is looked at."""
+
+    def __init__(self, widths: Sequence[int], answer: Callable[[int], bool]) -> None:
+        self._widths, self._answer = widths, answer
+
+    def __len__(self) -> int:
+        return len(self._widths)
+
+    def __getitem__(self, at: Any) -> Any:
+        return self._answer(self._widths[at])
+
+
 def narrowest(engine: Engine, recall: Callable[[], float], wanted: float) -> float:
     """Set the smallest width that reaches `wanted`, or the largest; the recall there."""
 
@@ -52,7 +65,7 @@ def narrowest(engine: Engine, recall: Callable[[], float], wanted: float) -> flo
         engine.width = width
         return recall()
 
-    at = bisect_left(engine.widths, True, key=lambda width: reached(width) >= wanted)
+    at = bisect_left(_Asked(engine.widths, lambda width: reached(width) >= wanted), True)
     return reached(engine.widths[min(at, len(engine.widths) - 1)])
 
 

@@ -389,7 +389,7 @@ cdef class Packer:
 
     cdef int dtype(self, object dt) except -1:
         cdef object n
-        if dt.metadata is not None:
+        if dt.metadata:  # numpy 2.0 unpickles dates with an empty one
             raise Unpackable(-6, f"cannot store the metadata of dtype {dt}; drop it first")
         if dt.names is not None:
             return pack_fields(self, dt)

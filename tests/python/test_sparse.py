@@ -186,7 +186,7 @@ def test_filters_choose_rows_by_metadata(store):
         ({"n": {"$gte": 100}, "lang": {"$in": ["en", "fr"]}}, lambda i: i >= 100 and i % 3 != 1),
         ({"n": -1}, lambda i: False),
     ]:
-        right = {f"k{i}" for i in range(3000) if i % 7 and accept(i)}
+        right = {f"r{i}" for i in range(3000) if i % 7 and accept(i)}
         want = expected(rows, query, 10, right.__contains__)
         hits = store.search(query, filter=given)
         assert found(hits) == want
