@@ -94,7 +94,7 @@ class SearchPlan:
     plan : str
         ``"scan"``: every row was scored. ``"exact"``: all 8-bit codes were compared, and the rows
         that could matter scored, with the same result. ``"graph"``: a walk over the graph, and the
-        rows that are not in it yet exactly. ``"faiss"``: the index of the FAISS backend.
+        rows that are not in it yet. ``"faiss"``: the index of the FAISS backend.
     ef : int
         Candidates kept in the walk; 0 without one.
     recall : float
@@ -186,17 +186,20 @@ class VectorStore(_vectors.VectorHandle):
     Notes
     -----
     The vectors stay in the mapped file; in memory are a code of a byte a dimension (see
-    `quantization`), the graph and some 25 bytes more a row. They are saved beside the file, as ``<path>.hnsw``, on `close`, so
-    that opening again is quick; that file may be deleted at any time. Any method may be called
-    from any thread; the GIL is released while the core works, and
+    `quantization`), the graph and some 25 bytes more a row. They are saved beside the file, as
+    ``<path>.hnsw``, on `close`, so that opening again is quick; that file may be deleted at any
+    time. Any method may be called from any thread; the GIL is released while the core works, and
     searches run beside inserts. After `os.fork` a child may search; its writes raise
     `ForkedError`.
 
-    New rows are found at once, by looking at all of them, and are taken into the graph in the
-    background, a thousand and more at a time, by a thread with low priority that runs while
-    there is such work; closing the store stops it, and what is left is gone on with at the next
-    opening. `absorb` does that work at a time of your choosing. Two runs of a program may get
-    graphs that differ, and so results that differ within the recall, unless ``absorber=False``.
+    New rows are found at once: by looking at all of them, and where a quick writer leaves more than
+    two thousand behind, at those of the rest that are in the buckets nearest to the query, which
+    costs a little recall until they are in the graph (a search that names a ``recall`` looks at
+    all). They are taken into it in the background, a thousand and more at a time, by a thread with
+    low priority that runs while there is such work; closing the store stops it, and what is left is
+    gone on with at the next opening. `absorb` does that work at a time of your choosing. Two runs
+    of a program may get graphs that differ, and so results that differ within the recall, unless
+    ``absorber=False``.
 
     With ``backend="faiss"`` the rows, their durability and everything else stay as they are; FAISS
     chooses which rows a search scores. The index is made by `build_index`, or by the first search

@@ -10,7 +10,7 @@
  *
  * A bucket is a string of bits, one for each row from `base` on, and those of 64 rows stand together: a
  * word for each bucket. When the tail has become short again there are none; a longer one begins anew. What
- * is asked to be exact, and a search with a filter, looks at all rows. */
+ * is asked to be exact or names a recall, and a search with a filter, looks at all rows. */
 #include "base/internal.h"
 
 #include "engine/vectors_search.h"
@@ -199,11 +199,12 @@ syna_rc vectors_search_tail(struct searching *s)
     const syna_vectors *store = s->store;
     uint32_t linked = store->graph.linked, count = store->set.count;
     uint32_t first = MAX(store->tail.from, linked); /* in buckets */
-    if (store->tail.from == NONE || first >= count || count - first < WORTH_ROWS)
+    if (store->tail.from == NONE || s->how.recall > 0 || first >= count || count - first < WORTH_ROWS)
         return vectors_search_exact(s, linked, 0, s->count);
     uint64_t *bits = mem_alloc((count / 64 + 1) * sizeof *bits);
     if (!bits)
         return syna_no_memory((count / 64 + 1) * sizeof *bits);
+    s->explain.recall = 0; /* that of the buckets is not measured */
     syna_rc rc = vectors_search_range(s, linked, first, 0, s->count);
     for (size_t q = 0; rc == SYNA_SUCCESS && q < s->count; q++)
         rc = search_buckets(s, first, q, bits);

@@ -171,7 +171,9 @@ typedef struct syna_vectors_options {
 /* The graph is kept up by a thread of the store, the absorber: it takes the rows that are new, once they
  * are some hundreds, builds the graph anew when they are many, and leads links past rows that died. No
  * write waits for it. It runs while there is such work and with a lower priority; searches answer the
- * same rows all the time, new ones by looking at all of them. Two runs of one program may so get graphs
+ * same rows all the time, new ones by looking at all of them, or, where they are more than two thousand
+ * behind, at those of the rest that are in the buckets nearest to the query, which costs a little recall;
+ * a search that names a recall looks at all. Two runs of one program may so get graphs
  * that differ, and results that differ within the recall. With no_absorber = 1 a write that leaves too
  * much behind does the work itself before it returns, and the same calls give the same graph. A store
  * opened read only has no such thread: syna_vectors_open and syna_vectors_refresh do the work. */
@@ -263,7 +265,7 @@ typedef struct syna_hit {
 
 #define SYNA_PLAN_SCAN 0  /* every row was scored */
 #define SYNA_PLAN_EXACT 1 /* all codes were looked at, and the rows that could matter scored: exact */
-#define SYNA_PLAN_GRAPH 2 /* the graph, and the rows that are not in it yet exactly */
+#define SYNA_PLAN_GRAPH 2 /* the graph, and the rows that are not in it yet; see the absorber */
 
 /* How a search was answered. Set size before the call. */
 typedef struct syna_explain {

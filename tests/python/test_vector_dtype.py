@@ -1,5 +1,5 @@
-"""VectorStore with other kinds of rows and codes: against a model in numpy, after changes, reopening,
-compaction and a killed writer; what is remembered and refused; recall on real data."""
+"""VectorStore with other kinds of rows and codes: against a model in numpy, after changes,
+reopening, compaction and a killed writer; what is remembered and refused; recall on real data."""
 
 import os
 import signal
@@ -184,7 +184,8 @@ def test_a_killed_writer_loses_nothing_acknowledged(path, python, tmp_path):
         import os, signal, sys
         import numpy as np
         from synadb import VectorStore
-        store = VectorStore(sys.argv[1], 32, sync_on_write=False, dtype="float16", quantization="binary")
+        kept = {"dtype": "float16", "quantization": "binary"}
+        store = VectorStore(sys.argv[1], 32, sync_on_write=False, **kept)
         for i in range(30):
             rows = np.full((100, 32), i + 0.1)
             store.insert_batch([f"{i}-{j}" for j in range(100)], rows)

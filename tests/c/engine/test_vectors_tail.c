@@ -170,7 +170,7 @@ TEST(rows_that_go_are_not_found_and_new_ones_of_a_key_are)
     close_store(&o);
 }
 
-TEST(filters_and_exact_searches_look_at_all)
+TEST(exact_searches_and_those_that_name_a_recall_look_at_all)
 {
     struct open_store o;
     syna_explain explain;
@@ -179,6 +179,14 @@ TEST(filters_and_exact_searches_look_at_all)
     syna_free_hits(search(o.store, 5, SYNA_SEARCH_EXACT, &explain, &count));
     CHECK_EQ(explain.codes, LINKED + TAIL);
     CHECK_EQ(explain.plan, SYNA_PLAN_EXACT);
+    float query[DIMS];
+    syna_hit *hits;
+    syna_search how = {.size = sizeof how, .k = K, .recall = 0.5f, .explain = &explain};
+    make_row(1000000, query);
+    CHECK_OK(vectors_search(o.store, query, 1, DIMS, &how, &hits, &count));
+    CHECK_EQ(explain.plan, SYNA_PLAN_GRAPH);
+    CHECK(explain.codes > TAIL); /* who names a recall gets it */
+    syna_free_hits(hits);
     close_store(&o);
 }
 
