@@ -489,10 +489,15 @@ syna_rc window_join(const struct postings *p, const struct window *parts, uint32
     out->held = postings_live_in(p, out->first, out->rows);
     struct joining j = {.p = p, .parts = parts, .part_count = count, .w = out};
     size_t bytes = count * sizeof *j.next + POSTINGS_WINDOW * sizeof *j.impacts;
+    syna_rc rc = SYNA_SUCCESS;
     j.next = mem_alloc(bytes);
-    j.impacts = (float *)(void *)(j.next + count);
-    syna_rc rc = j.next ? join(&j) : syna_no_memory(bytes);
-    mem_free(j.next);
+    if (j.next) {
+        j.impacts = (float *)(void *)(j.next + count);
+        rc = join(&j);
+        mem_free(j.next);
+    } else {
+        rc = syna_no_memory(bytes);
+    }
     if (rc != SYNA_SUCCESS)
         window_dispose(out);
     return rc;

@@ -225,8 +225,9 @@ class Screen:
     def show_end(self, result: dict[str, Any], seconds: float) -> None:
         history, files = result["history"], result["files"]
         self.say()
+        noun = "value" if history["values"] == 1 else "values"
         self.say(
-            f"{history['values']} value{'s' if history['values'] != 1 else ''} in the history {history['key']}: median "
+            f"{history['values']} {noun} in the history {history['key']}: median "
             f"{history['median_ms']:.2f} ms, fastest {history['fastest_ms']:.2f} ms"
         )
         self.say(f"{seconds:.1f} s in all. The files, for `synadb info` and `synadb keys`:")
