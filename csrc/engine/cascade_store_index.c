@@ -13,7 +13,6 @@
 
 #include "engine/cascade_store_core.h"
 #include "engine/progress.h"
-#include "index/code_reach.h"
 
 #define BUILD_ROWS 2048u
 #define REBUILD_SHARE 2u /* half as many fresh rows as linked ones: build anew */
@@ -157,7 +156,6 @@ static syna_rc encode_rows(struct building *b)
 {
     SYNA_TRY(choose_sample(b));
     SYNA_TRY(codes_train(&b->set.codes, b->sample_count, sample_row, b));
-    code_reach(&b->set.codes, b->set.kernels, b->sample_count, sample_row, b);
     SYNA_TRY(reserve_set(&b->set, b->rows.count));
     for (uint32_t row = 0; row < b->rows.count; row++) {
         if (is_live(b, row))

@@ -179,7 +179,7 @@ TEST(the_step_represents_all_but_the_farthest_elements)
     struct codes codes;
     codes_init(&codes, DIMS, SYNA_METRIC_DOT_PRODUCT);
     CHECK_OK(codes_train(&codes, ROWS, matrix_row, &matrix));
-    CHECK(codes.step * 127 > 0.99f && codes.step * 127 <= 1);
+    CHECK(codes.step * 127 > 1.29f && codes.step * 127 <= 1.3001f); /* farther, for products */
     codes_init(&codes, DIMS, SYNA_METRIC_EUCLIDEAN);
     CHECK_OK(codes_train(&codes, ROWS, matrix_row, &matrix));
     CHECK(codes.low >= -1 && codes.low < -0.99f);
@@ -191,7 +191,7 @@ TEST(codes_are_the_same_at_every_level)
 {
     enum { DIMS = 300 };
     static const char *const names[] = {"scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512vpop", "neon", "neondot"};
-    static const uint32_t fixed[] = {0xc51fb932, 0x14eb20ba, 0xe2a58769};
+    static const uint32_t fixed[] = {0x6e7337d7, 0x14eb20ba, 0xdf824c07};
     float data[10 * DIMS];
     uint64_t state = 7;
     for (size_t i = 0; i < COUNT_OF(data); i++)

@@ -2,8 +2,10 @@
 #include "check.h"
 
 #include "base/rng.h"
-#include "index/code_reach.h"
+#include "index/codes.h"
 #include <synadb/vector.h>
+
+#include <math.h>
 
 #define ROWS 4000u
 #define DIMS 64u
@@ -33,13 +35,11 @@ static void make_rows(float peak)
     }
 }
 
-static struct codes trained(int32_t metric, bool reach)
+static struct codes trained(int32_t metric)
 {
     struct codes codes;
     codes_init(&codes, DIMS, metric);
     CHECK_OK(codes_train(&codes, ROWS, row_at, NULL));
-    if (reach)
-        code_reach(&codes, kernels_get(), ROWS, row_at, NULL);
     return codes;
 }
 
@@ -60,27 +60,26 @@ static float worst_error(const struct codes *codes)
 TEST(a_row_with_one_large_element_keeps_its_code)
 {
     static const int32_t metrics[] = {SYNA_METRIC_COSINE, SYNA_METRIC_DOT_PRODUCT};
-    make_rows(1.4f);
+    make_rows(1.25f); /* nearly all are below 1: clipped there, a row would lose a twentieth of its length */
     for (size_t m = 0; m < COUNT_OF(metrics); m++) {
-        struct codes before = trained(metrics[m], false), after = trained(metrics[m], true);
-        CHECK(worst_error(&before) > 0.04f);
-        CHECK(worst_error(&after) < 0.01f);
+        struct codes codes = trained(metrics[m]);
+        CHECK(worst_error(&codes) < 0.01f);
     }
 }
 
 TEST(one_element_far_out_does_not_take_the_others_their_bits)
 {
-    make_rows(1.4f);
+    make_rows(0.5f);
     data[7][3] = 1000;
-    struct codes before = trained(SYNA_METRIC_DOT_PRODUCT, false);
-    struct codes after = trained(SYNA_METRIC_DOT_PRODUCT, true);
-    CHECK(after.step == before.step * 1.5f);
+    struct codes codes = trained(SYNA_METRIC_DOT_PRODUCT);
+    CHECK(codes.step * 127 < 1.31f);
 }
 
-TEST(differences_need_no_reach_and_rows_without_length_ask_for_none)
+TEST(the_step_ends_at_the_largest_element)
 {
-    make_rows(1.4f);
-    CHECK(trained(SYNA_METRIC_EUCLIDEAN, true).step == trained(SYNA_METRIC_EUCLIDEAN, false).step);
+    make_rows(1.1f);
+    struct codes codes = trained(SYNA_METRIC_DOT_PRODUCT);
+    CHECK(fabsf(codes.step * 127 - 1.1f) < 1e-5f);
     memset(data, 0, sizeof data);
-    CHECK(trained(SYNA_METRIC_COSINE, true).step == trained(SYNA_METRIC_COSINE, false).step);
+    CHECK(trained(SYNA_METRIC_COSINE).step > 0);
 }
