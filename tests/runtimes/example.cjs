@@ -23,7 +23,8 @@ const VectorsOptions = koffi.struct("syna_vectors_options", {
   size: "uint32_t", dimensions: "uint32_t", metric: "int32_t", no_sync: "uint8_t",
   index: "uint8_t", read_only: "uint8_t", no_absorber: "uint8_t", progress: "void *",
   context: "void *", m: "uint32_t", ef_construction: "uint32_t", ef_search: "uint32_t",
-  threads: "uint32_t",
+  threads: "uint32_t", dtype: "uint8_t", quantization: "uint8_t",
+  reserved: koffi.array("uint8_t", 6),
 });
 const Search = koffi.struct("syna_search", {
   size: "uint32_t", flags: "uint32_t", k: "uint64_t", radius: "float", ef: "uint32_t",

@@ -42,6 +42,7 @@ DECLARATIONS = """
         uint8_t no_sync, index, read_only, no_absorber;
         void *progress, *context;
         uint32_t m, ef_construction, ef_search, threads;
+        uint8_t dtype, quantization, reserved[6];
     } syna_vectors_options;
     typedef struct {
         uint32_t size, flags;
