@@ -386,7 +386,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
     struct snapshot_cover cover = {.generation = 1, .end = 10, .purpose = 7};
     struct snapshot_writer *writer;
     struct snapshot *snapshot;
-    const char *path = "g.hnsw";
+    const char *path = check_path("g.hnsw");
     bool found;
     fixture_init(&f, kernels_get(), SYNA_METRIC_COSINE, data, ROWS, DIMS, ROWS, 0);
     CHECK_OK(hnsw_init(&graph, 12, 90));
