@@ -561,3 +561,15 @@ void crash_print(const struct trace *trace, const struct mem_fs *start,
     }
     mem_fs_free(w.certain);
 }
+
+bool crash_survives(const char *name, const struct trace *trace, uint64_t seed, uint64_t budget,
+                    crash_check check, void *context)
+{
+    struct crash_result result;
+    struct crash_plan plan = {trace, NULL, seed, budget, check, context};
+    crash_enumerate(&plan, &result);
+    syna_test_set_vfs(NULL);
+    printf("%-10s %6llu states at %llu points: %s %s\n", name, (unsigned long long)result.states,
+           (unsigned long long)result.prefixes, result.failed ? "fails," : "good", result.why);
+    return !result.failed;
+}

@@ -63,6 +63,11 @@ struct crash_result {
 /* Stops at the first failure. */
 void crash_enumerate(const struct crash_plan *plan, struct crash_result *out);
 
+/* For a test: enumerate the states of a trace of the table in memory that began with nothing, with the real
+ * table back at the end, and print under `name` how it went. */
+bool crash_survives(const char *name, const struct trace *trace, uint64_t seed, uint64_t budget,
+                    crash_check check, void *context);
+
 /* One state of a trace again. false: the trace has no such state (it changed). */
 bool crash_image(const struct trace *trace, const struct mem_fs *start, size_t prefix,
                  const uint32_t *choices, size_t count, struct mem_fs *image,

@@ -258,20 +258,14 @@ static bool check(void *context, struct mem_fs *image, const struct crash_point 
 static bool survives(const struct workload *workload, bool forgets_to_flush)
 {
     struct world w = {.script = workload->script, .forgets_to_flush = forgets_to_flush};
-    struct crash_result result;
     uint64_t seed = check_random();
     struct mem_fs *fs = mem_fs_new(seed);
     struct trace *trace = record(&w, fs);
-    struct crash_plan plan = {trace, NULL, seed, (uint64_t)check_rounds((int64_t)workload->budget),
-                              check, &w};
-    crash_enumerate(&plan, &result);
-    syna_test_set_vfs(NULL);
-    printf("%-10s %6llu states at %llu points: %s %s\n", workload->name,
-           (unsigned long long)result.states, (unsigned long long)result.prefixes,
-           result.failed ? "fails," : "good", result.why);
+    bool good = crash_survives(workload->name, trace, seed,
+                               (uint64_t)check_rounds((int64_t)workload->budget), check, &w);
     trace_free(trace);
     mem_fs_free(fs);
-    return !result.failed;
+    return good;
 }
 
 TEST(P1_P3_P4_P5_every_row_is_there_once_after_every_crash)

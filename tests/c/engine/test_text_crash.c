@@ -353,20 +353,14 @@ static struct trace *record(struct world *w, struct mem_fs *fs)
 static bool survives(const struct workload *workload, bool boasting)
 {
     struct world w = {.script = workload->script, .synced = workload->synced, .boasting = boasting};
-    struct crash_result result;
     uint64_t seed = check_random();
     struct mem_fs *fs = mem_fs_new(seed);
     struct trace *trace = record(&w, fs);
-    struct crash_plan plan = {trace, NULL, seed, (uint64_t)check_rounds((int64_t)workload->budget),
-                              check, &w};
-    crash_enumerate(&plan, &result);
-    syna_test_set_vfs(NULL);
-    printf("%-10s %6llu states at %llu points: %s %s\n", workload->name,
-           (unsigned long long)result.states, (unsigned long long)result.prefixes,
-           result.failed ? "fails," : "good", result.why);
+    bool good = crash_survives(workload->name, trace, seed,
+                               (uint64_t)check_rounds((int64_t)workload->budget), check, &w);
     trace_free(trace);
     mem_fs_free(fs);
-    return !result.failed;
+    return good;
 }
 
 TEST(P1_P3_P5_documents_and_what_searches_find_are_of_one_moment_after_every_crash)
