@@ -780,15 +780,20 @@ TEST(P4_P6_following_finds_new_commits_and_torn_ones_and_stops_at_a_header_of_ze
     CHECK_OK(replay(&other, &frames, &r));
     append(&other, 2);
     append(&other, 3);
+    CHECK(!kvlog_is_quiet(&log, size_of(path)));
     frames = 0;
     CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(frames, 5);
     CHECK_EQ(log.end, other.end);
+    CHECK(kvlog_is_quiet(&log, size_of(path)));
+    CHECK(!kvlog_is_quiet(&log, size_of(path) + 1)); /* somebody made room */
 
     xor_byte(path, log.end + FRAME_HEADER_BYTES + 10, 1); /* nobody leaves such a thing */
     CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(r.cut_bytes, 0);
+    CHECK(kvlog_is_quiet(&log, size_of(path)));
     xor_byte(path, log.end + 3, 1); /* this is how a commit begins that was never finished */
+    CHECK(!kvlog_is_quiet(&log, size_of(path)));
     CHECK_OK(kvlog_follow(&log, size_of(path), count_frame, &frames, &r));
     CHECK_EQ(r.cut_offset, log.end);
     CHECK_EQ(r.cut_bytes, FRAME_HEADER_BYTES + 11);
