@@ -124,15 +124,19 @@ static bool machine_has_it(void)
 #endif
 
 #if defined(TARGET)
-/* Stripes of three sizes: the long one for throughput, the others so that a few hundred bytes, and one
- * frame of a hundred, profit too. FACTOR_n moves a checksum past n bytes. */
-enum { TINY_STRIPE = 32, SHORT_STRIPE = 128, LONG_STRIPE = 2048 };
+/* Stripes of four sizes: the long one for throughput, the shorter ones so that a few hundred bytes, and
+ * one frame of a hundred, profit too. The widest is for chunks that are not in the cache: its streams
+ * lie far enough apart for the processor to fetch each of them ahead, which reads memory more than
+ * twice as fast as three streams in neighbouring pages. FACTOR_n moves a checksum past n bytes. */
+enum { TINY_STRIPE = 32, SHORT_STRIPE = 128, LONG_STRIPE = 2048, WIDE_STRIPE = 65536 };
 #define FACTOR_32 0xba4fc28eu
 #define FACTOR_64 0x9e4addf8u
 #define FACTOR_128 0x0d3b6092u
 #define FACTOR_256 0xb9e02b86u
 #define FACTOR_2048 0xa51b6135u
 #define FACTOR_4096 0x82f89c77u
+#define FACTOR_65536 0xc5013a36u
+#define FACTOR_131072 0xac2ac6ddu
 
 TARGET __attribute__((always_inline)) static inline uint32_t
 three_stripes(uint32_t crc, const uint8_t *p, size_t stripe, uint32_t past_two, uint32_t past_one)
@@ -150,6 +154,8 @@ TARGET static uint32_t by_instruction(uint32_t so_far, const void *bytes, size_t
 {
     const uint8_t *p = bytes;
     uint32_t crc = ~so_far;
+    for (; len >= 3 * WIDE_STRIPE; len -= 3 * WIDE_STRIPE, p += 3 * WIDE_STRIPE)
+        crc = three_stripes(crc, p, WIDE_STRIPE, FACTOR_131072, FACTOR_65536);
     for (; len >= 3 * LONG_STRIPE; len -= 3 * LONG_STRIPE, p += 3 * LONG_STRIPE)
         crc = three_stripes(crc, p, LONG_STRIPE, FACTOR_4096, FACTOR_2048);
     for (; len >= 3 * SHORT_STRIPE; len -= 3 * SHORT_STRIPE, p += 3 * SHORT_STRIPE)

@@ -71,6 +71,21 @@ TEST(both_paths_agree_around_the_long_stripes)
     free(bytes);
 }
 
+TEST(both_paths_agree_around_the_wide_stripes)
+{
+    enum { WIDE = 3 * 65536, MOST = 2 * WIDE + 3 * 2048 + 3 * 128 };
+    uint8_t *bytes = malloc(MOST + 16);
+    fill(bytes, MOST + 16);
+    for (size_t len = WIDE - 300; len <= MOST; len += 1 + check_random() % 2000) {
+        size_t align = check_random() % 16;
+        check_note("alignment %zu, length %zu", align, len);
+        CHECK_EQ(crc32c(1, bytes + align, len), crc32c_table(1, bytes + align, len));
+    }
+    for (size_t len = WIDE - 9; len <= WIDE + 9; len++)
+        CHECK_EQ(crc32c(1, bytes, len), crc32c_table(1, bytes, len));
+    free(bytes);
+}
+
 TEST(a_checksum_can_be_continued_at_any_point)
 {
     uint8_t bytes[900];
@@ -98,6 +113,8 @@ TEST(the_stripe_factors_are_what_their_comment_says)
     CHECK_EQ(power_of_x(8 * 256 - 33), 0xb9e02b86u);
     CHECK_EQ(power_of_x(8 * 2048 - 33), 0xa51b6135u);
     CHECK_EQ(power_of_x(8 * 4096 - 33), 0x82f89c77u);
+    CHECK_EQ(power_of_x(8 * 65536 - 33), 0xc5013a36u);
+    CHECK_EQ(power_of_x(8 * 131072 - 33), 0xac2ac6ddu);
 }
 
 TEST(every_single_bit_matters)
