@@ -197,7 +197,7 @@ class Stats:
     commits, syncs : int
         Since this handle was opened.
     durable_bytes : int
-        Up to where the log is known to be on disk.
+        Up to where this handle has synced the log; a reader syncs nothing.
     generation : int
         1 for a new file, one more after every compaction.
     uuid : str

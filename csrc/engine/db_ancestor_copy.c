@@ -220,7 +220,7 @@ static syna_rc begin(struct copy *c, const char *to)
     if (rc < 0)
         return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, to, -1, -rc,
                             "the system gave no random bytes for a new file's identity");
-    return out_begin(&c->new_log, to, &h, &c->progress);
+    return out_begin(&c->new_log, to, c->walk.file.path, &h, &c->progress);
 }
 
 static syna_rc finish(struct copy *c, const char *to)

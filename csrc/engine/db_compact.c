@@ -86,7 +86,7 @@ static syna_rc begin_out(struct compaction *c)
 {
     struct header header = c->old->log.header;
     header.generation++;
-    return out_begin(&c->out, c->db->path, &header, &c->progress);
+    return out_begin(&c->out, c->db->path, c->db->path, &header, &c->progress);
 }
 
 static syna_rc open_fresh(struct compaction *c)

@@ -19,14 +19,15 @@ static syna_rc write_header(struct out_log *o, const struct header *header)
     return SYNA_SUCCESS;
 }
 
-syna_rc out_begin(struct out_log *o, const char *path, const struct header *header,
-                  struct progress *progress)
+syna_rc out_begin(struct out_log *o, const char *path, const char *source,
+                  const struct header *header, struct progress *progress)
 {
     memset(o, 0, sizeof *o);
     o->file.fd = -1;
     o->seed = frame_seed(header->uuid);
     o->progress = progress;
     SYNA_TRY(file_create_temp(&o->file, path));
+    file_take_access(&o->file, source);
     syna_rc rc = write_header(o, header);
     if (rc != SYNA_SUCCESS)
         out_discard(o);

@@ -19,9 +19,10 @@ struct out_log {
     struct progress *progress; /* asked between large writes; its `done` is not moved */
 };
 
-/* On failure nothing is left. */
-syna_rc out_begin(struct out_log *o, const char *path, const struct header *header,
-                  struct progress *progress);
+/* The new file may be read by whom `source` may be read by, the file that the log is made of. On failure
+ * nothing is left. */
+syna_rc out_begin(struct out_log *o, const char *path, const char *source,
+                  const struct header *header, struct progress *progress);
 
 /* Append one encoded frame; its stamp, flags of place and checksum are made new. offset may be NULL. */
 syna_rc out_frame(struct out_log *o, const uint8_t *frame, uint64_t stamp, uint64_t *offset);

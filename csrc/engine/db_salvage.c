@@ -215,7 +215,7 @@ static syna_rc begin_out(struct salvage *s, const char *to)
     if (rc < 0)
         return syna_fail_at(SYNA_ERR_IO, SYNA_WHY_NONE, to, -1, -rc,
                             "the system gave no random bytes for a new file's identity");
-    return out_begin(&s->out, to, &h, &s->progress);
+    return out_begin(&s->out, to, s->walk.file.path, &h, &s->progress);
 }
 
 static syna_rc finish_out(struct salvage *s, const char *to)

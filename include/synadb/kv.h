@@ -298,7 +298,7 @@ typedef struct syna_db_stats {
     uint64_t index_bytes;   /* heap in use by the key index; what is only reserved is not counted */
     uint64_t history_bytes; /* heap in use by histories */
     uint64_t commits, syncs; /* since this handle was opened */
-    uint64_t durable_bytes;  /* up to where the log is known to be on disk */
+    uint64_t durable_bytes;  /* this handle has synced the log up to here; a reader syncs nothing */
     uint64_t generation;
     uint8_t uuid[16];
 } syna_db_stats;

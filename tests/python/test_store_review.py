@@ -10,7 +10,7 @@ import tempfile
 import numpy as np
 import pytest
 
-from synadb import MmapVectorStore, SynaDB
+from synadb import MmapVectorStore, SynaDB, salvage
 from synadb.cli import main
 from synadb.errors import ClosedError, FileMissingError, InvalidKeyError, SynaIOError
 
@@ -131,6 +131,15 @@ def test_a_tail_that_is_set_aside_is_as_private_as_its_file(tmp_path):
     with SynaDB(path) as db:
         assert db.open_report.cut_saved and dict(db) == {"a": 1}
     assert access(tmp_path / "a.db.cut")[0] == 0o600
+
+
+def test_what_is_salvaged_from_a_private_database_is_private(tmp_path):
+    path = tmp_path / "a.db"
+    with SynaDB(path) as db:
+        db["a"] = 1
+    os.chmod(path, 0o600)
+    salvage(path, tmp_path / "saved.db")
+    assert access(tmp_path / "saved.db")[0] == 0o600
 
 
 # -------------------------------------------------------------------------------- arguments
