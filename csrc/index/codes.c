@@ -216,19 +216,16 @@ void codes_query(const struct codes *codes, const struct kernels *kernels, const
 void codes_query_row(const struct codes *codes, const uint8_t *row, uint8_t *room,
                      struct code_query *out)
 {
-    *out = (struct code_query){.scale = codes->step * codes->step};
+    *out = (struct code_query){.bytes = room, .scale = codes->step * codes->step};
     if (codes->bits) {
         codes_bits_query_row(codes, row, room, out);
         return;
     }
-    memcpy(room, row, codes->stride);
     if (codes_euclidean(codes)) {
-        out->bytes = room;
-        out->norm = euclidean_norm(codes, room);
+        memcpy(room, row, codes->stride);
         return;
     }
-    negate(codes, room, out);
-    out->norm = round_up((double)out->norm * (double)codes->step);
+    out->base = -128 * kernels_get()->int8->turn(row, codes->stride, (int8_t *)room);
     out->offset = codes->metric == SYNA_METRIC_COSINE ? 1 : 0;
 }
 

@@ -59,7 +59,8 @@ float codes_encode(const struct codes *codes, const struct kernels *kernels, con
 size_t codes_room(const struct codes *codes);
 void codes_query(const struct codes *codes, const struct kernels *kernels, const float *query,
                  uint8_t *room, struct code_query *out);
-/* A stored code row as a query, for distances between rows. Its room is `stride` bytes. */
+/* A stored code row as a query, for distances between rows, not for bounds: `norm` is not set. Its room is
+ * `stride` bytes. */
 void codes_query_row(const struct codes *codes, const uint8_t *row, uint8_t *room,
                      struct code_query *out);
 

@@ -25,12 +25,14 @@ struct near_rows {
 
 /* ---- hnsw_refine.c */
 /* Choose all links anew: among the candidates that are there, which are lost, and what walks over the graph
- * meet. Exclusive; rows may be out of reach then. On failure the links are what they were. */
+ * meet. Exclusive; rows may be out of reach then. On failure the links are what they were. `order`: all rows
+ * of the graph, near ones together; the result does not depend on it, the time does. */
 syna_rc hnsw_refine(struct hnsw *graph, const struct row_set *set, struct near_rows *near,
-                    unsigned threads, const struct hnsw_progress *progress);
+                    const uint32_t *order, unsigned threads, const struct hnsw_progress *progress);
 
 /* The `want` (at most 16) smallest of `count` keys, as candidates with their position as the row, in
  * order. Returns how many there are. */
-uint32_t nearest_few(const int32_t *keys, uint32_t count, uint32_t want, struct candidate *out);
+uint32_t nearest_few(const struct kernels *kernels, const int32_t *keys, uint32_t count, uint32_t want,
+                     struct candidate *out);
 
 #endif

@@ -16,22 +16,17 @@
 #include "base/rng.h"
 #include "index/hnsw_build.h"
 #include "index/workers.h"
+#include "math/int8.h"
 
 #define LEAF_NEAR 6u
 #define SKETCH_BITS 12u
 #define PRUNE_BLOCK 256u
+#define AHEAD 4u /* rows whose memory is asked for before it is needed */
 
 /* ---------------------------------------------------------------- the smallest of many */
 
 #define SCAN 16u
-
-static bool any_below(const int32_t *keys, int32_t limit)
-{
-    int any = 0;
-    for (uint32_t j = 0; j < SCAN; j++) /* the compiler takes them at once */
-        any |= keys[j] < limit;
-    return any;
-}
+#define WIDE 512u /* keys looked at together */
 
 static void keep_few(struct candidate *out, uint32_t *count, uint32_t want, int32_t key, uint32_t row)
 {
@@ -41,20 +36,46 @@ static void keep_few(struct candidate *out, uint32_t *count, uint32_t want, int3
     out[at] = (struct candidate){key, row};
 }
 
-uint32_t nearest_few(const int32_t *keys, uint32_t count, uint32_t want, struct candidate *out)
+/* No key above it is among the `want` <= SCAN smallest of `count` >= SCAN: so many keys, one of each lane, are
+ * not above it. */
+static int32_t bound_of(const struct int8_kernels *kernels, const int32_t *keys, uint32_t count,
+                        uint32_t want)
 {
-    uint32_t got = 0, i = 0;
-    for (; i < MIN(want, count); i++)
-        keep_few(out, &got, want, keys[i], i);
-    while (i < count) {
-        if (i + SCAN <= count && !any_below(keys + i, out[want - 1].key)) {
-            i += SCAN;
-            continue;
-        }
-        for (uint32_t end = MIN(i + SCAN, count); i < end; i++)
-            if (keys[i] < out[want - 1].key)
-                keep_few(out, &got, want, keys[i], i);
+    int32_t lanes[SCAN];
+    struct candidate few[SCAN];
+    uint32_t got = 0;
+    kernels->least(keys, count, lanes);
+    for (uint32_t j = 0; j < SCAN; j++)
+        if (got < want || lanes[j] < few[want - 1].key)
+            keep_few(few, &got, want, lanes[j], j);
+    return few[want - 1].key;
+}
+
+static void look_at(const struct int8_kernels *kernels, const int32_t *keys, uint32_t first,
+                    uint32_t count, uint32_t want, struct candidate *out, uint32_t *got)
+{
+    int32_t limits[WIDE], bound = INT32_MAX;
+    uint32_t within[WIDE];
+    if (*got == want)
+        bound = out[want - 1].key;
+    else if (count >= SCAN)
+        bound = bound_of(kernels, keys + first, count, want);
+    for (uint32_t i = 0; i < count; i++)
+        limits[i] = bound;
+    size_t found = kernels->within(keys + first, limits, count, within);
+    for (size_t i = 0; i < found; i++) {
+        uint32_t at = first + within[i];
+        if (*got < want || keys[at] < out[want - 1].key)
+            keep_few(out, got, want, keys[at], at);
     }
+}
+
+uint32_t nearest_few(const struct kernels *kernels, const int32_t *keys, uint32_t count, uint32_t want,
+                     struct candidate *out)
+{
+    uint32_t got = 0;
+    for (uint32_t at = 0; want > 0 && at < count; at += WIDE)
+        look_at(kernels->int8, keys, at, MIN(count - at, WIDE), want, out, &got);
     return got;
 }
 
@@ -121,12 +142,19 @@ struct sketch {
     int32_t along[SKETCH_BITS];
 };
 
+/* Four at once, for any processor. */
+typedef int32_t four __attribute__((vector_size(16)));
+
 static uint16_t direction_of(const struct sketch *from, const struct sketch *to)
 {
-    uint32_t bits = 0;
-    for (uint32_t b = 0; b < SKETCH_BITS; b++)
-        bits |= (uint32_t)(to->along[b] > from->along[b]) << b;
-    return (uint16_t)bits;
+    four bits = {0}, bit = {1, 2, 4, 8};
+    for (uint32_t b = 0; b < SKETCH_BITS / 4; b++, bit <<= 4) {
+        four here, there;
+        memcpy(&here, from->along + 4 * b, sizeof here);
+        memcpy(&there, to->along + 4 * b, sizeof there);
+        bits |= (there > here) & bit;
+    }
+    return (uint16_t)(bits[0] | bits[1] | bits[2] | bits[3]);
 }
 
 static void sketch_row(const uint8_t *code, const int16_t *signs, size_t stride, struct sketch *out)
@@ -146,14 +174,23 @@ struct room {
     int32_t *pairs; /* CARVE_LEAF x CARVE_LEAF */
     void *tile;
     struct prune_room *prune;
+    /* Of a leaf, whose rows are numbered from 0 here: */
+    struct sketch sketches[CARVE_LEAF];
+    struct candidate few[CARVE_LEAF][LEAF_NEAR]; /* the nearest of a row */
+    uint32_t few_count;
+    struct candidate met[2 * CARVE_LEAF * LEAF_NEAR];
+    uint32_t starts[CARVE_LEAF + 2]; /* candidates for row i are met[starts[i]] .. [starts[i + 1]] */
 };
 
 struct build {
     const struct row_set *set;
     uint32_t count;
     uint32_t degree;
-    struct near_rows *near;
+    struct array near_array;
+    struct near_rows *near; /* in it */
     uint8_t *chosen; /* links of a row that it chose itself */
+    uint32_t *order; /* rows as leaves first held them: near ones together */
+    uint32_t ordered; /* atomic */
     int16_t *signs; /* SKETCH_BITS x stride */
     struct sketch *sketches;
     struct array links;
@@ -188,14 +225,66 @@ static void rooms_free(struct build *b)
     mem_free(b->rooms);
 }
 
-/* `other` becomes a candidate of `row`. */
-static void meet(struct build *b, uint32_t row, uint32_t other, int32_t key)
+static bool is_few(const struct room *room, uint32_t row, uint32_t other)
 {
-    struct near_rows *near = &b->near[row];
-    uint16_t direction = direction_of(&b->sketches[row], &b->sketches[other]);
+    for (uint32_t f = 0; f < room->few_count; f++)
+        if (room->few[row][f].row == other)
+            return true;
+    return false;
+}
+
+/* The nearest of each row of the leaf. */
+static void find_few(const struct build *b, struct room *room, uint32_t count)
+{
+    room->few_count = MIN(LEAF_NEAR, count - 1);
+    for (uint32_t i = 0; i < count; i++) {
+        int32_t *keys = room->pairs + (size_t)i * CARVE_LEAF;
+        keys[i] = INT32_MAX; /* not its own neighbour */
+        nearest_few(b->set->kernels, keys, count, room->few_count, room->few[i]);
+    }
+}
+
+/* What each row is to meet: its nearest, and the rows among whose nearest it is. */
+static void gather_met(struct room *room, uint32_t count)
+{
+    uint32_t *fill = room->starts + 1;
+    memset(room->starts, 0, sizeof room->starts);
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t f = 0; f < room->few_count; f++) {
+            fill[i + 1]++;
+            fill[room->few[i][f].row + 1]++;
+        }
+    for (uint32_t i = 0; i < count; i++)
+        fill[i + 1] += fill[i];
+    for (uint32_t i = 0; i < count; i++)
+        for (uint32_t f = 0; f < room->few_count; f++) {
+            struct candidate c = room->few[i][f];
+            room->met[fill[i]++] = c;
+            room->met[fill[c.row]++] = (struct candidate){c.key, i};
+        }
+}
+
+static void near_prefetch(const struct near_rows *near)
+{
+    for (size_t at = 0; at < sizeof *near; at += 64)
+        __builtin_prefetch((const char *)near + at, 1);
+}
+
+/* Leaf row i gets its candidates. True: it was in no leaf before. */
+static bool meet(struct build *b, const struct room *room, const uint32_t *rows, uint32_t i)
+{
+    struct near_rows *near = &b->near[rows[i]];
     near_lock(near);
-    near_put(near, (struct candidate){key, other}, direction);
+    bool first = near->count == 0;
+    for (uint32_t m = room->starts[i]; m < room->starts[i + 1]; m++) {
+        struct candidate c = room->met[m];
+        if (m >= room->starts[i] + room->few_count && is_few(room, i, c.row))
+            continue;
+        uint16_t direction = direction_of(&room->sketches[i], &room->sketches[c.row]);
+        near_put(near, (struct candidate){c.key, rows[c.row]}, direction);
+    }
     near_unlock(near);
+    return first;
 }
 
 /* A leaf's rows are candidates of each other, as far as they are among each other's nearest. */
@@ -203,22 +292,23 @@ static syna_rc compare_leaf(void *context, unsigned thread, const uint32_t *rows
 {
     struct build *b = context;
     struct room *room = &b->rooms[thread];
-    struct candidate few[LEAF_NEAR];
-    for (uint32_t i = 0; i < count; i++)
+    uint32_t fresh[CARVE_LEAF + 1], fresh_count = 0;
+    for (uint32_t i = 0; i < count; i++) {
         room->codes[i] = array_at(&b->set->code_rows, rows[i]);
+        room->sketches[i] = b->sketches[rows[i]];
+    }
     codes_tile(&b->set->codes, b->set->kernels, room->codes, count, room->codes, count, room->pairs,
                CARVE_LEAF, room->tile);
+    find_few(b, room, count);
+    gather_met(room, count);
     for (uint32_t i = 0; i < count; i++) {
-        int32_t *keys = room->pairs + (size_t)i * CARVE_LEAF;
-        keys[i] = INT32_MAX; /* not its own neighbour */
-        uint32_t got = nearest_few(keys, count, LEAF_NEAR, few);
-        for (uint32_t f = 0; f < got; f++)
-            if (few[f].row != i)
-                meet(b, rows[i], rows[few[f].row], few[f].key);
-        for (uint32_t f = 0; f < got; f++)
-            if (few[f].row != i)
-                meet(b, rows[few[f].row], rows[i], few[f].key);
+        if (i + AHEAD < count)
+            near_prefetch(&b->near[rows[i + AHEAD]]);
+        fresh[fresh_count] = rows[i];
+        fresh_count += meet(b, room, rows, i);
     }
+    uint32_t at = __atomic_fetch_add(&b->ordered, fresh_count, __ATOMIC_RELAXED);
+    memcpy(b->order + at, fresh, fresh_count * sizeof *fresh);
     return SYNA_SUCCESS;
 }
 
@@ -226,7 +316,8 @@ static syna_rc link_round(void *context, unsigned thread, uint64_t i)
 {
     struct build *b = context;
     uint32_t end = (uint32_t)MIN((i + 1) * PRUNE_BLOCK, (uint64_t)b->count);
-    for (uint32_t row = (uint32_t)i * PRUNE_BLOCK; row < end; row++) {
+    for (uint32_t at = (uint32_t)i * PRUNE_BLOCK; at < end; at++) {
+        uint32_t row = b->order[at];
         const struct near_rows *near = &b->near[row];
         uint32_t *links = array_at(&b->links, row);
         uint32_t used = prune_diverse(b->set, b->rooms[thread].prune, near->rows, near->count,
@@ -253,9 +344,14 @@ static void link_to(struct build *b, uint32_t of, uint32_t row)
 static void link_back(struct build *b)
 {
     for (uint32_t rank = 0; rank < b->degree; rank++)
-        for (uint32_t row = 0; row < b->count; row++)
+        for (uint32_t row = 0; row < b->count; row++) {
+            uint32_t ahead = MIN(row + 2 * AHEAD, b->count - 1);
+            uint32_t next = ((uint32_t *)array_at(&b->links, ahead))[rank];
+            if (next < b->count)
+                __builtin_prefetch(array_at(&b->links, next), 1);
             if (rank < b->chosen[row])
                 link_to(b, ((uint32_t *)array_at(&b->links, row))[rank], row);
+        }
 }
 
 /* What places remain go to the nearest candidates: a walk reads the whole cache line anyway. */
@@ -307,18 +403,30 @@ static syna_rc sketch_rows(struct build *b)
                        NULL);
 }
 
+/* Rows that met nobody in their leaves. */
+static void order_the_rest(struct build *b)
+{
+    for (uint32_t row = 0; row < b->count && b->ordered < b->count; row++)
+        if (b->near[row].count == 0)
+            b->order[b->ordered++] = row;
+}
+
 static syna_rc build_links(struct build *b)
 {
     struct hnsw_progress step = {step_part, b};
     SYNA_TRY(array_init(&b->links, b->degree * sizeof(uint32_t), HNSW_ROWS_MAX));
     SYNA_TRY(array_reserve(&b->links, b->count));
     SYNA_TRY(rooms_make(b));
-    b->near = mem_zalloc(b->count * sizeof *b->near);
+    SYNA_TRY(array_init(&b->near_array, sizeof *b->near, HNSW_ROWS_MAX));
+    SYNA_TRY(array_reserve(&b->near_array, b->count)); /* zeroed */
+    b->near = array_at(&b->near_array, 0);
     b->chosen = mem_alloc(b->count);
-    if (!b->near || !b->chosen)
-        return syna_no_memory(b->count * sizeof *b->near);
+    b->order = mem_alloc(b->count * sizeof *b->order);
+    if (!b->chosen || !b->order)
+        return syna_no_memory(b->count * sizeof *b->order);
     SYNA_TRY(sketch_rows(b));
     SYNA_TRY(carve(b->set, b->count, b->threads, compare_leaf, b, &step));
+    order_the_rest(b);
     b->part = 1;
     SYNA_TRY(workers_run(b->threads, (b->count + PRUNE_BLOCK - 1) / PRUNE_BLOCK, link_round, b,
                          step_part, b));
@@ -343,7 +451,7 @@ static syna_rc settle(struct build *b, struct hnsw *fresh)
     fresh->linked = b->count;
     SYNA_TRY(hnsw_settle(fresh, b->set));
     b->part = 2;
-    SYNA_TRY(hnsw_refine(fresh, b->set, b->near, b->threads, &step));
+    SYNA_TRY(hnsw_refine(fresh, b->set, b->near, b->order, b->threads, &step));
     return hnsw_join(fresh, b->set, true);
 }
 
@@ -360,7 +468,8 @@ syna_rc hnsw_build(struct hnsw *graph, const struct row_set *set, uint32_t count
     fresh.links = b.links;
     if (rc == SYNA_SUCCESS)
         rc = settle(&b, &fresh);
-    mem_free(b.near);
+    array_dispose(&b.near_array);
+    mem_free(b.order);
     if (rc != SYNA_SUCCESS) {
         hnsw_dispose(&fresh);
         return rc;

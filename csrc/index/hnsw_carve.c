@@ -58,7 +58,7 @@ static void assign_block(const struct cut *cut, uint32_t first, void *room)
                keys, cut->leader_count, keys + BLOCK * cut->leader_count);
     for (uint32_t i = 0; i < count; i++) {
         struct candidate best[8];
-        uint32_t got = nearest_few(keys + (size_t)i * cut->leader_count, cut->leader_count,
+        uint32_t got = nearest_few(cut->set->kernels, keys + (size_t)i * cut->leader_count, cut->leader_count,
                                    cut->fanout, best);
         uint32_t *near = cut->near + (size_t)(first + i) * cut->fanout;
         for (uint32_t f = 0; f < cut->fanout; f++)

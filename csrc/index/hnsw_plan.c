@@ -99,7 +99,7 @@ static uint32_t find_near(struct planning *p, uint32_t row, uint32_t block, uint
     int32_t *keys = p->pairs + (size_t)(row - block) * BATCH_BLOCK;
     uint32_t count = 0, got, w = 0, f = 0;
     keys[row - block] = INT32_MAX;
-    got = nearest_few(keys, block_count, MIN(BATCH_NEAR, block_count), few);
+    got = nearest_few(p->set->kernels, keys, block_count, MIN(BATCH_NEAR, block_count), few);
     query_row(p, row);
     walk_run(p->graph, p->set, walk, p->graph->ef_construction, NULL);
     while (count < PRUNE_MAX && (w < walk->pool_count || f < got)) {

@@ -24,6 +24,7 @@ struct refining {
     uint32_t ef;
     struct hnsw *graph;
     const struct row_set *set;
+    const uint32_t *order;  /* rows as they are taken: near ones together */
     struct near_rows *near; /* a row's candidates; after its walk what it chose, then the rest of them */
     uint8_t *chosen;        /* how many it chose */
     size_t *starts;         /* what row r is asked for: asked[starts[r]] .. [starts[r + 1]] */
@@ -86,16 +87,16 @@ static void choose(const struct refining *r, struct prune_room *prune, const str
     r->chosen[row] = (uint8_t)used;
 }
 
-/* The walks of `count` rows from `first` on. */
-static void walk_rows(const struct refining *r, struct refine_room *room, uint32_t first,
+/* The walks of `count` rows. */
+static void walk_rows(const struct refining *r, struct refine_room *room, const uint32_t *rows,
                       uint32_t count)
 {
     bool walking[TURNS], busy = true;
     for (uint32_t i = 0; i < count; i++) {
         struct hnsw_walk *walk = room->walks[i];
-        codes_query_row(&r->set->codes, array_at(&r->set->code_rows, first + i), walk->query_room,
+        codes_query_row(&r->set->codes, array_at(&r->set->code_rows, rows[i]), walk->query_room,
                         &walk->query);
-        walk_begin_at(walk, first + i);
+        walk_begin_at(walk, rows[i]);
     }
     for (uint32_t hops = 0; busy && hops < HOPS; hops++) {
         busy = false;
@@ -107,7 +108,7 @@ static void walk_rows(const struct refining *r, struct refine_room *room, uint32
     }
     for (uint32_t i = 0; i < count; i++) {
         walk_end(room->walks[i]);
-        choose(r, room->prune, room->walks[i], first + i);
+        choose(r, room->prune, room->walks[i], rows[i]);
     }
 }
 
@@ -115,8 +116,8 @@ static syna_rc walk_round(void *context, unsigned thread, uint64_t i)
 {
     struct refining *r = context;
     uint32_t first = (uint32_t)i * BLOCK, end = (uint32_t)MIN((i + 1) * BLOCK, (uint64_t)r->graph->linked);
-    for (uint32_t row = first; row < end; row += TURNS)
-        walk_rows(r, &r->rooms[thread], row, MIN(TURNS, end - row));
+    for (uint32_t at = first; at < end; at += TURNS)
+        walk_rows(r, &r->rooms[thread], r->order + at, MIN(TURNS, end - at));
     return SYNA_SUCCESS;
 }
 
@@ -190,8 +191,8 @@ static syna_rc link_round(void *context, unsigned thread, uint64_t i)
 {
     struct refining *r = context;
     uint32_t end = (uint32_t)MIN((i + 1) * BLOCK, (uint64_t)r->graph->linked);
-    for (uint32_t row = (uint32_t)i * BLOCK; row < end; row++)
-        link_row(r, r->rooms[thread].prune, row);
+    for (uint32_t at = (uint32_t)i * BLOCK; at < end; at++)
+        link_row(r, r->rooms[thread].prune, r->order[at]);
     return SYNA_SUCCESS;
 }
 
@@ -230,10 +231,10 @@ static void free_room(struct refining *r, unsigned threads)
 }
 
 syna_rc hnsw_refine(struct hnsw *graph, const struct row_set *set, struct near_rows *near,
-                    unsigned threads, const struct hnsw_progress *progress)
+                    const uint32_t *order, unsigned threads, const struct hnsw_progress *progress)
 {
     uint32_t ef = MIN(MAX(NEAR, graph->degree * 5 / 4), PRUNE_MAX);
-    struct refining r = {.ef = ef, .graph = graph, .set = set, .near = near};
+    struct refining r = {.ef = ef, .graph = graph, .set = set, .order = order, .near = near};
     uint64_t blocks = ((uint64_t)graph->linked + BLOCK - 1) / BLOCK;
     syna_rc rc = make_room(&r, threads);
     if (rc == SYNA_SUCCESS)

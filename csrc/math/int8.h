@@ -43,6 +43,10 @@ struct int8_kernels {
                  size_t row_count, int32_t *out, size_t out_stride);
     /* The places below `count` where values[i] <= limits[i], ascending; how many. */
     size_t (*within)(const int32_t *values, const int32_t *limits, size_t count, uint32_t *out);
+    /* A code row as the query of products: out[i] = 128 - row[i]. Returns the sum of `out`. */
+    int32_t (*turn)(const uint8_t *row, size_t n, int8_t *out);
+    /* out[j]: the least of values j, j + 16, j + 32 and so on; of `count` >= 16 those in whole sixteens. */
+    void (*least)(const int32_t *values, size_t count, int32_t out[16]);
     /* Sixteen code rows become a full panel, see int8_pack; sums[c] is of the elements of column c or,
      * under `difference`, of their squares. NULL: nothing quicker than copying four bytes at a time. */
     void (*pack)(bool difference, const uint8_t *const *rows, size_t n, int8_t *panel, int32_t *sums);

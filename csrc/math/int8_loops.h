@@ -220,9 +220,35 @@ KERNEL size_t NAME(within)(const int32_t *values, const int32_t *limits, size_t 
     return found;
 }
 
+/* Loops that compilers make vectors of, for the level's instruction set. */
+KERNEL int32_t NAME(turn)(const uint8_t *row, size_t n, int8_t *out)
+{
+    int32_t sum = 0;
+    for (size_t i = 0; i < n; i += INT8_STEP) {
+        int16_t part = 0; /* of 64 elements up to 128 */
+        for (size_t j = i; j < i + INT8_STEP; j++) {
+            out[j] = (int8_t)(uint8_t)(128 - row[j]);
+            part = (int16_t)(part + out[j]);
+        }
+        sum += part;
+    }
+    return sum;
+}
+
+KERNEL void NAME(least)(const int32_t *values, size_t count, int32_t out[16])
+{
+    int32_t lanes[16];
+    memcpy(lanes, values, sizeof lanes);
+    for (size_t i = 16; i + 16 <= count; i += 16)
+        for (size_t j = 0; j < 16; j++)
+            lanes[j] = MIN(lanes[j], values[i + j]);
+    memcpy(out, lanes, sizeof lanes);
+}
+
 const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NAME(difference_many),
                                    NAME(product_scan), NAME(difference_scan), NAME(tile),
-                                   NAME(within),       PACK};
+                                   NAME(within),       NAME(turn),            NAME(least),
+                                   PACK};
 
 #undef GROUP
 #undef EACH_OF_GROUP
