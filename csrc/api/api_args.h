@@ -25,6 +25,11 @@ static inline syna_rc not_zero(syna_rc rc)
     return status_get()->reason == SYNA_WHY_ARGUMENT ? SYNA_ERR_INVALID_PATH : SYNA_ERR_INTERNAL;
 }
 
+static inline int32_t count_or_code(syna_rc rc, size_t count)
+{
+    return rc == SYNA_SUCCESS ? (int32_t)MIN(count, (size_t)INT32_MAX) : not_zero(rc);
+}
+
 static inline syna_rc check_path(const char *path)
 {
     REQUIRE(path);

@@ -228,11 +228,6 @@ uint64_t syna_layers_count(syna_layers *store)
 
 /* ---------------------------------------------------------------- path-keyed face */
 
-static int32_t count_or_code(syna_rc rc, size_t count)
-{
-    return rc == SYNA_SUCCESS ? (int32_t)MIN(count, (size_t)INT32_MAX) : not_zero(rc);
-}
-
 int32_t syna_hybrid_new(const char *hot_path, const char *cold_path, uint16_t dimensions)
 {
     syna_layers *store;

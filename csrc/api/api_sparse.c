@@ -4,24 +4,68 @@
 
 #include "api/api_args.h"
 #include "api/handles.h"
-#include "api/sparse_handles.h"
+#include "api/log_handles.h"
 #include "base/mem.h"
+#include "engine/sparse.h"
+
+/* ---------------------------------------------------------------- the open stores */
+
+static syna_rc store_create(syna_db *db, const void *options, void **out)
+{
+    syna_sparse *store;
+    SYNA_TRY(sparse_new(db, options, &store));
+    *out = store;
+    return SYNA_SUCCESS;
+}
+
+static syna_rc store_again(void *store, const void *options)
+{
+    return sparse_reopen(store, options);
+}
+
+static void store_finish(void *store)
+{
+    sparse_close_snapshot(store);
+    sparse_free(store);
+}
+
+static void store_before_fork(void *store)
+{
+    sparse_before_fork(store);
+}
+
+static void store_after_fork(void *store, bool child)
+{
+    sparse_after_fork(store, child);
+}
+
+static const struct log_component component = {
+    .noun = "a sparse store", .opener = "syna_svs_new", .create = store_create, .again = store_again,
+    .finish = store_finish, .before_fork = store_before_fork, .after_fork = store_after_fork};
+static struct log_table stores = LOG_TABLE_INIT(&component);
 
 /* ---------------------------------------------------------------- handles */
 
-int32_t syna_sparse_open(const char *path, const syna_sparse_options *options, syna_sparse **out)
+int32_t syna_sparse_open(const char *path, const syna_sparse_options *given, syna_sparse **out)
 {
-    REQUIRE(options);
+    syna_sparse_options options;
+    void *store;
+    REQUIRE(given);
     REQUIRE(out);
     *out = NULL;
     SYNA_TRY(check_path(path));
-    return sparse_handles_open(path, options, out);
+    SYNA_TRY(sparse_options(given, &options));
+    syna_db_options log = {.size = sizeof log, .no_sync = options.no_sync,
+                           .read_only = options.read_only, .must_exist = options.must_exist};
+    SYNA_TRY(log_table_open(&stores, path, &log, &options, &store));
+    *out = store;
+    return SYNA_SUCCESS;
 }
 
 int32_t syna_sparse_close(syna_sparse *store)
 {
     REQUIRE(store);
-    return sparse_handles_close(store);
+    return log_table_close(&stores, store);
 }
 
 /* What every list of rows must have. */
@@ -187,11 +231,11 @@ int32_t syna_svs_open(const char *path, const char *file_path)
 int32_t syna_svs_close(const char *path)
 {
     syna_rc rc;
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
-    sparse_handles_leave(store);
-    return sparse_handles_close(store);
+    log_table_leave(&stores, store);
+    return log_table_close(&stores, store);
 }
 
 int64_t syna_svs_index(const char *path, const char *key, const uint32_t *term_ids,
@@ -212,11 +256,11 @@ int64_t syna_svs_index(const char *path, const char *key, const uint32_t *term_i
         REQUIRE(term_ids);
         REQUIRE(weights);
     }
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = sparse_index(store, &rows, &added, &last);
-    sparse_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc == SYNA_SUCCESS ? (int64_t)last : not_zero(rc);
 }
 
@@ -251,11 +295,11 @@ int32_t syna_svs_search(const char *path, const uint32_t *term_ids, const float 
         REQUIRE(out_keys);
         REQUIRE(out_scores);
     }
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = syna_sparse_search_many(store, &query, &how, &hits, &found);
-    sparse_handles_leave(store);
+    log_table_leave(&stores, store);
     if (rc == SYNA_SUCCESS)
         rc = give_keys(hits, found, out_keys, out_scores);
     if (rc == SYNA_SUCCESS)
@@ -272,11 +316,11 @@ void syna_svs_free_key(char *key)
 int64_t syna_svs_len(const char *path)
 {
     syna_rc rc;
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return not_zero(rc);
     uint64_t count = sparse_count(store);
-    sparse_handles_leave(store);
+    log_table_leave(&stores, store);
     return (int64_t)count;
 }
 
@@ -285,11 +329,11 @@ int32_t syna_svs_delete(const char *path, const char *key)
     syna_rc rc;
     int32_t deleted = 0;
     REQUIRE(key);
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = sparse_delete(store, key, strlen(key), &deleted);
-    sparse_handles_leave(store);
+    log_table_leave(&stores, store);
     if (rc == SYNA_SUCCESS && !deleted)
         rc = syna_fail(SYNA_ERR_KEY_NOT_FOUND, SYNA_WHY_NONE, "%s: no row has the key %.200s", path,
                        key);
@@ -301,11 +345,11 @@ int32_t syna_svs_stats(const char *path, uint32_t *out_num_docs, uint32_t *out_n
 {
     syna_rc rc;
     syna_sparse_stats stats = {.size = sizeof stats};
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = sparse_get_stats(store, &stats);
-    sparse_handles_leave(store);
+    log_table_leave(&stores, store);
     SYNA_TRY(rc);
     if (out_num_docs)
         *out_num_docs = (uint32_t)stats.rows;
@@ -323,9 +367,9 @@ int32_t syna_svs_exists(const char *path)
 {
     syna_rc rc;
     struct status_record before = *status_get();
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (store) {
-        sparse_handles_leave(store);
+        log_table_leave(&stores, store);
         return 1;
     }
     if (rc != SYNA_ERR_DB_NOT_FOUND)
@@ -337,12 +381,12 @@ int32_t syna_svs_exists(const char *path)
 int32_t syna_svs_save(const char *path, const char *file_path)
 {
     syna_rc rc;
-    syna_sparse *store = sparse_handles_enter(path, &rc);
+    syna_sparse *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = sparse_save(store);
     if (rc == SYNA_SUCCESS && file_path && strcmp(path, file_path) != 0)
         rc = db_backup(sparse_db(store), file_path, NULL, NULL);
-    sparse_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc;
 }

@@ -2,22 +2,68 @@
 #include "base/internal.h"
 
 #include "api/api_args.h"
-#include "api/text_handles.h"
+#include "api/log_handles.h"
 #include "base/mem.h"
+#include "engine/text.h"
 
-int32_t syna_text_open(const char *path, const syna_text_options *options, syna_text **out)
+/* ---------------------------------------------------------------- the open indexes */
+
+static syna_rc store_create(syna_db *db, const void *options, void **out)
+{
+    syna_text *store;
+    SYNA_TRY(text_new(db, options, &store));
+    *out = store;
+    return SYNA_SUCCESS;
+}
+
+static syna_rc store_again(void *store, const void *options)
+{
+    return text_reopen(store, options);
+}
+
+static void store_finish(void *store)
+{
+    text_save(store);
+    text_free(store);
+}
+
+static void store_before_fork(void *store)
+{
+    text_before_fork(store);
+}
+
+static void store_after_fork(void *store, bool child)
+{
+    text_after_fork(store, child);
+}
+
+static const struct log_component component = {
+    .noun = "a text index", .opener = "syna_text_open", .create = store_create, .again = store_again,
+    .finish = store_finish, .before_fork = store_before_fork, .after_fork = store_after_fork};
+static struct log_table stores = LOG_TABLE_INIT(&component);
+
+/* ---------------------------------------------------------------- handles */
+
+int32_t syna_text_open(const char *path, const syna_text_options *given, syna_text **out)
 {
     static const syna_text_options defaults = {.size = sizeof defaults};
+    syna_text_options options;
+    void *store;
     REQUIRE(out);
     *out = NULL;
     SYNA_TRY(check_path(path));
-    return text_handles_open(path, options ? options : &defaults, out);
+    SYNA_TRY(text_options(given ? given : &defaults, &options));
+    syna_db_options log = {.size = sizeof log, .no_sync = options.no_sync,
+                           .read_only = options.read_only, .must_exist = options.must_exist};
+    SYNA_TRY(log_table_open(&stores, path, &log, &options, &store));
+    *out = store;
+    return SYNA_SUCCESS;
 }
 
 int32_t syna_text_close(syna_text *index)
 {
     REQUIRE(index);
-    return text_handles_close(index);
+    return log_table_close(&stores, index);
 }
 
 int32_t syna_text_put(syna_text *index, const syna_document *documents, size_t count, size_t *added)

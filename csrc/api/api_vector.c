@@ -2,52 +2,74 @@
  * write results as JSON for the path-keyed search. */
 #include "base/internal.h"
 
+#include "api/api_args.h"
 #include "api/hits_json.h"
-#include "api/vector_handles.h"
+#include "api/log_handles.h"
 #include "base/mem.h"
 #include "base/status.h"
+#include "engine/vectors.h"
 
 /* Programs step from hit to hit by the size that they were built with. */
 _Static_assert(sizeof(void *) != 8 || sizeof(syna_hit) == 40, "the layout of syna_hit is fixed");
 
-/* ---------------------------------------------------------------- arguments */
+/* ---------------------------------------------------------------- the open stores */
 
-static syna_rc null_pointer(const char *what)
+static syna_rc store_create(syna_db *db, const void *options, void **out)
 {
-    return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "%s is a null pointer", what);
+    syna_vectors *store;
+    SYNA_TRY(vectors_new(db, options, &store));
+    *out = store;
+    return SYNA_SUCCESS;
 }
 
-#define REQUIRE(pointer)                    \
-    do {                                    \
-        if (!(pointer))                     \
-            return null_pointer(#pointer);  \
-    } while (0)
-
-/* Functions that return a count cannot return 0 for an error. */
-static int32_t count_or_code(syna_rc rc, size_t count)
+static syna_rc store_again(void *store, const void *options)
 {
-    if (rc == SYNA_SUCCESS)
-        return (int32_t)MIN(count, (size_t)INT32_MAX);
-    if (rc != SYNA_ERR_GENERIC)
-        return rc;
-    return status_get()->reason == SYNA_WHY_ARGUMENT ? SYNA_ERR_INVALID_PATH : SYNA_ERR_INTERNAL;
+    return vectors_reopen(store, options);
 }
+
+static void store_finish(void *store)
+{
+    vectors_save(store);
+    vectors_free(store);
+}
+
+static void store_before_fork(void *store)
+{
+    vectors_before_fork(store);
+}
+
+static void store_after_fork(void *store, bool child)
+{
+    vectors_after_fork(store, child);
+}
+
+static const struct log_component component = {
+    .noun = "a vector store", .opener = "syna_vector_store_new", .create = store_create, .again = store_again,
+    .finish = store_finish, .before_fork = store_before_fork, .after_fork = store_after_fork};
+static struct log_table stores = LOG_TABLE_INIT(&component);
 
 /* ---------------------------------------------------------------- handles */
 
-int32_t syna_vectors_open(const char *path, const syna_vectors_options *options, syna_vectors **out)
+int32_t syna_vectors_open(const char *path, const syna_vectors_options *given, syna_vectors **out)
 {
+    syna_vectors_options options;
+    void *store;
     REQUIRE(path);
-    REQUIRE(options);
+    REQUIRE(given);
     REQUIRE(out);
     *out = NULL;
-    return vector_handles_open(path, options, out);
+    SYNA_TRY(vectors_options(given, &options));
+    syna_db_options log = {.size = sizeof log, .no_sync = options.no_sync,
+                           .read_only = options.read_only, .must_exist = options.dimensions == 0};
+    SYNA_TRY(log_table_open(&stores, path, &log, &options, &store));
+    *out = store;
+    return SYNA_SUCCESS;
 }
 
 int32_t syna_vectors_close(syna_vectors *store)
 {
     REQUIRE(store);
-    return vector_handles_close(store);
+    return log_table_close(&stores, store);
 }
 
 int32_t syna_vectors_insert(syna_vectors *store, const char *key, size_t key_len,
@@ -278,11 +300,11 @@ int32_t syna_vector_store_insert(const char *path, const char *key, const float 
 {
     syna_rc rc;
     REQUIRE(key);
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = syna_vectors_insert(store, key, strlen(key), data, dimensions);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc;
 }
 
@@ -291,11 +313,11 @@ int32_t syna_vector_store_insert_batch(const char *path, const char *const *keys
 {
     syna_rc rc;
     size_t added = 0;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = syna_vectors_insert_batch(store, keys, NULL, data, dimensions, count, &added);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return count_or_code(rc, added);
 }
 
@@ -308,22 +330,22 @@ int32_t syna_vector_store_insert_batch_fast(const char *path, const char *const 
 int32_t syna_vector_store_flush(const char *path)
 {
     syna_rc rc;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = vectors_flush(store);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc;
 }
 
 int32_t syna_vector_store_close(const char *path)
 {
     syna_rc rc;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
-    vector_handles_leave(store);
-    return vector_handles_close(store);
+    log_table_leave(&stores, store);
+    return log_table_close(&stores, store);
 }
 
 /* ---------------------------------------------------------------- search as JSON */
@@ -336,11 +358,11 @@ static int32_t search_json(const char *path, const float *query, uint32_t dimens
     size_t count = 0;
     REQUIRE(out_json);
     *out_json = NULL;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = syna_vectors_search(store, query, 1, dimensions, how, &hits, &count);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     if (rc == SYNA_SUCCESS)
         rc = hits_json(hits, count, dimensions, out_json, NULL);
     syna_free_hits(hits);
@@ -360,11 +382,11 @@ int32_t syna_vector_store_insert_with_metadata(const char *path, const char *key
     syna_rc rc;
     REQUIRE(key);
     REQUIRE(data);
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = syna_vectors_insert_rows(store, &key, NULL, data, dimensions, &metadata, NULL, 1, NULL);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc;
 }
 
@@ -385,11 +407,11 @@ int32_t syna_vector_store_get_metadata(const char *path, const char *key, char *
     REQUIRE(key);
     REQUIRE(out_json);
     *out_json = NULL;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = syna_vectors_get_metadata(store, key, strlen(key), out_json, NULL);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc;
 }
 
@@ -403,22 +425,22 @@ void syna_free_json(char *json)
 int32_t syna_vector_store_build_index(const char *path)
 {
     syna_rc rc;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = vectors_build_index(store, NULL, NULL);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return rc;
 }
 
 int32_t syna_vector_store_has_index(const char *path)
 {
     syna_rc rc;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     bool has = vectors_has_index(store);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     return has;
 }
 
@@ -476,11 +498,11 @@ int32_t syna_hnsw_stats(const char *path, char **out_json)
     char text[256];
     REQUIRE(out_json);
     *out_json = NULL;
-    syna_vectors *store = vector_handles_enter(path, &rc);
+    syna_vectors *store = log_table_enter(&stores, path, &rc);
     if (!store)
         return rc;
     rc = vectors_get_stats(store, &stats);
-    vector_handles_leave(store);
+    log_table_leave(&stores, store);
     if (rc != SYNA_SUCCESS)
         return rc;
     int len = snprintf(text, sizeof text,

@@ -21,10 +21,6 @@ void row_handle_after_fork(void *store, bool child);
     }
 
 /* ---- path-keyed calls */
-static inline int32_t count_or_code(syna_rc rc, size_t count)
-{
-    return rc == SYNA_SUCCESS ? (int32_t)MIN(count, (size_t)INT32_MAX) : not_zero(rc);
-}
 int32_t row_path_save(struct file_table *table, const char *path, enum row_save why);
 int32_t row_path_close(struct file_table *table, const char *path);
 int64_t row_path_count(struct file_table *table, const char *path);
