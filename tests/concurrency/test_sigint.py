@@ -37,8 +37,8 @@ def heard():
     signal.signal(signal.SIGINT, before)
 
 
-def interrupt_after(delay):
-    """Send ourselves SIGINT; the moment it was sent is put into the list returned."""
+def interrupter(delay):
+    """A thread that sends us SIGINT; the moment it was sent is put into the list returned."""
     sent = []
 
     def send():
@@ -46,9 +46,7 @@ def interrupt_after(delay):
         sent.append(time.perf_counter())
         os.kill(os.getpid(), signal.SIGINT)
 
-    thread = threading.Thread(target=send)
-    thread.start()
-    return sent, thread
+    return sent, threading.Thread(target=send)
 
 
 def duration(call):
@@ -59,9 +57,10 @@ def duration(call):
 
 def try_to_interrupt(call, delay):
     """Seconds from the signal to KeyboardInterrupt; None when the call was over before it."""
-    sent, thread = interrupt_after(delay)
+    sent, thread = interrupter(delay)
     finished = False
     try:
+        thread.start()  # on a busy machine the signal comes before this returns
         call()
         finished = True
         thread.join()
