@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import json
 import math
@@ -19,8 +18,6 @@ from synadb._arrays import float32, refused, search_limit
 from synadb._core import sparse as _sparse
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_text, metadata_texts
-
-atexit.register(_sparse.close_all)
 
 #: One sparse vector: ``{index: value}``, pairs ``[(index, value), ...]``, a pair of arrays
 #: ``(indices, values)``, a `SparseVector`, or a SciPy row of shape ``(1, vocab_size)``.

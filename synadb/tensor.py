@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import operator
 import os
@@ -37,8 +36,6 @@ _ALL = _PLAIN | _ELEMENTS | _CHUNKS
 _NAME = _tensor.SELECT_NAME
 _BY_ELEMENTS = (_ELEMENTS | _PLAIN, _CHUNKS)
 _BY_CHUNKS = (_CHUNKS, _ELEMENTS | _PLAIN)
-
-atexit.register(_tensor.close_all)
 
 
 @dataclass(frozen=True)
@@ -170,7 +167,7 @@ class TensorEngine(_tensor.TensorHandle):
         Raises
         ------
         TypeError
-            An object, text, date or structured array.
+            An object, text, date, structured or masked array.
 
         Notes
         -----
@@ -211,7 +208,7 @@ class TensorEngine(_tensor.TensorHandle):
         ...     print(chunks, engine.get_tensor_chunked("w/chunk_*").shape, engine.keys())
         3 (50, 50) ['w/chunk_0000', 'w/chunk_0001', 'w/chunk_0002']
         """
-        size = _at_least_one("chunk_size", chunk_size)
+        size = min(_at_least_one("chunk_size", chunk_size), 2**63 - 1)
         array = _storable(tensor)
         self._put(prefix, True, _code_of(array), array.shape, size, _codec(codec), _bytes_of(array))
         return -(-array.size // size)
@@ -588,6 +585,8 @@ def _codec(codec: str | None) -> int:
 
 def _storable(tensor: npt.ArrayLike) -> npt.NDArray[Any]:
     """The array in C order and native bytes, of a dtype that can be stored."""
+    if isinstance(tensor, np.ma.MaskedArray):
+        raise TypeError("a masked array cannot be stored; store its data and its mask")
     array = np.asarray(tensor)
     if array.dtype.name not in _CODES:
         raise TypeError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import json
 import math
@@ -22,8 +21,6 @@ _CONFIG_KEY = "text-index/config"
 
 #: Functions from word to stem, one a language; a core that was given one may keep it for ever.
 _stemmers: dict[str, Callable[[str], str]] = {}
-
-atexit.register(_text.close_all)
 
 
 @dataclass(frozen=True)

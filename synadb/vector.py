@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -33,8 +32,6 @@ _FLAT = 1
 _PLANS = ("scan", "exact", "graph")
 _DTYPES = ("float32", "float16", "bfloat16")  # of the core: from 1 on, 0 is the file's
 _CODES = ("none", "int8", "binary")  # the same
-
-atexit.register(_vectors.close_all)
 
 
 @dataclass(frozen=True)

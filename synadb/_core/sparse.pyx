@@ -30,8 +30,6 @@ cdef extern from "Python.h":
 
 import numpy as np
 
-from synadb._core.handle import close_all
-
 MAX_TERMS = SYNA_SPARSE_TERMS_MAX
 MAX_VOCABULARY = SYNA_SPARSE_VOCABULARY_MAX
 

@@ -7,14 +7,10 @@ call with enter and leave, release the GIL around it, and build Python objects a
 
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
-from posix.unistd cimport getpid, usleep
 
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_FillInfo
-from cpython.exc cimport PyErr_CheckSignals
-
-from synadb._core.kv cimport (
-    STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
-    state_swap)
+from synadb._core.handle cimport Handle
+from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
     SYNA_SELECT_CHUNKS, SYNA_SELECT_ELEMENTS, SYNA_SELECT_NAME, SYNA_SELECT_PLAIN,
     SYNA_TENSOR_CHUNKED, syna_db_options, syna_tensor_part, syna_tensor_pin,
@@ -28,12 +24,9 @@ from synadb._core.status cimport check
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
 
-import os
-import warnings
 from typing import NamedTuple
-from weakref import WeakSet
 
-from synadb.errors import ArgumentError, ClosedError, InvalidKeyError, Reason
+from synadb.errors import ArgumentError, InvalidKeyError, Reason
 
 SELECT_ELEMENTS = SYNA_SELECT_ELEMENTS
 SELECT_CHUNKS = SYNA_SELECT_CHUNKS
@@ -41,10 +34,7 @@ SELECT_PLAIN = SYNA_SELECT_PLAIN
 SELECT_NAME = SYNA_SELECT_NAME
 
 cdef enum:
-    CLOSE_POLL_US = 100
     DIMS_MAX = 64
-
-cdef object LIVE = WeakSet()  # the handles to close when the interpreter ends
 
 
 class Part(NamedTuple):
@@ -206,13 +196,11 @@ cdef class TensorSet:
         return None if mapped.data is NULL else mapped
 
 
-cdef class TensorHandle:
-    cdef object __weakref__
+cdef class TensorHandle(Handle):
     cdef syna_tensors *ptr
-    cdef Py_ssize_t calls
-    cdef int state
-    cdef int pid  # of the process that opened it
-    cdef readonly str path
+
+    def __cinit__(self):
+        self.noun = "tensor store"
 
     # ------------------------------------------------------------------------ opening, closing
 
@@ -228,73 +216,12 @@ cdef class TensorHandle:
         with nogil:
             rc = syna_tensors_open(c_path, &o, &self.ptr)
         check(rc)
-        self.path = os.path.abspath(os.fsdecode(raw))
-        self.pid = getpid()
-        LIVE.add(self)
-        state_swap(&self.state, STATE_OPEN)
+        self.opened(raw)
 
-    cdef int enter(self) except -1:
-        calls_add(&self.calls, 1)
-        if state_load(&self.state) == STATE_OPEN:
-            return 0
-        calls_add(&self.calls, -1)
-        raise ClosedError(
-            -1, f"{self.path}: the tensor store is closed", reason=Reason.CLOSED, path=self.path)
-
-    cdef void leave(self) noexcept:
-        calls_add(&self.calls, -1)
-
-    @property
-    def closed(self):
-        """Whether `close` was called."""
-        return state_load(&self.state) != STATE_OPEN
-
-    def close(self):
-        """Make everything durable and close the file.
-
-        Calls in progress on other threads are waited for; later calls raise `ClosedError`. Closing
-        again does nothing. Arrays made with ``view=True`` stay valid. In a child process after
-        fork nothing is written.
-
-        Raises
-        ------
-        SynaIOError
-            The data could not be made durable. The store is closed all the same.
-        """
-        cdef int32_t rc
-        if self.state == STATE_CLOSED:
-            return
-        if self.pid != getpid():  # after fork the calls of the parent's threads never return here
-            self.pid = getpid()
-            self.calls = 0
-            if self.state == STATE_CLOSING:
-                self.state = STATE_OPEN
-        if state_swap(&self.state, STATE_CLOSING) != STATE_OPEN:
-            self._wait(False)
-            return
-        try:
-            self._wait(True)
-        except BaseException:
-            state_swap(&self.state, STATE_OPEN)
-            raise
-        LIVE.discard(self)
-        with nogil:
-            rc = syna_tensors_close(self.ptr)
+    cdef int32_t close_core(self) noexcept nogil:
+        cdef int32_t rc = syna_tensors_close(self.ptr)
         self.ptr = NULL
-        state_swap(&self.state, STATE_CLOSED)
-        check(rc)
-
-    def _wait(self, bint for_calls):
-        """Wait until no call is in progress, or until the thread that closes has done so."""
-        while calls_load(&self.calls) != 0 if for_calls else state_load(&self.state) == STATE_CLOSING:
-            PyErr_CheckSignals()
-            with nogil:
-                usleep(CLOSE_POLL_US)
-
-    def __del__(self):
-        if self.state == STATE_OPEN:
-            warnings.warn(f"unclosed tensor store {self.path!r}", ResourceWarning, source=self)
-            self.close()
+        return rc
 
     # -------------------------------------------------------------------------------- writing
 
@@ -370,12 +297,3 @@ cdef class TensorHandle:
         found.part_count = syna_tensor_set_parts(found.ptr)
         found.dtype = syna_tensor_set_dtype(found.ptr)
         return found
-
-
-def close_all():
-    """Close every handle that is still open; runs when the interpreter ends."""
-    for handle in list(LIVE):
-        try:
-            handle.close()
-        except Exception as error:
-            warnings.warn(f"closing {handle.path!r} at exit: {error}", ResourceWarning)

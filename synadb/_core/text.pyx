@@ -8,14 +8,10 @@ call with enter and leave, release the GIL around it, and build Python objects a
 from libc.stdint cimport UINT64_MAX, int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from posix.unistd cimport getpid, usleep
 
-from cpython.exc cimport PyErr_CheckSignals
-
+from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
-from synadb._core.kv cimport (
-    STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
-    state_swap)
+from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
     SYNA_ERR_KEY_NOT_FOUND, SYNA_TEXT_ALL, SYNA_TEXT_METADATA, SYNA_TEXT_TEXTS, syna_document,
     syna_free_spans, syna_free_text, syna_free_text_hits, syna_span, syna_text, syna_text_close,
@@ -33,16 +29,9 @@ cdef extern from "Python.h":
     int PyObject_GenericSetAttr(object what, object name, object value) except -1
 
 import json
-import os
 import warnings
-from weakref import WeakSet
 
-from synadb.errors import ArgumentError, ClosedError, Reason
-
-cdef enum:
-    CLOSE_POLL_US = 100
-
-cdef object LIVE = WeakSet()  # the indexes to close when the interpreter ends
+from synadb.errors import ArgumentError, Reason
 
 
 cdef const char *utf8_of(object text, const char *what, Py_ssize_t *size) except NULL:
@@ -151,13 +140,11 @@ cdef void call_stemmer(void *context, char *word, size_t *size, size_t room) noe
             warnings.warn(f"a stemmer failed: {error!r}", RuntimeWarning)
 
 
-cdef class TextHandle:
-    cdef object __weakref__
+cdef class TextHandle(Handle):
     cdef syna_text *ptr
-    cdef Py_ssize_t calls
-    cdef int state
-    cdef int pid  # of the process that opened it
-    cdef readonly str path
+
+    def __cinit__(self):
+        self.noun = "text index"
 
     # ------------------------------------------------------------------------ opening, closing
 
@@ -188,72 +175,12 @@ cdef class TextHandle:
         with nogil:
             rc = syna_text_open(c_path, &o, &self.ptr)
         steps.finish(rc)
-        self.path = os.path.abspath(os.fsdecode(raw))
-        self.pid = getpid()
-        LIVE.add(self)
-        state_swap(&self.state, STATE_OPEN)
+        self.opened(raw)
 
-    cdef int enter(self) except -1:
-        calls_add(&self.calls, 1)
-        if state_load(&self.state) == STATE_OPEN:
-            return 0
-        calls_add(&self.calls, -1)
-        raise ClosedError(
-            -1, f"{self.path}: the text index is closed", reason=Reason.CLOSED, path=self.path)
-
-    cdef void leave(self) noexcept:
-        calls_add(&self.calls, -1)
-
-    @property
-    def closed(self):
-        """Whether `close` was called."""
-        return state_load(&self.state) != STATE_OPEN
-
-    def close(self):
-        """Make everything durable and close the file.
-
-        Calls in progress on other threads are waited for; later calls raise `ClosedError`. Closing
-        again does nothing. In a child process after fork nothing is written.
-
-        Raises
-        ------
-        SynaIOError
-            The data could not be made durable. The index is closed all the same.
-        """
-        cdef int32_t rc
-        if self.state == STATE_CLOSED:
-            return
-        if self.pid != getpid():  # after fork the calls of the parent's threads never return here
-            self.pid = getpid()
-            self.calls = 0
-            if self.state == STATE_CLOSING:
-                self.state = STATE_OPEN
-        if state_swap(&self.state, STATE_CLOSING) != STATE_OPEN:
-            self._wait(False)
-            return
-        try:
-            self._wait(True)
-        except BaseException:
-            state_swap(&self.state, STATE_OPEN)
-            raise
-        LIVE.discard(self)
-        with nogil:
-            rc = syna_text_close(self.ptr)
+    cdef int32_t close_core(self) noexcept nogil:
+        cdef int32_t rc = syna_text_close(self.ptr)
         self.ptr = NULL
-        state_swap(&self.state, STATE_CLOSED)
-        check(rc)
-
-    def _wait(self, bint for_calls):
-        """Wait until no call is in progress, or until the thread that closes has done so."""
-        while calls_load(&self.calls) != 0 if for_calls else state_load(&self.state) == STATE_CLOSING:
-            PyErr_CheckSignals()
-            with nogil:
-                usleep(CLOSE_POLL_US)
-
-    def __del__(self):
-        if self.state == STATE_OPEN:
-            warnings.warn(f"unclosed text index {self.path!r}", ResourceWarning, source=self)
-            self.close()
+        return rc
 
     # -------------------------------------------------------------------------------- writing
 
@@ -487,12 +414,3 @@ cdef class TextHandle:
         check(rc)
         return (s.analyzer.decode("ascii"), s.analyzer_version, s.k1, s.b, s.documents,
                 s.dead_rows, s.terms, s.postings, s.average_length, s.memory_bytes, s.file_bytes)
-
-
-def close_all():
-    """Close every index that is still open; runs when the interpreter ends."""
-    for index in list(LIVE):
-        try:
-            index.close()
-        except Exception as error:
-            warnings.warn(f"closing {index.path!r} at exit: {error}", ResourceWarning)

@@ -8,14 +8,10 @@ call with enter and leave, release the GIL around it, and build Python objects a
 from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
-from posix.unistd cimport getpid, usleep
 
-from cpython.exc cimport PyErr_CheckSignals
-
+from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
-from synadb._core.kv cimport (
-    STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
-    state_swap)
+from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_METADATA_REPLACE, SYNA_METRIC_COSINE,
     SYNA_METRIC_DOT_PRODUCT, SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_METADATA,
@@ -36,23 +32,12 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(str text, Py_ssize_t *size) except NULL
 
-import os
-import warnings
-from weakref import WeakSet
-
 import numpy as np
-
-from synadb.errors import ClosedError, Reason
 
 COSINE = SYNA_METRIC_COSINE
 EUCLIDEAN = SYNA_METRIC_EUCLIDEAN
 DOT_PRODUCT = SYNA_METRIC_DOT_PRODUCT
 MAX_DIMENSIONS = SYNA_DIMENSIONS_MAX
-
-cdef enum:
-    CLOSE_POLL_US = 100
-
-cdef object LIVE = WeakSet()  # the stores to close when the interpreter ends
 
 
 cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
@@ -149,14 +134,12 @@ cdef class TextArray:
         free(self.lens)
 
 
-cdef class VectorHandle:
-    cdef object __weakref__
+cdef class VectorHandle(Handle):
     cdef syna_vectors *ptr
-    cdef Py_ssize_t calls
-    cdef int state
-    cdef int pid  # of the process that opened it
-    cdef readonly str path
     cdef uint32_t dims
+
+    def __cinit__(self):
+        self.noun = "vector store"
 
     # ------------------------------------------------------------------------ opening, closing
 
@@ -187,73 +170,13 @@ cdef class VectorHandle:
         with nogil:
             rc = syna_vectors_open(c_path, &o, &self.ptr)
         steps.finish(rc)
-        self.path = os.path.abspath(os.fsdecode(raw))
         self.dims = dimensions
-        self.pid = getpid()
-        LIVE.add(self)
-        state_swap(&self.state, STATE_OPEN)
+        self.opened(raw)
 
-    cdef int enter(self) except -1:
-        calls_add(&self.calls, 1)
-        if state_load(&self.state) == STATE_OPEN:
-            return 0
-        calls_add(&self.calls, -1)
-        raise ClosedError(
-            -1, f"{self.path}: the vector store is closed", reason=Reason.CLOSED, path=self.path)
-
-    cdef void leave(self) noexcept:
-        calls_add(&self.calls, -1)
-
-    @property
-    def closed(self):
-        """Whether `close` was called."""
-        return state_load(&self.state) != STATE_OPEN
-
-    def close(self):
-        """Make everything durable and close the file.
-
-        Calls in progress on other threads are waited for; later calls raise `ClosedError`. Closing
-        again does nothing. In a child process after fork nothing is written.
-
-        Raises
-        ------
-        SynaIOError
-            The data could not be made durable. The store is closed all the same.
-        """
-        cdef int32_t rc
-        if self.state == STATE_CLOSED:
-            return
-        if self.pid != getpid():  # after fork the calls of the parent's threads never return here
-            self.pid = getpid()
-            self.calls = 0
-            if self.state == STATE_CLOSING:
-                self.state = STATE_OPEN
-        if state_swap(&self.state, STATE_CLOSING) != STATE_OPEN:
-            self._wait(False)
-            return
-        try:
-            self._wait(True)
-        except BaseException:
-            state_swap(&self.state, STATE_OPEN)
-            raise
-        LIVE.discard(self)
-        with nogil:
-            rc = syna_vectors_close(self.ptr)
+    cdef int32_t close_core(self) noexcept nogil:
+        cdef int32_t rc = syna_vectors_close(self.ptr)
         self.ptr = NULL
-        state_swap(&self.state, STATE_CLOSED)
-        check(rc)
-
-    def _wait(self, bint for_calls):
-        """Wait until no call is in progress, or until the thread that closes has done so."""
-        while calls_load(&self.calls) != 0 if for_calls else state_load(&self.state) == STATE_CLOSING:
-            PyErr_CheckSignals()
-            with nogil:
-                usleep(CLOSE_POLL_US)
-
-    def __del__(self):
-        if self.state == STATE_OPEN:
-            warnings.warn(f"unclosed vector store {self.path!r}", ResourceWarning, source=self)
-            self.close()
+        return rc
 
     # -------------------------------------------------------------------------------- writing
 
@@ -604,12 +527,3 @@ cdef class VectorHandle:
         return (s.dimensions, s.metric, s.rows, s.memory_bytes, s.file_bytes,
                 s.simd.decode("ascii"), s.indexed_rows, s.dead_rows, s.dtype, s.quantization,
                 s.row_bytes, s.code_bytes)
-
-
-def close_all():
-    """Close every store that is still open; runs when the interpreter ends."""
-    for store in list(LIVE):
-        try:
-            store.close()
-        except Exception as error:
-            warnings.warn(f"closing {store.path!r} at exit: {error}", ResourceWarning)

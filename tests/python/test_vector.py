@@ -505,7 +505,7 @@ def test_the_first_example(tmp_path, monkeypatch, capsys):
     with VectorStore("vectors.db", dimensions=768) as store:
         store.insert("doc1", embedding)
     # Index automatically saved
-    synadb._core.vectors.close_all()
+    synadb._core.handle.close_all()
 
 
 def test_the_metrics_example(tmp_path, monkeypatch):
