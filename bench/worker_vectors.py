@@ -223,9 +223,7 @@ def filtered(engine: Any, data: Set, times: int, _rows: int) -> None:
     queries = data.query[:200]
     for percent in SELECTIVITIES:
         _chosen(engine, data, queries, times, f"filter{percent}", "n", percent)
-    sizes = np.bincount(data.section)
-    together = int(np.argmin(np.abs(sizes - len(data.base) / 20)))  # about a twentieth
-    _chosen(engine, data, queries, times, "filter_together", "s", together)
+    _chosen(engine, data, queries, times, "filter_together", "s", data.together)
 
 
 def _chosen(

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from worker import report
-from worker_vectors import numbers, recall_of
+from worker_vectors import SELECTIVITIES, numbers, recall_of
 from worker_vectors_data import K, Set, load, made, nearest
 
 ROUNDS, REPLACED = 5, 0.2
@@ -39,18 +39,22 @@ def _open(folder: Path, name: str, data: Set) -> Any:
 def asked(data: Set, folder: Path, _rows: int) -> None:
     store = _open(folder, "rows.db", data)
     keys = list(map(str, range(len(data.base))))
-    store.insert_batch(keys, data.base, [{"n": int(n)} for n in data.labels])
+    labels = [{"n": int(n), "s": int(s)} for n, s in zip(data.labels, data.section)]
+    store.insert_batch(keys, data.base, labels)
     if store.stats().indexed_rows < len(data.base):
         store.build_index()
     found = store.search_batch(data.query, K, recall=0.95, **_PLAIN)
     report(1, 0, 0, row="asked", recall=recall_of(found, data.truth))
-    for percent in (1, 10, 50):
-        truth = nearest(data.base, data.query, K, data.labels < percent)
-        found = store.search_batch(
-            data.query, K, recall=0.95, filter={"n": {"$lt": percent}}, **_PLAIN
-        )
-        short = sum(len(hits) < K for hits in found)
-        report(1, 0, 0, row=f"asked{percent}", recall=recall_of(found, truth), short=short)
+    together = data.together
+    chosen: list[tuple[str, Any, np.ndarray]] = [
+        (str(percent), {"n": {"$lt": percent}}, data.labels < percent) for percent in SELECTIVITIES
+    ]
+    chosen.append(("_together", {"s": together}, data.section == together))
+    for name, filter, rows in chosen:
+        truth, wanted = nearest(data.base, data.query, K, rows), min(K, np.count_nonzero(rows))
+        found = store.search_batch(data.query, K, recall=0.95, filter=filter, **_PLAIN)
+        short = sum(len(hits) < wanted for hits in found)
+        report(1, 0, 0, row=f"asked{name}", recall=recall_of(found, truth), short=short)
 
 
 # ---------------------------------------------------------------- churn

@@ -50,13 +50,20 @@ def columnize(values: Column) -> Array:
     if kinds == {np.ndarray}:
         if len({(value.dtype, value.shape) for value in values}) == 1:
             return np.stack(values)
-    elif kinds and (kinds <= {bool} or kinds <= {str} or kinds <= {int, float}):
+    elif kinds <= {str} or _alike(kinds):
         return _of_kind(values, "biufU")
-    elif kinds and kinds <= {tuple, list} and len({len(value) for value in values}) == 1:
+    elif kinds <= {tuple, list} and len({len(value) for value in values}) == 1:
         flat = {type(item) for value in values for item in value}
-        if flat and (flat <= {int, float} or flat <= {bool}):
+        if flat and _alike(flat):
             return _of_kind(values, "biuf")
     return _objects(values)
+
+
+def _alike(kinds: set[type]) -> bool:
+    """Only numbers, or only truth values, whether Python's own or numpy's."""
+    return kinds <= {bool, np.bool_} or all(
+        kind in (int, float) or issubclass(kind, (np.integer, np.floating)) for kind in kinds
+    )
 
 
 def _of_kind(values: Sequence[Any], kinds: str) -> Array:
@@ -94,7 +101,8 @@ class GrowingColumn:
             return
         room = self._room
         if block.dtype != room.dtype or block.shape[1:] != room.shape[1:]:
-            block, room = self._agree(block)
+            block = self._agree(block)
+            room = self._room
         if self._count + len(block) > len(room):
             cap = max(2 * len(room), self._count + len(block))
             grown = np.empty((cap, *room.shape[1:]), room.dtype)
@@ -104,14 +112,19 @@ class GrowingColumn:
         self._room = room
         self._count += len(block)
 
-    def _agree(self, block: Array) -> tuple[Array, Array]:
-        mine = self._room[: self._count]
+    def _agree(self, block: Array) -> Array:
+        """The block in a type that holds both; the rows that are here get that type, too."""
+        mine = self._room
         both = (mine.dtype.kind, block.dtype.kind)
         alike = all(kind in "iuf" for kind in both) or both == ("U", "U")
         if alike and mine.shape[1:] == block.shape[1:]:
             dtype = np.promote_types(mine.dtype, block.dtype)
-            return block.astype(dtype), mine.astype(dtype)
-        return _as_objects(block), _as_objects(mine)
+            if dtype != mine.dtype:
+                self._room = mine.astype(dtype)
+            return block.astype(dtype)
+        if mine.dtype != object or mine.ndim > 1:
+            self._room = _as_objects(mine[: self._count])
+        return _as_objects(block)
 
     def reorder(self, order: npt.NDArray[np.int64]) -> None:
         self._room = self._room[: self._count][order]
@@ -210,8 +223,17 @@ class Buffer:
         }
         for name, block in blocks.items():
             self._columns[name].extend(block)
-        self._priorities.extend(np.full(count, self._highest()))
-        self._tree = None
+        self._prioritize(count)
+
+    def _prioritize(self, count: int) -> None:
+        """Give as many new rows the highest priority that there is."""
+        first, highest = len(self._priorities.array()), self._highest()
+        self._priorities.extend(np.full(count, highest))
+        if self._tree is not None and first + count > self._tree.leaves:
+            self._tree = None  # made again, with twice the room, when it is needed
+        elif self._tree is not None:
+            power = np.full(count, highest**self._alpha)
+            self._tree.update(np.arange(first, first + count), power)
 
     def _highest(self) -> float:
         known = self._priorities.array()
@@ -254,8 +276,11 @@ class Buffer:
         count = len(self)
         if self._tree is None or self._alpha != alpha:
             self._alpha = alpha
-            self._tree = SumTree(self._priorities.array().astype(np.float64) ** alpha)
+            with np.errstate(over="ignore"):
+                self._tree = SumTree(self._priorities.array() ** alpha)
         tree = self._tree
+        if not 0 < tree.sums[1] < np.inf:
+            raise refuse(f"priorities ** {alpha} have the sum {tree.sums[1]}; expected a number")
         indices = np.minimum(tree.draw((np.arange(n) + rng.random(n)) / n), count - 1)
         chances = tree.sums[tree.leaves + indices] / tree.sums[1]
         weights = (count * chances) ** -beta
@@ -265,7 +290,8 @@ class Buffer:
         self._settle()
         self._priorities.array()[indices] = priorities
         if self._tree is not None and len(indices):
-            self._tree.update(indices, priorities**self._alpha)
+            with np.errstate(over="ignore"):
+                self._tree.update(indices, priorities**self._alpha)
 
     _alpha = 0.0
 
@@ -285,7 +311,7 @@ class Buffer:
         last = last[np.searchsorted(last, np.arange(count))] if count else last
         steps = np.minimum(n, last - np.arange(count) + 1)
         returns = np.zeros(count)
-        for k in range(n):
+        for k in range(min(n, int(steps.max(initial=0)))):
             on = np.flatnonzero(steps > k)
             returns[on] += gamma**k * rewards[on + k]
         to = np.arange(count) + steps - 1

@@ -6,9 +6,11 @@ What a kind is, and what is stored:
 raw              bytes, bytearray, memoryview: the bytes as they are; come back as bytes
 text             str, as UTF-8
 json             None, bool, int of 64 bits, finite float, and lists and dicts of them with str keys
-npy              one numpy array (the npy format of numpy)
-safetensors      a dict of numpy arrays by name, or a torch state dict, tensor or module (as its
-                 state dict), in the safetensors format; comes back as what it was
+npy              one numpy array (the npy format of numpy); of a small float type of ml_dtypes:
+                 safetensors
+safetensors      a dict of numpy arrays by name, or a torch state dict, tensor, module (as its
+                 state dict) or checkpoint (dicts, lists and plain values with tensors anywhere in
+                 them), in the safetensors format; comes back as what it was
 npz              a dict of numpy arrays with dtypes that safetensors does not have
 packed           any other combination of plain Python and numpy values, as in ``db[key] = value``
 keras            a Keras model, as a .keras archive; read with Keras' safe mode
@@ -22,12 +24,14 @@ read with torch's weights-only loader) and ``tensorflow`` (a .keras archive).
 
 from __future__ import annotations
 
+import base64
 import importlib
 import io
 import json
 import math
 import sys
 import tempfile
+from collections import OrderedDict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, Union
 
@@ -62,6 +66,9 @@ _SAFETENSORS: dict[str, str] = {
     "b1": "BOOL",
 }
 _NUMPY: dict[str, str] = {name: "<" + code for code, name in _SAFETENSORS.items()}
+#: Types of the package ml_dtypes, by name; where that is missing, the integers of their bits.
+_SMALL_FLOATS = {"bfloat16": "BF16", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2"}
+_BITS = {"BF16": "<u2", "F8_E4M3": "u1", "F8_E5M2": "u1"}
 _TORCH: dict[str, str] = {
     "F64": "float64",
     "F32": "float32",
@@ -82,6 +89,9 @@ _TORCH: dict[str, str] = {
 }
 #: More of a header than any model has; less than would be a burden to parse.
 _HEADER_MAX = 100 << 20
+#: In a checkpoint's tree, a dict of this one key stands for the tensor that it names.
+_TENSOR = "__tensor__"
+_DEPTH_MAX = 64
 
 
 # ------------------------------------------------------------------------------------ writing
@@ -118,15 +128,12 @@ def pack_parts(obj: object, *, serializer: str | None = None) -> tuple[str, list
     if isinstance(obj, (bytes, bytearray, memoryview)):
         return "raw", [memoryview(obj).cast("B") if not isinstance(obj, bytes) else obj]
     if isinstance(obj, np.ndarray):
-        return "npy", _npy_parts(obj)
+        return _array_parts(obj)
     torch = sys.modules.get("torch")
-    if torch is not None and isinstance(obj, (torch.nn.Module, torch.Tensor)):
+    if torch is not None and _holds_tensors(torch, obj, _DEPTH_MAX):
         return "safetensors", _torch_parts(torch, obj)
-    if isinstance(obj, Mapping) and obj:
-        if torch is not None and any(isinstance(v, torch.Tensor) for v in obj.values()):
-            return "safetensors", _torch_parts(torch, obj)
-        if all(isinstance(v, np.ndarray) for v in obj.values()):
-            return _arrays_parts(obj)
+    if isinstance(obj, Mapping) and obj and all(isinstance(v, np.ndarray) for v in obj.values()):
+        return _arrays_parts(obj)
     return _plain_parts(obj)
 
 
@@ -153,15 +160,19 @@ def _plain_parts(obj: object) -> tuple[str, list[Buffer]]:
     try:
         if type(obj) is str:
             return "text", [obj.encode("utf-8")]
-        if _is_json(obj, 64):
+        if _is_json(obj, _DEPTH_MAX):
             return "json", [json.dumps(obj, ensure_ascii=False, allow_nan=False).encode("utf-8")]
     except UnicodeEncodeError:
         pass  # lone surrogates; packed values keep them
     framework = _framework_parts(obj)
     if framework is not None:
         return framework
+    return "packed", [_packed(obj)]
+
+
+def _packed(obj: object) -> bytes:
     try:
-        return "packed", [_pack_value(obj)]
+        return _pack_value(obj)
     except TypeError as error:
         name = f"{type(obj).__module__}.{type(obj).__qualname__}"
         raise TypeError(
@@ -211,8 +222,15 @@ def _bytes_of(array: npt.NDArray[Any]) -> memoryview:
     return memoryview(flat)
 
 
+def _array_parts(array: npt.NDArray[Any]) -> tuple[str, list[Buffer]]:
+    _refuse_unsafe(array, "the array")
+    if array.dtype.name in _SMALL_FLOATS:  # which the npy format would take for plain bytes
+        metadata = {"format": "np", "value": "tensor"}
+        return "safetensors", _safetensors_parts([_array_entry("tensor", array)], metadata)
+    return "npy", _npy_parts(array)
+
+
 def _npy_parts(array: npt.NDArray[Any]) -> list[Buffer]:
-    _refuse_objects(array, "the array")
     head = io.BytesIO()
     plain = np.asarray(array)
     try:
@@ -226,7 +244,12 @@ def _npy_parts(array: npt.NDArray[Any]) -> list[Buffer]:
         return [whole.getvalue()]
 
 
-def _refuse_objects(array: npt.NDArray[Any], what: str) -> None:
+def _refuse_unsafe(array: npt.NDArray[Any], what: str) -> None:
+    """Arrays of which a part would be lost, or not be read without running code."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{what} is masked; store its data and its mask as two arrays")
+    if array.dtype.isbuiltin == 2 and array.dtype.name not in _SMALL_FLOATS:
+        raise TypeError(f"{what} has dtype {array.dtype}, which no safe format has")
     if array.dtype.hasobject:
         raise TypeError(
             f"{what} has dtype {array.dtype}, whose elements are Python objects; pass "
@@ -238,17 +261,29 @@ def _arrays_parts(arrays: Mapping[Any, npt.NDArray[Any]]) -> tuple[str, list[Buf
     for name, array in arrays.items():
         if type(name) is not str:
             return _plain_parts(arrays)
-        _refuse_objects(array, f"array {name!r}")
-    if all(a.dtype.str[1:] in _SAFETENSORS for a in arrays.values()) and _names_fit(arrays):
-        entries = []
-        for name, array in arrays.items():
-            little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
-            dtype = _SAFETENSORS[little.dtype.str[1:]]
-            entries.append((name, dtype, list(array.shape), _bytes_of(little)))
+        _refuse_unsafe(array, f"array {name!r}")
+    if all(_safetensors_dtype(a.dtype) for a in arrays.values()) and _names_fit(arrays):
+        entries = [_array_entry(name, array) for name, array in arrays.items()]
         return "safetensors", _safetensors_parts(entries, {"format": "np"})
+    for name, array in arrays.items():
+        if array.dtype.name in _SMALL_FLOATS:
+            raise TypeError(
+                f"array {name!r} of {array.dtype} cannot lie beside arrays that safetensors lacks"
+            )
     whole = io.BytesIO()
     np.savez(whole, allow_pickle=False, **_npz_names(arrays))
     return "npz", [whole.getvalue()]
+
+
+def _safetensors_dtype(dtype: np.dtype[Any]) -> str | None:
+    return _SMALL_FLOATS.get(dtype.name) or _SAFETENSORS.get(dtype.str[1:])
+
+
+def _array_entry(name: str, array: npt.NDArray[Any]) -> tuple[str, str, list[int], memoryview]:
+    dtype = _safetensors_dtype(array.dtype)
+    assert dtype is not None
+    little = np.asarray(array, array.dtype.newbyteorder("<"), order="C")
+    return name, dtype, list(array.shape), _bytes_of(little)
 
 
 def _names_fit(names: Mapping[str, object]) -> bool:
@@ -271,29 +306,70 @@ def _npz_names(arrays: Mapping[str, npt.NDArray[Any]]) -> dict[str, Any]:
     return numbered
 
 
+def _holds_tensors(torch: Any, obj: object, depth: int) -> bool:
+    if isinstance(obj, (torch.Tensor, torch.nn.Module)):
+        return True
+    if depth == 0 or not isinstance(obj, (Mapping, list, tuple)):
+        return False
+    inside = obj.values() if isinstance(obj, Mapping) else obj
+    return any(_holds_tensors(torch, value, depth - 1) for value in inside)
+
+
 def _torch_parts(torch: Any, obj: Any) -> list[Buffer]:
     metadata = {"format": "pt"}
-    if isinstance(obj, torch.Tensor):
-        obj = {"tensor": obj}
-        metadata["value"] = "tensor"
-    elif isinstance(obj, torch.nn.Module):
+    if isinstance(obj, torch.nn.Module):
         obj = obj.state_dict()
+    tensors: Mapping[str, Any]
+    if isinstance(obj, torch.Tensor):
+        tensors, metadata["value"] = {"tensor": obj}, "tensor"
+    elif isinstance(obj, Mapping) and all(
+        type(name) is str and isinstance(value, torch.Tensor) for name, value in obj.items()
+    ):
+        tensors = obj
+    else:
+        tensors = {}
+        tree = _packed(_without_tensors(torch, obj, "", tensors, _DEPTH_MAX))
+        metadata.update(value="tree", tree=base64.b64encode(tree).decode("ascii"))
+    if not _names_fit(tensors):
+        raise TypeError("a tensor's name is '__metadata__' or cannot be encoded as UTF-8")
+    return _safetensors_parts(_tensor_entries(torch, tensors), metadata)
+
+
+def _without_tensors(
+    torch: Any, value: Any, where: str, tensors: dict[str, Any], depth: int
+) -> object:
+    """`value` with the names of its tensors in their places; the tensors go into `tensors`."""
+    if isinstance(value, torch.Tensor):
+        name = f"{len(tensors)}{where}"
+        tensors[name] = value
+        return {_TENSOR: name}
+    kind = type(value)
+    if kind not in (dict, OrderedDict, list, tuple):
+        return value
+    if depth == 0 or (kind in (dict, OrderedDict) and _TENSOR in value):
+        raise TypeError(
+            f"a checkpoint is nested deeper than {_DEPTH_MAX}, or has the key {_TENSOR!r}"
+        )
+    items = value.items() if kind in (dict, OrderedDict) else enumerate(value)
+    inside = [
+        (key, _without_tensors(torch, item, f"{where}.{key}", tensors, depth - 1))
+        for key, item in items
+    ]
+    return dict(inside) if kind in (dict, OrderedDict) else kind(item for _, item in inside)
+
+
+def _tensor_entries(
+    torch: Any, tensors: Mapping[str, Any]
+) -> list[tuple[str, str, list[int], memoryview]]:
     entries = []
     codes = {name: code for code, name in _TORCH.items()}
-    for name, tensor in obj.items():
-        if not isinstance(tensor, torch.Tensor) or type(name) is not str:
-            raise TypeError(
-                f"entry {name!r} of a dict with tensors is {type(tensor).__name__}; a state dict "
-                "has names and tensors only"
-            )
+    for name, tensor in tensors.items():
         dtype = str(tensor.dtype).partition(".")[2]
         if dtype not in codes or tensor.layout != torch.strided:
             raise TypeError(f"tensor {name!r} is {tensor.layout} of {dtype}; it cannot be stored")
         plain = tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
         entries.append((name, codes[dtype], list(tensor.shape), _bytes_of(plain)))
-    if not _names_fit(obj):
-        raise TypeError("a tensor's name is '__metadata__' or cannot be encoded as UTF-8")
-    return _safetensors_parts(entries, metadata)
+    return entries
 
 
 def _safetensors_parts(
@@ -306,6 +382,11 @@ def _safetensors_parts(
         at += data.nbytes
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode("utf-8")
     text += b" " * (-len(text) % 8)
+    if len(text) > _HEADER_MAX:  # which no reader would take
+        raise ValueError(
+            f"{len(text)} bytes of names and plain values beside the tensors; expected at most "
+            f"{_HEADER_MAX}"
+        )
     return [len(text).to_bytes(8, "little") + text, *(data for _, _, _, data in entries)]
 
 
@@ -399,7 +480,23 @@ def _read_safetensors(file: BinaryIO) -> Any:
         raise ValueError(f"safetensors: bytes behind the last tensor, which ends at {at}")
     if metadata.get("value") == "tensor" and list(found) == ["tensor"]:
         return found["tensor"]
+    if metadata.get("value") == "tree":
+        return _with_tensors(_unpack_value(base64.b64decode(metadata["tree"])), found)
     return {name: found[name] for name in header}
+
+
+def _with_tensors(value: Any, found: Mapping[str, Any]) -> Any:
+    """A checkpoint's tree with its tensors in their places."""
+    kind = type(value)
+    if kind is dict and value.keys() == {_TENSOR}:
+        if value[_TENSOR] not in found:
+            raise ValueError(f"safetensors: the tree names a tensor {value[_TENSOR]!r}, not there")
+        return found[value[_TENSOR]]
+    if kind is dict:
+        return {key: _with_tensors(item, found) for key, item in value.items()}
+    if kind in (list, tuple):
+        return kind(_with_tensors(item, found) for item in value)
+    return value
 
 
 def _safetensors_header(file: BinaryIO) -> dict[str, Any]:
@@ -428,11 +525,7 @@ def _read_tensor(file: BinaryIO, torch: Any, name: str, entry: Any, size: int) -
         dtype: Any = getattr(torch, _TORCH[entry["dtype"]])
         item = dtype.itemsize
     else:
-        if entry["dtype"] not in _NUMPY:
-            raise ValueError(
-                f"safetensors: tensor {name!r} has dtype {entry['dtype']}, which numpy lacks"
-            )
-        dtype = np.dtype(_NUMPY[entry["dtype"]])
+        dtype = _numpy_dtype(name, entry["dtype"])
         item = dtype.itemsize
     if min(shape, default=0) < 0 or math.prod(shape) * item != size:
         raise ValueError(
@@ -447,6 +540,20 @@ def _read_tensor(file: BinaryIO, torch: Any, name: str, entry: Any, size: int) -
     if size:
         _fill(file, _bytes_of(tensor.reshape(-1).view(torch.uint8).numpy()))
     return tensor
+
+
+def _numpy_dtype(name: str, code: str) -> np.dtype[Any]:
+    if code in _NUMPY:
+        return np.dtype(_NUMPY[code])
+    if code not in _BITS:
+        raise ValueError(f"safetensors: tensor {name!r} has dtype {code}, which numpy lacks")
+    try:
+        small_floats: Any = importlib.import_module("ml_dtypes")
+    except ImportError:
+        return np.dtype(_BITS[code])
+    names = {known: attribute for attribute, known in _SMALL_FLOATS.items()}
+    found: np.dtype[Any] = np.dtype(getattr(small_floats, names[code]))
+    return found
 
 
 def _fill(file: BinaryIO, room: memoryview) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import time
 import uuid
@@ -18,7 +19,7 @@ from synadb._replay import Buffer, TransitionBatch
 from synadb._shared import SharedLog
 from synadb._transitions import Record, Transition
 from synadb.db import SynaDB
-from synadb.errors import ArgumentError, Reason, SynaError
+from synadb.errors import ArgumentError, ClosedError, Reason, SynaError
 
 _MACHINE = "meta/machine"
 _SESSION = "meta/session/"
@@ -42,6 +43,8 @@ class ExperienceCollector:
         process at once, and power loss after `flush`, `close`, or (auto_flush) the session's end.
     shared : bool, default True
         False: this process alone may write while the file is open, which is faster.
+    read_only : bool, default False
+        Look and sample only; works beside any writers.
 
     Examples
     --------
@@ -64,10 +67,15 @@ class ExperienceCollector:
         auto_flush: bool = True,
         sync_on_write: bool = False,
         shared: bool = True,
+        read_only: bool = False,
     ) -> None:
         if machine_id is not None and (not isinstance(machine_id, str) or not machine_id):
             raise _replay.refuse(f"machine_id is {machine_id!r}; expected a text")
-        options = {"sync_on_write": bool(sync_on_write), "shared": bool(shared)}
+        options = {
+            "sync_on_write": bool(sync_on_write),
+            "shared": bool(shared) and not read_only,
+            "read_only": bool(read_only),
+        }
         self._log = SharedLog(path, options)
         self._machine_id = machine_id
         self._auto_flush = bool(auto_flush)
@@ -133,13 +141,14 @@ class ExperienceCollector:
         session_id : str, optional
             Default: a generated one.
         **metadata
-            Any plain data or arrays; kept under ``meta/session/<id>``.
+            Any plain data or arrays; kept under ``meta/session/<id>``. Those of a session that was
+            opened before are added to what it has.
         """
         name = uuid.uuid4().hex if session_id is None else _session(session_id)
-        self._db[_SESSION + _transitions.escape(name)] = {
-            "metadata": metadata,
-            "machine_id": self.machine_id,
-        }
+        key = _SESSION + _transitions.escape(name)
+        known = self.session_metadata(name)
+        if metadata or not self._db.exists(key):
+            self._db[key] = {"metadata": {**known, **metadata}, "machine_id": self.machine_id}
         return SessionContext(self, name)
 
     def log_transition(
@@ -340,6 +349,8 @@ class ExperienceCollector:
                     self._buffer.add(record)
 
     def _columns(self) -> Buffer:
+        if self._db.closed:
+            raise ClosedError(-1, f"{self.path}: the database is closed", reason=Reason.CLOSED)
         if self._buffer is None:
             self._buffer = Buffer(list(self._records()))
         return self._buffer
@@ -386,7 +397,8 @@ class ExperienceCollector:
         Raises
         ------
         ValueError
-            There are no transitions, or `n` is less than 1.
+            There are no transitions, `n` is less than 1, or `alpha` or `beta` is negative or not
+            finite.
 
         Notes
         -----
@@ -395,6 +407,9 @@ class ExperienceCollector:
         """
         if n < 1:
             raise _replay.refuse(f"n is {n}; expected at least 1")
+        for name, exponent in (("alpha", alpha), ("beta", beta)):
+            if not 0 <= exponent < math.inf:
+                raise _replay.refuse(f"{name} is {exponent}; expected a number of 0 or more")
         rng = self._rng if seed is None else np.random.default_rng(seed)
         with self._lock:
             buffer = self._columns()
@@ -488,15 +503,16 @@ class ExperienceCollector:
             A line is no transition; the message has its number. Nothing is logged.
         """
         rows = []
-        with open(path, encoding="utf-8", errors="surrogatepass") as lines:
+        with open(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     rows.append(self._parse(line, path, number))
         return self._import(rows, deduplicate)
 
-    def _parse(self, line: str, path: str | os.PathLike[str], number: int) -> Transition:
+    def _parse(self, line: bytes, path: str | os.PathLike[str], number: int) -> Transition:
         try:
-            return _transitions.from_json(json.loads(line), self.machine_id, self._times(1))
+            text = line.decode("utf-8", "surrogatepass")
+            return _transitions.from_json(json.loads(text), self.machine_id, self._times(1))
         except (ValueError, TypeError, RecursionError, SynaError) as error:
             raise ArgumentError(
                 0, f"{os.fspath(path)}: line {number}: {error}", reason=Reason.ARGUMENT
@@ -556,13 +572,14 @@ class ExperienceCollector:
             for source in sources:
                 opened.append(SynaDB(source, read_only=True))
             with ExperienceCollector(dest) as collector:
-                return sum(collector._merge_one(db, deduplicate) for db in opened)
+                known = _Known(collector)
+                return sum(collector._merge_one(db, known, deduplicate) for db in opened)
         finally:
             for db in opened:
                 db.close()
 
-    def _merge_one(self, source: SynaDB, deduplicate: bool) -> int:
-        known, count = _Known(self), 0
+    def _merge_one(self, source: SynaDB, known: _Known, deduplicate: bool) -> int:
+        count = 0
         with self._db.batch() as batch:
             for key in source.scan("exp/", keys_only=True):
                 if not _transitions.KEY.match(key) or (deduplicate and self._db.exists(key)):
@@ -631,9 +648,13 @@ class SessionContext:
     def __enter__(self) -> SessionContext:
         return self
 
-    def __exit__(self, *exc_info: object) -> None:
-        if self._collector._auto_flush:
-            self._collector.flush()
+    def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
+        try:
+            if self._collector._auto_flush:
+                self._collector.flush()
+        except SynaError:
+            if exc_type is None:  # otherwise the error that ended the block is the one to tell of
+                raise
 
     def __repr__(self) -> str:
         return f"<session {self.session_id!r}, {self.transition_count} transitions>"

@@ -22,7 +22,7 @@ from synadb._core import experiments as _core
 from synadb._shared import SharedLog
 from synadb.blob import BlobReader
 from synadb.db import SynaDB
-from synadb.errors import ArgumentError, ClosedError, KeyNotFoundError, Reason
+from synadb.errors import ArgumentError, ClosedError, KeyNotFoundError, Reason, SynaError
 
 Facts = dict[str, Any]
 #: Artifacts from here on are streamed in pieces instead of written as one value.
@@ -72,8 +72,8 @@ class Experiment:
     -----
     Any method may be called from any thread, and after `os.fork` in the child, too, as long as the
     file is open there through experiments only. A file that this process has open already is used
-    as it was opened. Use ``compact(keep_history=True)`` on the file's `SynaDB` if it is to be
-    compacted: a plain ``compact()`` keeps only the last point of each metric.
+    as it was opened. To give space back use `Experiment.compact`: after the ``compact()`` of
+    `SynaDB` or of the command line, each metric has only its last point.
 
     Examples
     --------
@@ -135,6 +135,10 @@ class Experiment:
     @property
     def _db(self) -> SynaDB:
         return self._log.db
+
+    def compact(self) -> None:
+        """Give back the space of deleted runs; every point of every metric stays."""
+        self._db.compact(keep_history=True)
 
     def close(self) -> None:
         """Make everything durable and close the file. Runs go on running: resume them later."""
@@ -321,7 +325,7 @@ class Experiment:
         KeyNotFoundError
             There is no such run.
         """
-        runs = [self._existing(run) for run in run_ids]
+        runs = self._all_existing(run_ids)
         params: dict[str, dict[str, str]] = {}
         metrics: dict[str, dict[str, dict[str, float]]] = {}
         for run in runs:
@@ -396,7 +400,16 @@ class Experiment:
     def to_arrow(self) -> Any:
         """The same as a pyarrow Table. Needs pyarrow."""
         pyarrow = _optional("pyarrow", "to_arrow needs pyarrow: pip install pyarrow")
-        return pyarrow.table(self._table())
+        text, time = pyarrow.string(), pyarrow.timestamp("us", tz="UTC")
+        types = {
+            **dict.fromkeys(("run_id", "experiment", "status", "parent_id"), text),
+            **dict.fromkeys(("started_at", "ended_at"), time),
+            "tags": pyarrow.list_(text),
+        }  # the same however few runs there are
+        table = self._table()
+        return pyarrow.table(
+            {name: pyarrow.array(cells, types.get(name)) for name, cells in table.items()}
+        )
 
     def _table(self) -> dict[str, list[Any]]:
         rows = self._rows()
@@ -425,7 +438,7 @@ class Experiment:
         """
         from synadb._plots import plot_metric
 
-        chosen = self.list_runs() if run_ids is None else [self._existing(run) for run in run_ids]
+        chosen = self.list_runs() if run_ids is None else self._all_existing(run_ids)
         return plot_metric(chosen, metric, ax)
 
     # -------------------------------------------------------------------------------- inside
@@ -452,6 +465,11 @@ class Experiment:
         if found._record() is None:
             raise _no_run(self._db.path, found.id)
         return found
+
+    def _all_existing(self, runs: Iterable[RunOrId]) -> list[Run]:
+        if isinstance(runs, (str, Run)):
+            raise TypeError("run_ids is a list of runs, not one run")
+        return [self._existing(run) for run in runs]
 
     def _prefix(self, run_id: str) -> str:
         """What the keys of a run begin with."""
@@ -709,8 +727,12 @@ class Run:
         return self
 
     def __exit__(self, exc_type: type[BaseException] | None, *exc_info: object) -> None:
-        if self.status is RunStatus.RUNNING:
-            self.end("completed" if exc_type is None else "failed")
+        try:
+            if self.status is RunStatus.RUNNING:
+                self.end("completed" if exc_type is None else "failed")
+        except SynaError:
+            if exc_type is None:  # otherwise the error that ended the block is the one to tell of
+                raise
 
     # ------------------------------------------------------------------------------- reading
 

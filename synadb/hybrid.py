@@ -154,6 +154,9 @@ class HybridVectorStore(_hybrid.LayersHandle):
         only when asked.
     hot_capacity : int, default 0
         How many vectors are expected in the hot layer. A hint; the file grows by itself.
+    read_only : bool, default False
+        Look at what was made durable last, also while another process writes; see `refresh`. Calls
+        that would change something raise `ReadOnlyError`.
 
     Raises
     ------
@@ -161,7 +164,7 @@ class HybridVectorStore(_hybrid.LayersHandle):
         An argument out of range, one file for both layers; or the files hold vectors of other
         dimensions or another metric. While neither holds any, the latest opening decides.
     LockedError
-        One of the files is open elsewhere.
+        One of the files is open elsewhere, and not read-only.
     WrongKindError, CorruptionError
         Not a file of its kind, or a damaged one. It was left untouched.
 
@@ -203,6 +206,7 @@ class HybridVectorStore(_hybrid.LayersHandle):
         recall: float | None = None,
         promote_at: int | None = 50000,
         hot_capacity: int = 0,
+        read_only: bool = False,
     ) -> None:
         dims = operator.index(dimensions)
         if not 1 <= dims <= _hybrid.MAX_DIMENSIONS:
@@ -228,6 +232,7 @@ class HybridVectorStore(_hybrid.LayersHandle):
             _share(recall),
             promote,
             capacity,
+            bool(read_only),
         )
 
     # --------------------------------------------------------------------------------- facts
@@ -489,6 +494,37 @@ class HybridVectorStore(_hybrid.LayersHandle):
     def save(self) -> None:
         """`save_cold` and `flush_hot`: make everything durable."""
         self._save()
+
+    def refresh(self) -> bool:
+        """Of a store opened with ``read_only=True``: show what became durable since.
+
+        What is shown is one moment of both layers: each key once, also when vectors were promoted
+        in between.
+
+        Returns
+        -------
+        bool
+            Whether there was anything. Always False for the writer, who sees everything.
+
+        Raises
+        ------
+        SynaIOError, CorruptionError
+            A file is gone, or damaged. Searches and look-ups then raise as well until a refresh
+            succeeds.
+
+        Examples
+        --------
+        >>> files = tmp / "r.gwi", tmp / "r.cascade"
+        >>> with HybridVectorStore(*files, 2) as store:
+        ...     store.ingest("a", [1, 2])
+        ...     store.save()
+        ...     with HybridVectorStore(*files, 2, read_only=True) as reader:
+        ...         store.ingest("b", [3, 4])
+        ...         _ = store.promote_to_cold()
+        ...         print(len(reader), reader.refresh(), len(reader))
+        1 True 2
+        """
+        return self._refresh()
 
     def compact(self, *, progress: Progress = None) -> None:
         """Write the live vectors of each layer to a new file in the place of the old one.

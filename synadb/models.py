@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, BinaryIO, Union, cast
 
+import numpy as np
+
 from synadb import _serial
 from synadb._core import models as _core
 from synadb._shared import SharedLog
@@ -27,6 +29,8 @@ if TYPE_CHECKING:
 #: A version: its number, an alias, or None for the newest.
 Version = Union[int, str, None]
 _COPY_BYTES = 1 << 20
+#: What is kept as text in metadata.
+_TEXTS = (str, int, float, np.number, np.bool_)
 
 
 class ModelStage(str, enum.Enum):
@@ -304,9 +308,11 @@ class ModelRegistry:
         ----------
         name : str
         model : object
-            bytes are stored as they are. Arrays, dicts of arrays, torch tensors, state dicts and
-            modules (as their state dict), Keras and ONNX models, texts and plain Python values go
-            into safe formats (npy, safetensors, json ...) and come back as what they were.
+            bytes are stored as they are, and so are those of a `pathlib.Path` or an open binary
+            file (`save_file`). Arrays, dicts of arrays, torch tensors, modules (as their state
+            dict), state dicts and whole checkpoints (dicts and lists with tensors and plain values
+            in them), Keras and ONNX models, texts and plain Python values go into safe formats
+            (npy, safetensors, json ...) and come back as what they were.
         metadata : mapping of str to str, optional
             Numbers and booleans are turned into text.
         run_id : str, optional
@@ -335,6 +341,8 @@ class ModelRegistry:
         >>> registry.load("weights")["w"]
         array([1., 1., 1.])
         """
+        if serializer is None and (isinstance(model, os.PathLike) or hasattr(model, "read")):
+            return self.save_file(name, cast(BinaryIO, model), metadata, run_id=run_id)
         kind, parts = _serial.pack_parts(model, serializer=serializer)
         return self._save(name, iter(parts), metadata, run_id, kind)
 
@@ -743,9 +751,11 @@ def _stage(stage: str) -> ModelStage:
 def _metadata_json(metadata: Mapping[str, object] | None) -> str | None:
     if metadata is None:
         return None
+    if not isinstance(metadata, Mapping):
+        raise TypeError(f"metadata is a dict of str to str, not {type(metadata).__name__}")
     texts = {}
     for key, value in metadata.items():
-        if not isinstance(key, str) or not isinstance(value, (str, int, float)):
+        if not isinstance(key, str) or not isinstance(value, _TEXTS):
             raise TypeError(
                 f"metadata is a dict of str to str, not {key!r:.80}: {type(value).__name__}"
             )

@@ -146,7 +146,7 @@ class VectorStore(_vectors.VectorHandle):
         Candidates kept by a search that says neither ``ef`` nor ``recall``, 1 to 4096; 100, or 200
         with ``quantization="binary"``.
     threads : int, optional
-        Of a build; as many as there are processors.
+        Of a build, and of a `search_batch` through the graph; as many as there are processors.
     dtype : {"float32", "float16", "bfloat16"} or numpy dtype, optional
         What the vectors are kept as. The 16-bit forms take half the bytes, in the file and in what
         a search reads of it: vectors are rounded when they are inserted, `get` and the results of

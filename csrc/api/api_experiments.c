@@ -38,13 +38,13 @@ static syna_rc read_options(const syna_run_options *given, syna_run_options *o)
                          given->size);
     memset(o, 0, sizeof *o);
     memcpy(o, given, MIN((size_t)given->size, sizeof *o));
-    REQUIRE_TEXT(o->experiment);
+    SYNA_TRY(check_text(o->experiment, "experiment"));
     if (o->tags_json)
-        REQUIRE_TEXT(o->tags_json);
+        SYNA_TRY(check_text(o->tags_json, "tags_json"));
     if (o->parent)
-        REQUIRE_TEXT(o->parent);
+        SYNA_TRY(check_text(o->parent, "parent"));
     if (o->system_json)
-        REQUIRE_TEXT(o->system_json);
+        SYNA_TRY(check_text(o->system_json, "system_json"));
     return SYNA_SUCCESS;
 }
 

@@ -66,7 +66,7 @@ int32_t syna_layers_open(const char *hot_path, const char *cold_path,
     SYNA_TRY(check_path(hot_path));
     SYNA_TRY(check_path(cold_path));
     SYNA_TRY(hybrid_options(options, &setup.options));
-    SYNA_TRY(file_table_open(&stores, hot_path, false, &setup, &store));
+    SYNA_TRY(file_table_open(&stores, hot_path, setup.options.read_only, &setup, &store));
     *out = store;
     return SYNA_SUCCESS;
 }
@@ -201,6 +201,16 @@ int32_t syna_layers_save(syna_layers *store)
 {
     REQUIRE(store);
     return hybrid_save(store);
+}
+
+int32_t syna_layers_refresh(syna_layers *store, int32_t *changed)
+{
+    bool newer;
+    REQUIRE(store);
+    SYNA_TRY(hybrid_refresh(store, &newer));
+    if (changed)
+        *changed = newer;
+    return SYNA_SUCCESS;
 }
 
 int32_t syna_layers_compact(syna_layers *store, syna_progress_fn progress, void *context)

@@ -254,6 +254,16 @@ syna_rc cascade_store_refresh(syna_buckets *store, bool *changed)
     return row_store_refresh(&store->base, changed);
 }
 
+syna_rc cascade_store_look(syna_buckets *store, bool *changed)
+{
+    return row_store_look(&store->base, changed);
+}
+
+syna_rc cascade_store_tend(syna_buckets *store)
+{
+    return row_store_tend(&store->base, NULL, NULL);
+}
+
 syna_rc cascade_store_compact(syna_buckets *store, syna_progress_fn progress, void *context)
 {
     return row_store_compact(&store->base, progress, context);

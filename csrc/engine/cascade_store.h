@@ -50,6 +50,9 @@ syna_rc cascade_store_flush(syna_buckets *store);
 /* The same, and the index with it. */
 syna_rc cascade_store_save(syna_buckets *store);
 syna_rc cascade_store_refresh(syna_buckets *store, bool *changed);
+/* A refresh in two steps: newer rows are there after the first, in the index after the second. */
+syna_rc cascade_store_look(syna_buckets *store, bool *changed);
+syna_rc cascade_store_tend(syna_buckets *store);
 syna_rc cascade_store_compact(syna_buckets *store, syna_progress_fn progress, void *context);
 syna_rc cascade_store_verify(const char *path, syna_finding_fn visit, void *context,
                              syna_progress_fn progress, syna_check *out);

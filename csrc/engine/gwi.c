@@ -230,6 +230,16 @@ syna_rc gwi_refresh(syna_wells *store, bool *changed)
     return row_store_refresh(&store->base, changed);
 }
 
+syna_rc gwi_look(syna_wells *store, bool *changed)
+{
+    return row_store_look(&store->base, changed);
+}
+
+syna_rc gwi_tend(syna_wells *store)
+{
+    return row_store_tend(&store->base, NULL, NULL);
+}
+
 syna_rc gwi_compact(syna_wells *store, syna_progress_fn progress, void *context)
 {
     return row_store_compact(&store->base, progress, context);

@@ -51,6 +51,9 @@ syna_rc gwi_train(syna_wells *store, syna_progress_fn progress, void *context);
 
 syna_rc gwi_flush(syna_wells *store);
 syna_rc gwi_refresh(syna_wells *store, bool *changed);
+/* A refresh in two steps: newer rows are there after the first, in the lists after the second. */
+syna_rc gwi_look(syna_wells *store, bool *changed);
+syna_rc gwi_tend(syna_wells *store);
 syna_rc gwi_compact(syna_wells *store, syna_progress_fn progress, void *context);
 syna_rc gwi_verify(const char *path, syna_finding_fn visit, void *context, syna_progress_fn progress,
                    syna_check *out);

@@ -24,6 +24,7 @@ static syna_wells_options hot_options(const syna_layers_options *o)
                                 .dimensions = o->dimensions,
                                 .metric = o->metric,
                                 .threads = o->threads,
+                                .read_only = o->read_only,
                                 .initial_capacity = o->hot_capacity};
 }
 
@@ -34,7 +35,14 @@ static syna_buckets_options cold_options(const syna_layers_options *o)
                                   .metric = o->metric,
                                   .preset = o->preset,
                                   .threads = o->threads,
+                                  .read_only = o->read_only,
                                   .recall = o->recall};
+}
+
+/* Readers move nothing. */
+static uint64_t promote_rows(const syna_layers_options *o)
+{
+    return o->read_only ? 0 : o->promote_rows;
 }
 
 /* ---------------------------------------------------------------- memory */
@@ -48,6 +56,7 @@ static void init_locks(syna_layers *store)
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 #endif
     pthread_rwlock_init(&store->map_lock, &attr);
+    pthread_rwlock_init(&store->view_lock, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&store->write_lock, NULL);
     pthread_mutex_init(&store->gate, NULL);
@@ -69,6 +78,7 @@ static syna_rc store_free(syna_layers *store)
     syna_rc rc = close_layers(store);
     outdated_dispose(&store->outdated);
     pthread_rwlock_destroy(&store->map_lock);
+    pthread_rwlock_destroy(&store->view_lock);
     pthread_mutex_destroy(&store->write_lock);
     pthread_mutex_destroy(&store->gate);
     pthread_mutex_destroy(&store->promote_lock);
@@ -121,18 +131,20 @@ static syna_rc note_doubles(syna_layers *store, const syna_hit *rows, size_t cou
     return SYNA_SUCCESS;
 }
 
-static syna_rc take_keys(syna_layers *store)
+syna_rc hybrid_take_keys(syna_layers *store)
 {
     syna_hit *rows = NULL;
     size_t count = 0;
     uint64_t cold = cascade_store_count(store->cold);
+    outdated_cut(&store->outdated, 0);
     if (cold) {
         SYNA_TRY(gwi_rows(store->hot, 0, &rows, &count));
         syna_rc rc = note_doubles(store, rows, count);
         mem_free(rows);
         SYNA_TRY(rc);
     }
-    store->live = gwi_count(store->hot) + cold - store->outdated.count;
+    __atomic_store_n(&store->live, gwi_count(store->hot) + cold - store->outdated.count,
+                     __ATOMIC_RELEASE);
     return SYNA_SUCCESS;
 }
 
@@ -153,8 +165,10 @@ static syna_rc open_into(syna_layers *store, const char *hot_path, const struct 
     SYNA_TRY(check_paths(store));
     SYNA_TRY(open_layers(store, &setup->options));
     SYNA_TRY(take_config(store));
-    SYNA_TRY(take_keys(store));
-    promoter_set(&store->promoter, setup->options.promote_rows);
+    if (!store->writer)
+        SYNA_TRY(hybrid_first_look(store));
+    SYNA_TRY(hybrid_take_keys(store));
+    promoter_set(&store->promoter, promote_rows(&setup->options));
     return SYNA_SUCCESS;
 }
 
@@ -163,6 +177,7 @@ syna_rc hybrid_open(const char *hot_path, const struct hybrid_setup *setup, syna
     syna_layers *store = mem_zalloc(sizeof *store);
     if (!store)
         return syna_no_memory(sizeof *store);
+    store->writer = !setup->options.read_only;
     init_locks(store);
     outdated_init(&store->outdated);
     promoter_init(&store->promoter);
@@ -216,7 +231,7 @@ syna_rc hybrid_again(syna_layers *store, const struct hybrid_setup *setup)
     syna_rc rc = configure(store, &setup->options);
     pthread_mutex_unlock(&store->write_lock);
     if (rc == SYNA_SUCCESS) {
-        promoter_set(&store->promoter, setup->options.promote_rows);
+        promoter_set(&store->promoter, promote_rows(&setup->options));
         promoter_wake(store);
     }
     return rc;
@@ -229,7 +244,7 @@ syna_rc hybrid_close(syna_layers *store)
 {
     promoter_stop(&store->promoter);
     syna_rc saved = SYNA_SUCCESS;
-    if (!store->inherited) {
+    if (store->writer && !store->inherited) {
         pthread_mutex_lock(&store->gate);
         saved = hybrid_checkpoint_hot(store);
         pthread_mutex_unlock(&store->gate);
@@ -243,6 +258,7 @@ syna_rc hybrid_close(syna_layers *store)
 
 void hybrid_before_fork(syna_layers *store)
 {
+    pthread_rwlock_wrlock(&store->view_lock);
     pthread_mutex_lock(&store->write_lock);
     pthread_rwlock_wrlock(&store->map_lock);
     pthread_mutex_lock(&store->promoter.lock);
@@ -257,6 +273,7 @@ void hybrid_after_fork(syna_layers *store, bool child)
     pthread_mutex_unlock(&store->promoter.lock);
     pthread_rwlock_unlock(&store->map_lock);
     pthread_mutex_unlock(&store->write_lock);
+    pthread_rwlock_unlock(&store->view_lock);
     if (!child)
         return;
     init_locks(store); /* threads that waited for them, or held another one, are not here */

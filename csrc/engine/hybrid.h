@@ -4,7 +4,8 @@
  * Files: hybrid_core.h the struct, its locks and why nothing is lost; hybrid.c open, close, fork;
  * hybrid_keys.c keys whose cold row is out of date; hybrid_write.c ingest, delete; hybrid_update.c
  * metadata; hybrid_read.c look-ups, lists, figures; hybrid_search.c; hybrid_promote.c promotions;
- * hybrid_save.c what makes rows durable, and in which order; hybrid_thread.c promotions by themselves. */
+ * hybrid_save.c what makes rows durable, and in which order; hybrid_thread.c promotions by themselves;
+ * hybrid_refresh.c what a store that is opened read-only sees. */
 #ifndef SYNA_ENGINE_HYBRID_H
 #define SYNA_ENGINE_HYBRID_H
 
@@ -54,5 +55,8 @@ syna_rc hybrid_flush_hot(syna_layers *store);
 syna_rc hybrid_save_cold(syna_layers *store);
 syna_rc hybrid_save(syna_layers *store);
 syna_rc hybrid_compact(syna_layers *store, syna_progress_fn progress, void *context);
+
+/* ---- hybrid_refresh.c */
+syna_rc hybrid_refresh(syna_layers *store, bool *changed);
 
 #endif

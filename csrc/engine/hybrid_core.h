@@ -32,6 +32,8 @@
  *
  * Locks, in this order; those of the layers come behind them:
  *
+ *   view_lock     of a store that is opened read-only, where it is the only one that matters: shared by
+ *                 whoever reads, exclusive while a refresh goes from one checkpoint to another
  *   promote_lock  one promotion or compaction at a time; held throughout
  *   gate          checkpoints of the hot layer, and deletions out of the cold one; held across syncs
  *   write_lock    who changes what is in which layer, one at a time
@@ -73,7 +75,7 @@ struct syna_layers {
     syna_wells *hot;
     syna_buckets *cold;
     pthread_mutex_t promote_lock, gate, write_lock;
-    pthread_rwlock_t map_lock;
+    pthread_rwlock_t map_lock, view_lock;
     struct outdated outdated;
     uint64_t stamp;       /* atomic: the last one given */
     uint64_t epoch;       /* atomic: how often keys stopped being outdated */
@@ -83,6 +85,8 @@ struct syna_layers {
     bool cold_deletions;  /* (gate) not covered by a checkpoint of the cold layer */
     bool hot_drops;       /* (gate) not covered by a checkpoint of the hot layer */
     bool inherited;       /* by fork */
+    bool writer;          /* false: opened read-only */
+    bool torn;            /* (view_lock) a refresh failed between the layers */
     uint32_t promoting;   /* atomic */
     uint64_t promotions, promoted; /* atomic */
     struct promoter promoter;
@@ -97,6 +101,18 @@ bool outdated_has(const struct outdated *o, const char *key, size_t len, uint64_
 bool outdated_remove(struct outdated *o, const char *key, size_t len);
 void outdated_cut(struct outdated *o, size_t count); /* the newest keys, down to so many */
 void outdated_stamp(struct outdated *o, size_t first, uint64_t stamp);
+
+/* hybrid.c: (write_lock, or view_lock exclusively) note which keys stand in both layers, and count all. */
+syna_rc hybrid_take_keys(syna_layers *store);
+
+/* ---- hybrid_refresh.c */
+/* May this handle write? */
+syna_rc hybrid_check_writer(const syna_layers *store);
+/* Around everything that looks at both layers: they are of one moment meanwhile, also of a reader. A
+ * begin that fails needs no end. */
+syna_rc hybrid_begin_view(syna_layers *store);
+void hybrid_end_view(syna_layers *store);
+syna_rc hybrid_first_look(syna_layers *store);
 
 /* hybrid_write.c: (write_lock) the key's cold row is none, or counts again. */
 void hybrid_forget_outdated(syna_layers *store, const char *key, size_t len);

@@ -280,6 +280,8 @@ syna_rc hybrid_promote_at(syna_layers *store, syna_progress_fn progress, void *c
 {
     struct promotion p = {
         .store = store, .progress = progress, .context = context, .pace = pace};
+    *moved = 0;
+    SYNA_TRY(hybrid_check_writer(store));
     pthread_mutex_lock(&store->promote_lock);
     syna_rc rc = promote_locked(&p);
     pthread_mutex_unlock(&store->promote_lock);

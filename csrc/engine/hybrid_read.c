@@ -6,14 +6,23 @@
 
 /* ---------------------------------------------------------------- look-ups */
 
-syna_rc hybrid_get(syna_layers *store, const char *key, size_t key_len, float *out, uint32_t dims)
+static syna_rc get_in_view(syna_layers *store, const char *key, size_t key_len, float *out,
+                           uint32_t dims)
 {
     syna_rc rc = gwi_get(store->hot, key, key_len, out, dims);
     return rc == SYNA_ERR_KEY_NOT_FOUND ? cascade_store_get(store->cold, key, key_len, out, dims) : rc;
 }
 
-syna_rc hybrid_get_metadata(syna_layers *store, const char *key, size_t key_len, char **out,
-                            size_t *len)
+syna_rc hybrid_get(syna_layers *store, const char *key, size_t key_len, float *out, uint32_t dims)
+{
+    SYNA_TRY(hybrid_begin_view(store));
+    syna_rc rc = get_in_view(store, key, key_len, out, dims);
+    hybrid_end_view(store);
+    return rc;
+}
+
+static syna_rc get_metadata_in_view(syna_layers *store, const char *key, size_t key_len, char **out,
+                                    size_t *len)
 {
     syna_rc rc = gwi_get_metadata(store->hot, key, key_len, out, len);
     return rc == SYNA_ERR_KEY_NOT_FOUND
@@ -21,10 +30,23 @@ syna_rc hybrid_get_metadata(syna_layers *store, const char *key, size_t key_len,
                : rc;
 }
 
+syna_rc hybrid_get_metadata(syna_layers *store, const char *key, size_t key_len, char **out,
+                            size_t *len)
+{
+    SYNA_TRY(hybrid_begin_view(store));
+    syna_rc rc = get_metadata_in_view(store, key, key_len, out, len);
+    hybrid_end_view(store);
+    return rc;
+}
+
 syna_rc hybrid_contains(syna_layers *store, const char *key, size_t key_len, bool *found)
 {
-    SYNA_TRY(gwi_contains(store->hot, key, key_len, found));
-    return *found ? SYNA_SUCCESS : cascade_store_contains(store->cold, key, key_len, found);
+    SYNA_TRY(hybrid_begin_view(store));
+    syna_rc rc = gwi_contains(store->hot, key, key_len, found);
+    if (rc == SYNA_SUCCESS && !*found)
+        rc = cascade_store_contains(store->cold, key, key_len, found);
+    hybrid_end_view(store);
+    return rc;
 }
 
 /* ---------------------------------------------------------------- figures */
@@ -37,7 +59,10 @@ uint64_t hybrid_count(syna_layers *store)
 /* Every hot row is the newest of its key; the others are cold. */
 uint64_t hybrid_count_in(syna_layers *store, uint32_t layer)
 {
+    if (!store->writer)
+        pthread_rwlock_rdlock(&store->view_lock);
     uint64_t hot = gwi_count(store->hot), all = hybrid_count(store);
+    hybrid_end_view(store);
     if (layer == SYNA_LAYER_HOT)
         return hot;
     return all > hot ? all - hot : 0;
@@ -48,6 +73,7 @@ syna_rc hybrid_get_stats(syna_layers *store, syna_layers_stats *out)
     syna_layers_stats stats = {.size = out->size};
     stats.hot.size = sizeof stats.hot;
     stats.cold.size = sizeof stats.cold;
+    SYNA_TRY(hybrid_begin_view(store));
     pthread_mutex_lock(&store->write_lock);
     syna_rc rc = gwi_get_stats(store->hot, &stats.hot);
     if (rc == SYNA_SUCCESS)
@@ -57,6 +83,7 @@ syna_rc hybrid_get_stats(syna_layers *store, syna_layers_stats *out)
     stats.rows = hybrid_count(store);
     stats.outdated_rows = store->outdated.count;
     pthread_mutex_unlock(&store->write_lock);
+    hybrid_end_view(store);
     SYNA_TRY(rc);
     stats.hot_rows = stats.hot.rows;
     stats.cold_rows = stats.rows > stats.hot_rows ? stats.rows - stats.hot_rows : 0;
@@ -108,10 +135,12 @@ syna_rc hybrid_rows(syna_layers *store, uint32_t flags, syna_hit **hits, uint8_t
                     size_t *count)
 {
     struct listing l = {.store = store};
+    SYNA_TRY(hybrid_begin_view(store));
     pthread_mutex_lock(&store->write_lock);
     uint32_t dims = store->dims;
     syna_rc rc = list_locked(&l, flags);
     pthread_mutex_unlock(&store->write_lock);
+    hybrid_end_view(store);
     if (rc == SYNA_SUCCESS)
         rc = hybrid_copy_hits(l.all, l.count, dims, hits, sources);
     *count = rc == SYNA_SUCCESS ? l.count : 0;

@@ -24,6 +24,7 @@ syna_rc hybrid_checkpoint_hot(syna_layers *store)
 
 syna_rc hybrid_flush_hot(syna_layers *store)
 {
+    SYNA_TRY(hybrid_check_writer(store));
     pthread_mutex_lock(&store->gate);
     syna_rc rc = hybrid_checkpoint_hot(store);
     pthread_mutex_unlock(&store->gate);
@@ -40,6 +41,7 @@ static syna_rc save_cold_at_gate(syna_layers *store)
 /* The index is written first, without the gate: deletions need not wait for that. */
 syna_rc hybrid_save_cold(syna_layers *store)
 {
+    SYNA_TRY(hybrid_check_writer(store));
     SYNA_TRY(cascade_store_save(store->cold));
     pthread_mutex_lock(&store->gate);
     syna_rc rc = save_cold_at_gate(store);
@@ -71,6 +73,7 @@ static syna_rc compact_both(syna_layers *store, syna_progress_fn progress, void 
 
 syna_rc hybrid_compact(syna_layers *store, syna_progress_fn progress, void *context)
 {
+    SYNA_TRY(hybrid_check_writer(store));
     pthread_mutex_lock(&store->promote_lock);
     syna_rc rc = compact_both(store, progress, context);
     pthread_mutex_unlock(&store->promote_lock);

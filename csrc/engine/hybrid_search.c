@@ -332,7 +332,10 @@ static syna_rc search_all(struct hybrid_searching *s, syna_hit **hits, uint8_t *
         return syna_no_memory(3 * s->count * sizeof *s->hot_counts);
     s->cold_counts = s->hot_counts + s->count;
     s->counts = s->cold_counts + s->count;
-    SYNA_TRY(search_rounds(s));
+    SYNA_TRY(hybrid_begin_view(s->store));
+    syna_rc rc = search_rounds(s);
+    hybrid_end_view(s->store);
+    SYNA_TRY(rc);
     SYNA_TRY(merge(s));
     SYNA_TRY(hybrid_copy_hits(s->merged, s->merged_count, s->dims, hits, sources));
     if (s->count)

@@ -56,6 +56,7 @@ syna_rc hybrid_update_metadata(syna_layers *store, const char *key, size_t key_l
                                size_t len, bool replace)
 {
     struct update u = {.store = store, .key = key, .key_len = key_len, .json = json, .len = len};
+    SYNA_TRY(hybrid_check_writer(store));
     if (json)
         SYNA_TRY(meta_check(json, len));
     pthread_mutex_lock(&store->write_lock);

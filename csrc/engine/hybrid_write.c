@@ -50,6 +50,7 @@ static syna_rc note_keys(syna_layers *store, const struct gwi_batch *batch, size
 syna_rc hybrid_initialize_hot(syna_layers *store, const float *vectors, size_t count, uint32_t dims,
                               syna_progress_fn progress, void *context)
 {
+    SYNA_TRY(hybrid_check_writer(store));
     return gwi_initialize(store->hot, vectors, count, dims, progress, context);
 }
 
@@ -84,6 +85,7 @@ syna_rc hybrid_ingest_locked(syna_layers *store, const struct gwi_batch *batch, 
 syna_rc hybrid_ingest(syna_layers *store, const struct gwi_batch *batch, size_t *added)
 {
     *added = 0;
+    SYNA_TRY(hybrid_check_writer(store));
     pthread_mutex_lock(&store->write_lock);
     syna_rc rc = hybrid_ingest_locked(store, batch, added);
     pthread_mutex_unlock(&store->write_lock);
@@ -145,6 +147,7 @@ syna_rc hybrid_delete(syna_layers *store, const char *key, size_t key_len, int32
 {
     bool cold;
     *deleted = 0;
+    SYNA_TRY(hybrid_check_writer(store));
     pthread_mutex_lock(&store->write_lock);
     syna_rc rc = delete_hot_only(store, key, key_len, deleted, &cold);
     pthread_mutex_unlock(&store->write_lock);

@@ -275,6 +275,8 @@ syna_rc row_store_save_rows(struct row_store *store);
 /* A checkpoint, and the index with it if that is due. */
 syna_rc row_store_save(struct row_store *store, enum row_save why);
 syna_rc row_store_refresh(struct row_store *store, bool *changed);
+/* The same without what is due for the index then: row_store_tend. */
+syna_rc row_store_look(struct row_store *store, bool *changed);
 
 /* ---- row_store_compact.c */
 syna_rc row_store_compact(struct row_store *store, syna_progress_fn progress, void *context);

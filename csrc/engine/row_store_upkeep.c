@@ -93,7 +93,7 @@ static syna_rc refresh_locked(struct row_store *store, bool *changed)
     return SYNA_SUCCESS;
 }
 
-syna_rc row_store_refresh(struct row_store *store, bool *changed)
+syna_rc row_store_look(struct row_store *store, bool *changed)
 {
     *changed = false;
     if (store->writer)
@@ -101,5 +101,11 @@ syna_rc row_store_refresh(struct row_store *store, bool *changed)
     row_store_begin_upkeep(store);
     syna_rc rc = refresh_locked(store, changed);
     row_store_end_upkeep(store);
-    return rc == SYNA_SUCCESS && *changed ? row_store_tend(store, NULL, NULL) : rc;
+    return rc;
+}
+
+syna_rc row_store_refresh(struct row_store *store, bool *changed)
+{
+    SYNA_TRY(row_store_look(store, changed));
+    return *changed ? row_store_tend(store, NULL, NULL) : SYNA_SUCCESS;
 }

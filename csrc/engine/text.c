@@ -1,6 +1,6 @@
 /* text.c - open a text index: take its rows from the snapshot or read the documents; remember the analyser.
  *
- * A document is a packed value under "doc/<id>"; values of other types or shapes there are not ours and
+ * A document is a packed value under "doc/<id>", or stands in a pack (text_pack.h); values of other types or shapes there are not ours and
  * left alone. "text-index/config" is written in the commit of the first document. */
 #include "base/internal.h"
 
@@ -37,32 +37,43 @@ syna_rc text_options(const syna_text_options *given, syna_text_options *out)
 
 /* ---------------------------------------------------------------- the analyser */
 
+/* Files without "packs" have none: who does not know them refuses a file that may have some. */
 size_t text_config_text(const syna_text *index, char text[TEXT_CONFIG_ROOM])
 {
-    return (size_t)snprintf(text, TEXT_CONFIG_ROOM, "{\"analyzer\":\"%s\",\"version\":%u}",
+    return (size_t)snprintf(text, TEXT_CONFIG_ROOM, "{\"analyzer\":\"%s\",\"version\":%u,\"packs\":1}",
                             index->analyzer.name, index->analyzer.version);
 }
 
 struct config {
     char name[32];
     unsigned version;
+    bool packs;
 };
 
-static syna_rc read_config(const syna_text *index, struct config *config, bool *found)
+static bool parse_config(const char *text, size_t len, struct config *config)
+{
+    int used = 0;
+    if (sscanf(text, "{\"analyzer\":\"%31[^\"]\",\"version\":%9u%n", config->name,
+               &config->version, &used) != 2)
+        return false;
+    config->packs = strcmp(text + used, ",\"packs\":1}") == 0;
+    return strlen(text) == len && (config->packs || strcmp(text + used, "}") == 0);
+}
+
+static syna_rc read_config(syna_text *index, struct config *config, bool *found)
 {
     char *text;
     size_t len;
     int32_t type;
-    int used = 0;
     syna_rc rc = db_get_copy(index->db, TEXT_CONFIG_KEY, strlen(TEXT_CONFIG_KEY), SYNA_TYPE_TEXT,
                              (void **)&text, &len, &type);
     *found = rc == SYNA_SUCCESS;
     if (rc == SYNA_ERR_KEY_NOT_FOUND)
         return SYNA_SUCCESS;
     SYNA_TRY(rc);
-    if (sscanf(text, "{\"analyzer\":\"%31[^\"]\",\"version\":%9u}%n", config->name,
-               &config->version, &used) != 2 ||
-        (size_t)used != len)
+    if (parse_config(text, len, config))
+        index->packs_told = config->packs;
+    else
         rc = syna_fail_at(SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT, db_path(index->db), -1, 0,
                           "key %s holds %.80s, expected an analyser and its version",
                           TEXT_CONFIG_KEY, text);
@@ -127,10 +138,16 @@ struct loading {
 static syna_rc load_document(void *context, const syna_record *record)
 {
     struct loading *loading = context;
-    SYNA_TRY(text_apply_record(loading->index, record->key, record->key_len, record->data,
-                               record->len, false));
-    if (postings_due(loading->index->rows.postings))
-        SYNA_TRY(postings_settle(loading->index->rows.postings));
+    syna_text *index = loading->index;
+    uint32_t pack = pack_number(record->key, record->key_len);
+    if (pack)
+        SYNA_TRY(text_apply_pack(index, pack, record->data, record->len, false));
+    else if (record->key_len > DOC_PREFIX_LEN &&
+             memcmp(record->key, DOC_PREFIX, DOC_PREFIX_LEN) == 0)
+        SYNA_TRY(text_apply_record(index, record->key, record->key_len, record->data, record->len,
+                                   false));
+    if (postings_due(index->rows.postings))
+        SYNA_TRY(postings_settle(index->rows.postings));
     return progress_step(&loading->progress, 1);
 }
 
@@ -141,7 +158,7 @@ static syna_rc load_from_log(syna_text *index, const syna_text_options *o)
         .progress = {.ask = o->progress, .context = o->context, .what = "reading documents"},
     };
     index->followed = db_view_end(index->view);
-    return db_newest(index->db, DOC_PREFIX, DOC_PREFIX_LEN, SYNA_TYPE_PACKED,
+    return db_newest(index->db, LOG_PREFIX, LOG_PREFIX_LEN, SYNA_TYPE_PACKED,
                      &loading.progress.total, load_document, &loading);
 }
 
@@ -168,6 +185,7 @@ static void init_locks(syna_text *index)
     pthread_rwlock_init(&index->state_lock, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&index->upkeep_lock, NULL);
+    pthread_mutex_init(&index->pack_lock, NULL);
 }
 
 static syna_rc open_into(syna_text *index, const syna_text_options *o)
@@ -207,6 +225,7 @@ void text_free(syna_text *index)
     db_view_free(index->view);
     pthread_rwlock_destroy(&index->state_lock);
     pthread_mutex_destroy(&index->upkeep_lock);
+    pthread_mutex_destroy(&index->pack_lock);
     mem_free(index->index_path);
     mem_free(index);
 }

@@ -1,10 +1,12 @@
 /* The inside of a text index; for the text*.c files only.
  *
- * The log is the truth and holds the documents; in memory stand, for every row, its id, a hash of its
+ * The log is the truth and holds the documents, each in a record of its own or, of many that were written at
+ * once, in a pack (text_pack.h); in memory stand, for every row, its id, a hash of its
  * record, its terms, and the postings. Rows are numbered in the order in which they were written; a
  * replaced document gets a new number, the old row is dead until the rows are packed.
  *
  * Locks, in the order in which they are taken:
+ *   pack_lock    one writer of packs at a time, and none beside deletions and changes of metadata
  *   upkeep_lock  one change of the postings' windows or of the numbering at a time
  *   state_lock   shared by searches, exclusive for changes of what they read; held briefly
  *   the database's locks
@@ -27,10 +29,13 @@
 #include "engine/text_document.h"
 #include "engine/text_forward.h"
 #include "engine/text_names.h"
+#include "engine/text_pack.h"
 #include "index/postings.h"
 
 #define DOC_PREFIX "doc/"
 #define DOC_PREFIX_LEN 4u
+#define LOG_PREFIX "doc" /* what the names of documents and of packs begin with */
+#define LOG_PREFIX_LEN 3u
 #define TEXT_CONFIG_KEY "text-index/config"
 #define TEXT_CONFIG_ROOM 128
 
@@ -53,7 +58,8 @@ struct text_rows {
     struct names words;    /* the terms; a term's number is its number in the postings */
     struct postings *postings;
     struct meta *meta;
-    struct array hashes;   /* uint64 a row: of its record */
+    struct array hashes;   /* uint64 a row: of its record, or of what that would be */
+    struct array packs;    /* uint32 a row: the newest pack that has its id, 0: none */
     struct forward forward; /* of each row its terms */
     struct array found;    /* uint32 a term: live rows that have it */
     uint64_t live_words;   /* length of all live rows */
@@ -65,8 +71,11 @@ struct syna_text {
     struct analyzer analyzer;
     double k1, b;
     bool configured; /* the log remembers the analyser */
+    bool packs_told; /* the log says that it may have packs */
+    uint32_t last_pack; /* the highest number; 0: there has been no pack */
     char *index_path; /* <path>.text */
 
+    pthread_mutex_t pack_lock;
     pthread_mutex_t upkeep_lock;
     pthread_rwlock_t state_lock;
 
@@ -94,9 +103,10 @@ void text_room_add(struct text_room *room, const syna_document *d, const struct 
 /* Room for what is promised and this more. */
 syna_rc text_rows_reserve(struct text_rows *rows, const struct text_room *promised,
                           const struct text_room *more);
-/* A new row; one that its id had is dropped. There must be room. Returns whether the id is new. */
+/* A new row; one that its id had is dropped. There must be room. `pack`: the one that it was written to, 0: it
+ * has a record of its own. Returns whether the id is new. */
 bool text_rows_put(struct text_rows *rows, const syna_document *d, const struct row_terms *terms,
-                   uint64_t hash);
+                   uint64_t hash, uint32_t pack);
 /* Returns whether there was one. */
 bool text_rows_drop(struct text_rows *rows, const char *id, size_t id_len);
 /* Number the live rows anew, in their order. Nothing is promised. */
@@ -110,16 +120,38 @@ static inline uint64_t text_row_hash(const struct text_rows *rows, uint32_t row)
 {
     return *(const uint64_t *)array_at(&rows->hashes, row);
 }
+static inline uint32_t text_row_pack(const struct text_rows *rows, uint32_t row)
+{
+    return *(const uint32_t *)array_at(&rows->packs, row);
+}
 static inline uint32_t text_found(const struct text_rows *rows, uint32_t term)
 {
     return *(const uint32_t *)array_at(&rows->found, term);
 }
 uint64_t text_rows_memory(const struct text_rows *rows);
 
-/* ---- text_read.c: the newest record of an id, decoded. The block is given (mem_free) and *d points into
- * it. SYNA_ERR_KEY_NOT_FOUND, with an error record, when there is no document. */
-syna_rc text_read(const syna_text *index, const char *id, size_t id_len, void **block, size_t *len,
-                  syna_document *d);
+/* ---- text_packs.c */
+/* A document as its record or, when it has none, as it stands in pack `pack` (0: in none). The block is
+ * given (mem_free) and *d points into it. SYNA_ERR_KEY_NOT_FOUND when there is none; then the error record is as
+ * it was. */
+syna_rc text_newest(const syna_text *index, const char *id, size_t id_len, uint32_t pack,
+                    void **block, size_t *len, syna_document *d);
+/* Is there a value under the id's own name, of whatever type? */
+syna_rc text_stands_alone(const syna_text *index, const char *id, size_t id_len, bool *alone);
+/* The hash of the record that the document has, or would have. `scratch` is the caller's. */
+syna_rc text_hash(const syna_document *d, struct buf *scratch, uint64_t *hash);
+/* Make the rows of the documents in a pack what the log has newest. Exclusive. `anew` as in text_apply. */
+syna_rc text_apply_pack(syna_text *index, uint32_t number, const void *record, size_t len, bool anew);
+/* The number of a pack to be written into a batch that db_update makes. */
+syna_rc text_new_pack(const syna_text *index, uint32_t *last);
+syna_rc text_put_pack(syna_batch *batch, uint32_t number, struct pack *pack);
+/* text_repack.c: before a compaction. Documents that stand alone and are short go into packs, and what is
+ * dead in packs goes. The order of the documents stays. */
+syna_rc text_repack(syna_text *index);
+
+/* ---- text_read.c: text_newest, but with an error record when there is no document. */
+syna_rc text_read(const syna_text *index, const char *id, size_t id_len, uint32_t pack,
+                  void **block, size_t *len, syna_document *d);
 
 syna_rc text_missing(const syna_text *index, const char *id, size_t id_len); /* that error */
 
@@ -139,6 +171,8 @@ syna_rc text_load_snapshot(syna_text *index, bool *loaded);
 syna_rc text_save_snapshot(syna_text *index);
 /* Apply what the log has and this index has not seen. Exclusive. */
 syna_rc text_follow(syna_text *index);
+/* A document that is new here, in pack `pack` or with a record of its own (0). Exclusive. */
+syna_rc text_apply_document(syna_text *index, const syna_document *d, uint64_t hash, uint32_t pack);
 /* Make the row of an id what the log has newest. Exclusive. `name` has the prefix. `anew`: it was written
  * just now, so it comes behind all others even if it is the same as before. */
 syna_rc text_apply(syna_text *index, const char *name, size_t len, bool anew);

@@ -3,6 +3,7 @@
  *   "text"              struct text_head
  *   "idssstr" "idssend" ids      "wordstr" "wordend"  terms (text_names.c)
  *   "hashes"            uint64 a row      "found"  uint32 a term
+ *   "packs"             struct pack_run: which rows stand in which pack
  *   "post..."           the postings (index/postings_file.c)
  *
  * It is derived from the log and names what it covers; whatever does not fit is as if it were not there.
@@ -14,7 +15,7 @@
 #include "engine/text_core.h"
 
 #define SNAPSHOT_TEXT SNAPSHOT_FOURCC('T', 'E', 'X', 'T')
-#define TEXT_VERSION 2u
+#define TEXT_VERSION 3u
 
 struct text_head {
     uint32_t version;
@@ -24,6 +25,7 @@ struct text_head {
     uint64_t live_words, live_postings;
     uint64_t last; /* where the last record covered starts */
     uint64_t with_metadata; /* live rows that have metadata */
+    uint32_t last_pack, reserved;
 };
 
 /* ---------------------------------------------------------------- writing */
@@ -33,6 +35,24 @@ static syna_rc save_array(struct snapshot_writer *w, const char *name, const str
 {
     SYNA_TRY(snapshot_section(w, name));
     return array_save(a, count, w);
+}
+
+struct pack_run {
+    uint32_t first, pack; /* rows from here on to the next run */
+};
+
+/* The rows of a pack stand together. */
+static syna_rc save_packs(const struct text_rows *rows, struct snapshot_writer *w)
+{
+    struct pack_run run = {0};
+    SYNA_TRY(snapshot_section(w, "packs"));
+    for (uint32_t row = 0; row < rows->ids.count; row++) {
+        if (row > 0 && text_row_pack(rows, row) == run.pack)
+            continue;
+        run = (struct pack_run){row, text_row_pack(rows, row)};
+        SYNA_TRY(snapshot_append(w, &run, sizeof run));
+    }
+    return SYNA_SUCCESS;
 }
 
 static uint64_t count_metadata(const struct text_rows *rows)
@@ -56,6 +76,7 @@ static syna_rc save_sections(const syna_text *index, uint64_t last, struct snaps
         .live_postings = rows->live_postings,
         .last = last,
         .with_metadata = count_metadata(rows),
+        .last_pack = index->last_pack,
     };
     memcpy(head.analyzer, index->analyzer.name, sizeof head.analyzer);
     SYNA_TRY(snapshot_section(w, "text"));
@@ -63,6 +84,7 @@ static syna_rc save_sections(const syna_text *index, uint64_t last, struct snaps
     SYNA_TRY(names_save(&rows->ids, "idss", w));
     SYNA_TRY(names_save(&rows->words, "word", w));
     SYNA_TRY(save_array(w, "hashes", &rows->hashes, rows->ids.count));
+    SYNA_TRY(save_packs(rows, w));
     SYNA_TRY(save_array(w, "found", &rows->found, rows->words.count));
     return postings_save(rows->postings, w);
 }
@@ -115,6 +137,28 @@ static syna_rc take_array(struct snapshot *s, const char *name, struct array *a,
     return array_init_head(a, item, max, bytes, count);
 }
 
+static syna_rc take_packs(struct snapshot *s, struct array *packs, const struct text_head *head,
+                          bool *found)
+{
+    size_t len;
+    const struct pack_run *runs = snapshot_find(s, "packs", &len);
+    size_t count = len / sizeof *runs;
+    *found = runs && len % sizeof *runs == 0 && count > 0 && snapshot_touch(s, runs, len) &&
+             runs[0].first == 0;
+    for (size_t i = 0; *found && i < count; i++)
+        *found = runs[i].pack <= head->last_pack && runs[i].first < head->rows &&
+                 (i == 0 || runs[i - 1].first < runs[i].first);
+    if (!*found)
+        return SYNA_SUCCESS;
+    SYNA_TRY(array_reserve(packs, head->rows));
+    for (size_t i = 0; i < count; i++) {
+        uint32_t stop = i + 1 < count ? runs[i + 1].first : head->rows;
+        for (uint32_t row = runs[i].first; row < stop; row++)
+            *(uint32_t *)array_at(packs, row) = runs[i].pack;
+    }
+    return SYNA_SUCCESS;
+}
+
 static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struct text_head *head,
                          bool *found)
 {
@@ -129,6 +173,8 @@ static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struc
     if (*found)
         SYNA_TRY(take_array(s, "hashes", &rows->hashes, head->rows, NAMES_MAX, found));
     if (*found)
+        SYNA_TRY(take_packs(s, &rows->packs, head, found));
+    if (*found)
         SYNA_TRY(take_array(s, "found", &rows->found, head->words, NAMES_MAX, found));
     forward_dispose(&rows->forward);
     SYNA_TRY(forward_init(&rows->forward, head->rows));
@@ -137,23 +183,47 @@ static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struc
     return SYNA_SUCCESS;
 }
 
-/* Metadata of rows that are of the snapshot: their documents are read. */
-static syna_rc load_metadata(void *context, const syna_record *record)
+struct metadata_loading {
+    syna_text *index;
+    struct buf scratch;
+};
+
+/* Metadata of a row that is of the snapshot, if the document is that of the row. */
+static syna_rc take_metadata(const struct text_rows *rows, const syna_document *d, uint64_t hash)
 {
-    syna_text *index = context;
-    const char *id = record->key + DOC_PREFIX_LEN;
-    size_t id_len = record->key_len - DOC_PREFIX_LEN;
-    syna_document d;
-    uint32_t row = names_find(&index->rows.ids, id, id_len);
-    if (row == ROW_NONE || !document_decode(record->data, record->len, &d) || !d.metadata ||
-        record_hash(record->data, record->len) != text_row_hash(&index->rows, row))
+    uint32_t row = names_find(&rows->ids, d->id, d->id_len);
+    if (row == ROW_NONE || !d->metadata || hash != text_row_hash(rows, row))
         return SYNA_SUCCESS;
     struct status_record why = *status_get();
-    if (meta_check(d.metadata, d.metadata_len) != SYNA_SUCCESS) {
+    if (meta_check(d->metadata, d->metadata_len) != SYNA_SUCCESS) {
         status_set(&why);
         return SYNA_SUCCESS;
     }
-    return meta_set(index->rows.meta, row, d.metadata, d.metadata_len);
+    return meta_set(rows->meta, row, d->metadata, d->metadata_len);
+}
+
+static syna_rc load_metadata(void *context, const syna_record *record)
+{
+    struct metadata_loading *loading = context;
+    const struct text_rows *rows = &loading->index->rows;
+    struct pack_reader pack;
+    syna_document d;
+    uint64_t hash;
+    if (pack_number(record->key, record->key_len)) {
+        if (!pack_open(record->data, record->len, &pack))
+            return SYNA_SUCCESS;
+        while (pack_next(&pack, &d)) {
+            SYNA_TRY(text_hash(&d, &loading->scratch, &hash));
+            SYNA_TRY(take_metadata(rows, &d, hash));
+        }
+        return SYNA_SUCCESS;
+    }
+    if (record->key_len <= DOC_PREFIX_LEN || memcmp(record->key, DOC_PREFIX, DOC_PREFIX_LEN) != 0 ||
+        !document_decode(record->data, record->len, &d))
+        return SYNA_SUCCESS;
+    d.id = record->key + DOC_PREFIX_LEN;
+    d.id_len = record->key_len - DOC_PREFIX_LEN;
+    return take_metadata(rows, &d, record_hash(record->data, record->len));
 }
 
 static syna_rc take_snapshot(syna_text *index, struct snapshot *s, bool *loaded)
@@ -169,10 +239,14 @@ static syna_rc take_snapshot(syna_text *index, struct snapshot *s, bool *loaded)
         return SYNA_SUCCESS;
     index->followed = cover->end;
     index->changes = 0;
+    index->last_pack = head.last_pack;
     if (head.with_metadata == 0)
         return SYNA_SUCCESS;
-    return db_newest(index->db, DOC_PREFIX, DOC_PREFIX_LEN, SYNA_TYPE_PACKED, &count,
-                     load_metadata, index);
+    struct metadata_loading loading = {.index = index};
+    syna_rc rc = db_newest(index->db, LOG_PREFIX, LOG_PREFIX_LEN, SYNA_TYPE_PACKED, &count,
+                           load_metadata, &loading);
+    buf_dispose(&loading.scratch);
+    return rc;
 }
 
 syna_rc text_load_snapshot(syna_text *index, bool *loaded)
@@ -198,8 +272,8 @@ syna_rc text_load_snapshot(syna_text *index, bool *loaded)
 
 /* ---------------------------------------------------------------- following the log */
 
-/* The rows of a document that is new here: room, terms, all of it. */
-static syna_rc apply_document(syna_text *index, const syna_document *d, uint64_t hash)
+/* Room, terms, all of it. */
+syna_rc text_apply_document(syna_text *index, const syna_document *d, uint64_t hash, uint32_t pack)
 {
     struct text_rows *rows = &index->rows;
     struct terms_found terms = {0};
@@ -213,7 +287,7 @@ static syna_rc apply_document(syna_text *index, const syna_document *d, uint64_t
         rc = text_rows_reserve(rows, &index->promised, &room);
     }
     if (rc == SYNA_SUCCESS) {
-        text_rows_put(rows, d, &numbers, hash);
+        text_rows_put(rows, d, &numbers, hash, pack);
         index->changes++;
     }
     row_terms_dispose(&numbers);
@@ -237,7 +311,32 @@ syna_rc text_apply_record(syna_text *index, const char *name, size_t len, const 
         index->changes += text_rows_drop(&index->rows, d.id, d.id_len);
         return SYNA_SUCCESS;
     }
-    return apply_document(index, &d, hash);
+    return text_apply_document(index, &d, hash, 0);
+}
+
+/* There is no value under the id's own name: its row is what a pack says, if one has it. */
+static syna_rc apply_packed(syna_text *index, const char *id, size_t id_len)
+{
+    void *block;
+    size_t len;
+    syna_document d;
+    uint64_t hash;
+    struct buf scratch = {0};
+    uint32_t row = names_find(&index->rows.ids, id, id_len);
+    uint32_t pack = row == ROW_NONE ? 0 : text_row_pack(&index->rows, row);
+    syna_rc rc = pack ? text_newest(index, id, id_len, pack, &block, &len, &d)
+                      : SYNA_ERR_KEY_NOT_FOUND;
+    if (rc == SYNA_ERR_KEY_NOT_FOUND) {
+        index->changes += text_rows_drop(&index->rows, id, id_len);
+        return SYNA_SUCCESS;
+    }
+    SYNA_TRY(rc);
+    rc = text_hash(&d, &scratch, &hash);
+    if (rc == SYNA_SUCCESS && hash != text_row_hash(&index->rows, row))
+        rc = text_apply_document(index, &d, hash, pack);
+    buf_dispose(&scratch);
+    mem_free(block);
+    return rc;
 }
 
 syna_rc text_apply(syna_text *index, const char *name, size_t len, bool anew)
@@ -248,12 +347,29 @@ syna_rc text_apply(syna_text *index, const char *name, size_t len, bool anew)
     if (len == DOC_PREFIX_LEN)
         return SYNA_SUCCESS;
     syna_rc rc = db_get_copy(index->db, name, len, SYNA_TYPE_PACKED, &record, &record_len, &type);
-    if (rc == SYNA_ERR_KEY_NOT_FOUND || rc == SYNA_ERR_TYPE_MISMATCH) {
+    if (rc == SYNA_ERR_KEY_NOT_FOUND)
+        return apply_packed(index, name + DOC_PREFIX_LEN, len - DOC_PREFIX_LEN);
+    if (rc == SYNA_ERR_TYPE_MISMATCH) {
         index->changes += text_rows_drop(&index->rows, name + DOC_PREFIX_LEN, len - DOC_PREFIX_LEN);
         return SYNA_SUCCESS;
     }
     SYNA_TRY(rc);
     rc = text_apply_record(index, name, len, record, record_len, anew);
+    mem_free(record);
+    return rc;
+}
+
+/* A pack that is gone again left its documents to others, or to nobody. */
+static syna_rc follow_pack(syna_text *index, uint32_t pack, const char *name, bool anew)
+{
+    void *record;
+    size_t len;
+    int32_t type;
+    syna_rc rc = db_get_copy(index->db, name, PACK_NAME_LEN, SYNA_TYPE_PACKED, &record, &len, &type);
+    if (rc == SYNA_ERR_KEY_NOT_FOUND || rc == SYNA_ERR_TYPE_MISMATCH)
+        return SYNA_SUCCESS;
+    SYNA_TRY(rc);
+    rc = text_apply_pack(index, pack, record, len, anew);
     mem_free(record);
     return rc;
 }
@@ -264,7 +380,11 @@ static syna_rc follow_document(void *context, const char *name, size_t len)
 {
     syna_text *index = context;
     bool anew = index->followed > 0 && (index->opening || !db_is_writer(index->db));
-    SYNA_TRY(text_apply(index, name, len, anew));
+    uint32_t pack = pack_number(name, len);
+    if (pack)
+        SYNA_TRY(follow_pack(index, pack, name, anew));
+    else if (len > DOC_PREFIX_LEN && memcmp(name, DOC_PREFIX, DOC_PREFIX_LEN) == 0)
+        SYNA_TRY(text_apply(index, name, len, anew));
     return postings_due(index->rows.postings) ? postings_settle(index->rows.postings)
                                               : SYNA_SUCCESS;
 }
@@ -283,6 +403,11 @@ static syna_rc drop_missing(syna_text *index)
             continue;
         memcpy(name + DOC_PREFIX_LEN, id, len);
         SYNA_TRY(db_exists(index->db, name, DOC_PREFIX_LEN + len, &exists));
+        if (!exists && text_row_pack(rows, row)) {
+            char pack[PACK_NAME_LEN];
+            pack_name(text_row_pack(rows, row), pack);
+            SYNA_TRY(db_exists(index->db, pack, sizeof pack, &exists));
+        }
         if (!exists)
             index->changes += text_rows_drop(rows, name + DOC_PREFIX_LEN, len);
     }
@@ -317,7 +442,7 @@ syna_rc text_follow(syna_text *index)
     if (db_view_end(index->view) == index->followed)
         return SYNA_SUCCESS;
     SYNA_TRY(follow_config(index));
-    return db_view_walk(index->view, index->followed, DOC_PREFIX, DOC_PREFIX_LEN, follow_document,
+    return db_view_walk(index->view, index->followed, LOG_PREFIX, LOG_PREFIX_LEN, follow_document,
                         index, &index->followed);
 }
 

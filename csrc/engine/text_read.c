@@ -11,28 +11,11 @@ syna_rc text_missing(const syna_text *index, const char *id, size_t id_len)
                         "no document has the id %.*s", (int)MIN(id_len, (size_t)200), id);
 }
 
-syna_rc text_read(const syna_text *index, const char *id, size_t id_len, void **block, size_t *len,
-                  syna_document *d)
+syna_rc text_read(const syna_text *index, const char *id, size_t id_len, uint32_t pack,
+                  void **block, size_t *len, syna_document *d)
 {
-    char name[DOC_PREFIX_LEN + SYNA_TEXT_ID_MAX];
-    int32_t type;
-    *block = NULL;
-    if (id_len > SYNA_TEXT_ID_MAX || id_len == 0)
-        return text_missing(index, id, id_len);
-    memcpy(name, DOC_PREFIX, DOC_PREFIX_LEN);
-    memcpy(name + DOC_PREFIX_LEN, id, id_len);
-    syna_rc rc = db_get_copy(index->db, name, DOC_PREFIX_LEN + id_len, SYNA_TYPE_PACKED, block, len,
-                             &type);
-    if (rc == SYNA_ERR_KEY_NOT_FOUND || rc == SYNA_ERR_TYPE_MISMATCH)
-        return text_missing(index, id, id_len);
-    SYNA_TRY(rc);
-    d->id = id;
-    d->id_len = id_len;
-    if (document_decode(*block, *len, d))
-        return SYNA_SUCCESS;
-    mem_free(*block);
-    *block = NULL;
-    return text_missing(index, id, id_len);
+    syna_rc rc = text_newest(index, id, id_len, pack, block, len, d);
+    return rc == SYNA_ERR_KEY_NOT_FOUND ? text_missing(index, id, id_len) : rc;
 }
 
 bool text_contains(syna_text *index, const char *id, size_t id_len)
@@ -51,16 +34,33 @@ uint64_t text_count(syna_text *index)
     return count;
 }
 
+/* Whether there is a row, and the pack that it stands in. */
+static bool find_pack(syna_text *index, const char *id, size_t id_len, uint32_t *pack)
+{
+    pthread_rwlock_rdlock(&index->state_lock);
+    uint32_t row = names_find(&index->rows.ids, id, id_len);
+    *pack = row == ROW_NONE ? 0 : text_row_pack(&index->rows, row);
+    pthread_rwlock_unlock(&index->state_lock);
+    return row != ROW_NONE;
+}
+
 syna_rc text_get(syna_text *index, const char *id, size_t id_len, syna_text_hit **out)
 {
     struct hit_list list = {0};
     syna_document d;
     void *block;
     size_t len;
-    if (!text_contains(index, id, id_len))
+    uint32_t pack, before;
+    syna_rc rc;
+    if (!find_pack(index, id, id_len, &pack))
         return text_missing(index, id, id_len);
-    SYNA_TRY(text_read(index, id, id_len, &block, &len, &d));
-    syna_rc rc = hit_list_add(&list, id, id_len, &d, SYNA_TEXT_TEXTS | SYNA_TEXT_METADATA, 0);
+    do { /* once more when it has moved to another pack meanwhile */
+        before = pack;
+        rc = text_read(index, id, id_len, pack, &block, &len, &d);
+    } while (rc == SYNA_ERR_KEY_NOT_FOUND && find_pack(index, id, id_len, &pack) &&
+             pack != before);
+    SYNA_TRY(rc);
+    rc = hit_list_add(&list, id, id_len, &d, SYNA_TEXT_TEXTS | SYNA_TEXT_METADATA, 0);
     mem_free(block);
     if (rc == SYNA_SUCCESS)
         rc = hit_list_finish(&list, out);

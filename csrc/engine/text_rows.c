@@ -12,6 +12,7 @@ syna_rc text_rows_init(struct text_rows *rows)
     SYNA_TRY(names_init(&rows->ids));
     SYNA_TRY(names_init(&rows->words));
     SYNA_TRY(array_init(&rows->hashes, sizeof(uint64_t), NAMES_MAX));
+    SYNA_TRY(array_init(&rows->packs, sizeof(uint32_t), NAMES_MAX));
     SYNA_TRY(forward_init(&rows->forward, 0));
     SYNA_TRY(array_init(&rows->found, sizeof(uint32_t), NAMES_MAX));
     SYNA_TRY(meta_new(&rows->meta));
@@ -23,6 +24,7 @@ void text_rows_dispose(struct text_rows *rows)
     names_dispose(&rows->ids);
     names_dispose(&rows->words);
     array_dispose(&rows->hashes);
+    array_dispose(&rows->packs);
     forward_dispose(&rows->forward);
     array_dispose(&rows->found);
     if (rows->meta)
@@ -36,7 +38,7 @@ uint64_t text_rows_memory(const struct text_rows *rows)
     struct postings_facts facts;
     postings_get_facts(rows->postings, &facts);
     return facts.memory_bytes + names_memory(&rows->ids) + names_memory(&rows->words) +
-           array_bytes(&rows->hashes) + forward_memory(&rows->forward) +
+           array_bytes(&rows->hashes) + array_bytes(&rows->packs) + forward_memory(&rows->forward) +
            array_bytes(&rows->found) + meta_bytes(rows->meta);
 }
 
@@ -120,6 +122,7 @@ syna_rc text_rows_reserve(struct text_rows *rows, const struct text_room *promis
                          "%zu documents are more than a text index can number", top);
     SYNA_TRY(names_reserve(&rows->ids, count, promised->ids + more->ids));
     SYNA_TRY(array_reserve(&rows->hashes, top));
+    SYNA_TRY(array_reserve(&rows->packs, top));
     SYNA_TRY(forward_reserve(&rows->forward, count, postings));
     SYNA_TRY(meta_reserve(rows->meta, (uint32_t)top, count, promised->metadata + more->metadata));
     return postings_reserve(rows->postings, count, postings);
@@ -152,8 +155,11 @@ bool text_rows_drop(struct text_rows *rows, const char *id, size_t id_len)
 }
 
 bool text_rows_put(struct text_rows *rows, const syna_document *d, const struct row_terms *terms,
-                   uint64_t hash)
+                   uint64_t hash, uint32_t pack)
 {
+    uint32_t before = names_find(&rows->ids, d->id, d->id_len);
+    if (pack == 0 && before != ROW_NONE) /* it stands there still, behind the record */
+        pack = text_row_pack(rows, before);
     bool replaced = text_rows_drop(rows, d->id, d->id_len);
     struct postings_row row = {.terms = terms->numbers.bytes,
                                .values = terms->counts.bytes,
@@ -166,6 +172,7 @@ bool text_rows_put(struct text_rows *rows, const syna_document *d, const struct 
         ++*(uint32_t *)array_at(&rows->found, numbers[i]);
     names_add(&rows->ids, d->id, d->id_len);
     *(uint64_t *)array_at(&rows->hashes, number) = hash;
+    *(uint32_t *)array_at(&rows->packs, number) = pack;
     if (d->metadata)
         meta_set(rows->meta, number, d->metadata, d->metadata_len); /* was checked, has room */
     rows->live_words += terms->length;
@@ -210,7 +217,7 @@ static syna_rc copy_rows(const struct text_rows *from, struct text_rows *to, str
         d.metadata = meta_text(from->meta, row, &d.metadata_len);
         text_room_add(&room, &d, terms);
         SYNA_TRY(text_rows_reserve(to, &nothing, &room));
-        text_rows_put(to, &d, terms, text_row_hash(from, row));
+        text_rows_put(to, &d, terms, text_row_hash(from, row), text_row_pack(from, row));
     }
     return postings_settle(to->postings);
 }

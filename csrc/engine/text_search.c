@@ -269,7 +269,8 @@ static syna_rc phrases_fit(struct searching *s, uint32_t row, bool *fit)
     bool no_memory = false;
     const char *id = names_at(&s->index->rows.ids, row, &id_len);
     *fit = false;
-    syna_rc rc = text_read(s->index, id, id_len, &block, &len, &d);
+    syna_rc rc = text_newest(s->index, id, id_len, text_row_pack(&s->index->rows, row), &block, &len,
+                             &d);
     if (rc == SYNA_ERR_KEY_NOT_FOUND)
         return SYNA_SUCCESS; /* deleted a moment ago */
     SYNA_TRY(rc);
@@ -392,7 +393,8 @@ static syna_rc add_hit(struct searching *s, const struct ranked *r)
     void *block = NULL;
     const char *id = names_at(&rows->ids, r->row, &id_len);
     if (s->how.flags & SYNA_TEXT_TEXTS) {
-        syna_rc rc = text_read(s->index, id, id_len, &block, &len, &d);
+        syna_rc rc = text_newest(s->index, id, id_len, text_row_pack(rows, r->row), &block, &len,
+                                 &d);
         if (rc != SYNA_SUCCESS && rc != SYNA_ERR_KEY_NOT_FOUND)
             return rc;
     }

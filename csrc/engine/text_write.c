@@ -17,6 +17,7 @@ struct writing {
     struct terms_found terms;
     struct row_terms numbers;
     uint64_t hash;
+    uint32_t pack; /* that it was written to; 0: a record of its own */
 };
 
 struct storing {
@@ -28,6 +29,10 @@ struct storing {
     char config[TEXT_CONFIG_ROOM];
     size_t config_len;
     uint64_t begun, done; /* of the index when this write was promised */
+    bool packs_told;
+    uint32_t last_pack; /* of the index, and then of this write */
+    struct pack pack;   /* documents from `pending` on */
+    size_t pending;
 };
 
 static syna_rc make_name(const char *id, size_t id_len, char **name, size_t *len)
@@ -102,6 +107,8 @@ static syna_rc promise_locked(struct storing *s)
     s->done = index->done;
     s->begun = ++index->begun;
     s->with_config = !index->configured;
+    s->packs_told = index->packs_told;
+    s->last_pack = index->last_pack;
     s->config_len = text_config_text(index, s->config);
     return SYNA_SUCCESS;
 }
@@ -129,11 +136,94 @@ static syna_rc put_in_batch(const struct storing *s, syna_batch *batch)
     return SYNA_SUCCESS;
 }
 
+static syna_rc put_alone(syna_batch *batch, const struct writing *w)
+{
+    return db_batch_put(batch, w->name, w->name_len, SYNA_TYPE_PACKED, w->record.bytes,
+                        w->record.len, NULL);
+}
+
+/* The documents that wait, up to `until`, into the batch. */
+static syna_rc put_pending(struct storing *s, syna_batch *batch, size_t until)
+{
+    if (s->pack.count == 0)
+        return SYNA_SUCCESS;
+    bool one = s->pack.count == 1;
+    if (one)
+        SYNA_TRY(put_alone(batch, &s->items[s->pending]));
+    else {
+        SYNA_TRY(text_new_pack(s->index, &s->last_pack));
+        SYNA_TRY(text_put_pack(batch, s->last_pack, &s->pack));
+    }
+    for (size_t i = s->pending; i < until; i++)
+        s->items[i].pack = one ? 0 : s->last_pack;
+    pack_clear(&s->pack);
+    return SYNA_SUCCESS;
+}
+
+/* Short documents into packs, but for those that have records of their own, which count for more. The records
+ * come in the order of the documents. Under the writers' lock; it can be called again. */
+static syna_rc put_packed(void *context, syna_batch *batch)
+{
+    struct storing *s = context;
+    uint32_t before = s->last_pack;
+    pack_clear(&s->pack);
+    for (size_t i = 0; i < s->count; i++) {
+        struct writing *w = &s->items[i];
+        bool alone = !pack_takes(w->d);
+        if (!alone)
+            SYNA_TRY(text_stands_alone(s->index, w->d->id, w->d->id_len, &alone));
+        w->pack = 0;
+        if (alone) {
+            SYNA_TRY(put_pending(s, batch, i));
+            SYNA_TRY(put_alone(batch, w));
+            continue;
+        }
+        if (s->pack.count == 0)
+            s->pending = i;
+        SYNA_TRY(pack_add(&s->pack, w->d));
+        if (pack_full(&s->pack))
+            SYNA_TRY(put_pending(s, batch, i + 1));
+    }
+    SYNA_TRY(put_pending(s, batch, s->count));
+    if (s->with_config || (s->last_pack > before && !s->packs_told))
+        SYNA_TRY(db_batch_put(batch, TEXT_CONFIG_KEY, strlen(TEXT_CONFIG_KEY), SYNA_TYPE_TEXT,
+                              s->config, s->config_len, NULL));
+    return SYNA_SUCCESS;
+}
+
+static const char *name_of(void *context, uint32_t row, size_t *len)
+{
+    const struct writing *w = (const struct writing *)context + row;
+    *len = w->name_len;
+    return w->name;
+}
+
+/* Many at once, no id twice: then it does not matter which of them go into packs. */
+static syna_rc may_pack(const struct storing *s, bool *may)
+{
+    struct row_keys keys;
+    *may = false;
+    if (s->count < PACK_LEAST || s->count > NAMES_MAX)
+        return SYNA_SUCCESS;
+    row_keys_init(&keys, name_of, s->items);
+    syna_rc rc = row_keys_reserve(&keys, s->count);
+    *may = rc == SYNA_SUCCESS;
+    for (uint32_t i = 0; *may && i < s->count; i++) {
+        const struct writing *w = &s->items[i];
+        *may = row_keys_find(&keys, w->name, w->name_len) == ROW_NONE;
+        row_keys_set(&keys, i);
+    }
+    row_keys_dispose(&keys);
+    return rc;
+}
+
 /* One document alone is a put; everything else is a batch, so that it is there whole or not at all. */
-static syna_rc commit(const struct storing *s)
+static syna_rc commit(struct storing *s, bool packed)
 {
     const struct writing *first = &s->items[0];
     syna_db *db = s->index->db;
+    if (packed)
+        return db_update(db, put_packed, s);
     if (s->count == 1 && !s->with_config)
         return db_put(db, first->name, first->name_len, SYNA_TYPE_PACKED, first->record.bytes,
                       first->record.len, NULL, NULL);
@@ -173,16 +263,32 @@ static bool is_newest(const syna_text *index, const struct writing *w)
     return same;
 }
 
+/* The same for a document in a pack: nothing counts for more than it. */
+static bool is_newest_pack(const syna_text *index, const struct writing *w)
+{
+    bool alone;
+    struct status_record why = *status_get();
+    uint32_t row = names_find(&index->rows.ids, w->d->id, w->d->id_len);
+    if (row != ROW_NONE && text_row_pack(&index->rows, row) > w->pack)
+        return false;
+    if (text_stands_alone(index, w->d->id, w->d->id_len, &alone) == SYNA_SUCCESS)
+        return !alone;
+    status_set(&why);
+    return true;
+}
+
 static void apply_all(struct storing *s, size_t *added)
 {
     syna_text *index = s->index;
     bool alone = was_alone(s);
     for (size_t i = 0; i < s->count; i++) {
         const struct writing *w = &s->items[i];
-        if (alone || is_newest(index, w))
-            *added += text_rows_put(&index->rows, w->d, &w->numbers, w->hash);
+        if (alone || (w->pack ? is_newest_pack(index, w) : is_newest(index, w)))
+            *added += text_rows_put(&index->rows, w->d, &w->numbers, w->hash, w->pack);
         index->changes++;
     }
+    index->packs_told |= s->with_config || s->last_pack > index->last_pack;
+    index->last_pack = MAX(index->last_pack, s->last_pack);
     index->configured = true;
 }
 
@@ -216,11 +322,19 @@ syna_rc text_put(syna_text *index, const syna_document *documents, size_t count,
     s.items = mem_zalloc(count * sizeof *s.items);
     if (!s.items)
         return syna_no_memory(count * sizeof *s.items);
+    bool packed = false;
     syna_rc rc = prepare_all(&s, documents);
+    if (rc == SYNA_SUCCESS)
+        rc = may_pack(&s, &packed);
+    if (packed)
+        pthread_mutex_lock(&index->pack_lock);
     if (rc == SYNA_SUCCESS)
         rc = promise(&s);
     if (rc == SYNA_SUCCESS)
-        rc = settle(&s, commit(&s), added);
+        rc = settle(&s, commit(&s, packed), added);
+    if (packed)
+        pthread_mutex_unlock(&index->pack_lock);
+    pack_dispose(&s.pack);
     free_items(&s);
     if (rc == SYNA_SUCCESS)
         maintain(index);
@@ -233,6 +347,7 @@ syna_rc text_put(syna_text *index, const syna_document *documents, size_t count,
 struct metadata_change {
     struct storing *storing;
     void *block; /* the record that was read */
+    uint32_t pack; /* where the document stands if it has no record */
     bool missing;
 };
 
@@ -242,13 +357,11 @@ static syna_rc read_and_put(void *context, syna_batch *batch)
     struct writing *w = &change->storing->items[0];
     syna_document old;
     size_t len;
-    int32_t type;
     mem_free(change->block);
     change->block = NULL;
-    syna_rc rc = db_get_copy(change->storing->index->db, w->name, w->name_len, SYNA_TYPE_PACKED,
-                             &change->block, &len, &type);
-    change->missing = rc == SYNA_ERR_KEY_NOT_FOUND || rc == SYNA_ERR_TYPE_MISMATCH ||
-                      (rc == SYNA_SUCCESS && !document_decode(change->block, len, &old));
+    syna_rc rc = text_newest(change->storing->index, w->d->id, w->d->id_len, change->pack,
+                             &change->block, &len, &old);
+    change->missing = rc == SYNA_ERR_KEY_NOT_FOUND;
     if (change->missing)
         return SYNA_SUCCESS;
     SYNA_TRY(rc);
@@ -262,12 +375,15 @@ static syna_rc read_and_put(void *context, syna_batch *batch)
                         w->record.len, NULL);
 }
 
-/* Around a change that is no put: who puts meanwhile is not alone. */
-static void change_begins(syna_text *index)
+/* Around a change that is no put: who puts meanwhile is not alone. Returns the pack that has the id. */
+static uint32_t change_begins(syna_text *index, const char *id, size_t id_len)
 {
     pthread_rwlock_wrlock(&index->state_lock);
     index->begun++;
+    uint32_t row = names_find(&index->rows.ids, id, id_len);
+    uint32_t pack = row == ROW_NONE ? 0 : text_row_pack(&index->rows, row);
     pthread_rwlock_unlock(&index->state_lock);
+    return pack;
 }
 
 /* Make the rows of a name what the log has, unless the change failed. */
@@ -292,11 +408,13 @@ syna_rc text_set_metadata(syna_text *index, const char *id, size_t id_len, const
     struct metadata_change change = {.storing = &s};
     SYNA_TRY(document_check(&d));
     SYNA_TRY(make_name(id, id_len, &item.name, &item.name_len));
-    change_begins(index);
+    pthread_mutex_lock(&index->pack_lock);
+    change.pack = change_begins(index, id, id_len);
     syna_rc rc = db_update(index->db, read_and_put, &change);
     if (rc == SYNA_SUCCESS && change.missing)
         rc = text_missing(index, id, id_len);
     rc = change_ends(index, item.name, item.name_len, rc);
+    pthread_mutex_unlock(&index->pack_lock);
     mem_free(change.block);
     mem_free(item.name);
     buf_dispose(&item.record);
@@ -305,6 +423,20 @@ syna_rc text_set_metadata(syna_text *index, const char *id, size_t id_len, const
 
 /* ---------------------------------------------------------------- deleting */
 
+/* As long as there has been no pack nothing is left of the document. Otherwise a null stands under its name,
+ * until a compaction, since a pack may have it. */
+static syna_rc discard(syna_text *index, const char *name, size_t len, int32_t *deleted)
+{
+    pthread_rwlock_rdlock(&index->state_lock);
+    bool packs = index->last_pack > 0;
+    pthread_rwlock_unlock(&index->state_lock);
+    if (!packs)
+        return db_delete(index->db, name, len, deleted);
+    SYNA_TRY(db_put(index->db, name, len, SYNA_TYPE_NULL, NULL, 0, NULL, NULL));
+    *deleted = 1;
+    return SYNA_SUCCESS;
+}
+
 syna_rc text_delete(syna_text *index, const char *id, size_t id_len, int32_t *deleted)
 {
     char *name;
@@ -312,10 +444,12 @@ syna_rc text_delete(syna_text *index, const char *id, size_t id_len, int32_t *de
     *deleted = 0;
     SYNA_TRY(make_name(id, id_len, &name, &len));
     syna_rc rc = SYNA_SUCCESS;
+    pthread_mutex_lock(&index->pack_lock);
     if (text_contains(index, id, id_len)) { /* a value that is no document of ours stays */
-        change_begins(index);
-        rc = change_ends(index, name, len, db_delete(index->db, name, len, deleted));
+        change_begins(index, id, id_len);
+        rc = change_ends(index, name, len, discard(index, name, len, deleted));
     }
+    pthread_mutex_unlock(&index->pack_lock);
     mem_free(name);
     return rc;
 }
@@ -327,9 +461,10 @@ syna_rc text_flush(syna_text *index)
     return db_flush(index->db);
 }
 
-/* Rows stand for ids, not for places in the log: nothing of them changes. */
+/* Rows stand for ids, not for places in the log: but for their packs nothing of them changes. */
 syna_rc text_compact(syna_text *index, syna_progress_fn progress, void *context)
 {
+    SYNA_TRY(text_repack(index));
     return db_compact(index->db, SYNA_COMPACT_LATEST, progress, context);
 }
 

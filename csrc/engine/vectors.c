@@ -314,6 +314,7 @@ static void init_locks(syna_vectors *store)
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&store->index_lock, NULL);
     pthread_mutex_init(&store->update_lock, NULL);
+    pthread_mutex_init(&store->choice_lock, NULL);
 }
 
 static syna_rc make_index_path(syna_vectors *store)
@@ -351,6 +352,7 @@ static syna_rc open_into(syna_vectors *store)
     SYNA_TRY(vectors_rows_init(store, &as));
     take_default(&store->options.ef_search, as.codes == SYNA_CODES_BINARY ? EF_BINARY : HNSW_EF_DEFAULT);
     SYNA_TRY(hnsw_init(&store->graph, o->m, o->ef_construction));
+    store->graph.search_threads = o->threads; /* stays when a build takes the graph's place */
     return load(store);
 }
 
@@ -384,6 +386,8 @@ void vectors_free(syna_vectors *store)
     pthread_rwlock_destroy(&store->state_lock);
     pthread_mutex_destroy(&store->index_lock);
     pthread_mutex_destroy(&store->update_lock);
+    pthread_mutex_destroy(&store->choice_lock);
+    choice_release(store->choice);
     buf_dispose(&store->row_name);
     buf_dispose(&store->meta_name);
     buf_dispose(&store->meta_plain);

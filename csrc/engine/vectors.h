@@ -4,7 +4,7 @@
  * Files: vectors_core.h the struct and its locks; vectors.c open and remember; vectors_rows.c the rows in
  * memory; row_keys.[ch] keys -> rows; vectors_file.c the snapshot; vectors_write.c insert and delete;
  * vectors_read.c get and list; vectors_search.c; vectors_index.c the graph's upkeep;
- * vectors_absorber.c the thread that does it; vectors_tail.c rows that wait for it; vectors_recall.c its recall, measured; vectors_meta.c metadata; vectors_filter.c what filters choose; db_view.[ch] the log by place. */
+ * vectors_absorber.c the thread that does it; vectors_tail.c rows that wait for it; vectors_recall.c its recall, measured; vectors_meta.c metadata; vectors_choice.c what filters choose; vectors_filter.c the nearest of it; db_view.[ch] the log by place. */
 #ifndef SYNA_ENGINE_VECTORS_H
 #define SYNA_ENGINE_VECTORS_H
 

@@ -56,11 +56,11 @@ struct absorber {
 };
 
 /* Buckets of fresh rows, see vectors_tail.c. */
+struct tail_leaders;
 struct fresh_tail {
-    uint32_t from;     /* rows from here on are in one; UINT32_MAX: none is */
-    uint32_t base;     /* the row of the first bit */
-    uint8_t *leaders;  /* code rows */
-    struct array bits;
+    uint32_t from; /* rows from here on are in one; UINT32_MAX: none is */
+    struct tail_leaders *leaders;
+    struct array chunks; /* of row numbers */
 };
 
 /* VECTORS_CONFIG_KEY. */
@@ -101,6 +101,10 @@ struct syna_vectors {
     struct buf meta_plain; /* such a record, when it is compressed */
     uint64_t rebased; /* generations of the log that were changed to */
     pthread_mutex_t update_lock; /* before index_lock: changes of a row's metadata that read it first */
+
+    pthread_mutex_t choice_lock; /* of the pointer; taken last */
+    struct choice *choice; /* vectors_choice.c; NULL = none */
+    uint64_t revision;     /* goes up with whatever may change what a filter chooses */
 
     struct absorber absorber;
     struct hnsw graph;
@@ -210,10 +214,16 @@ const char *vectors_meta_row_name(syna_vectors *store, const char *name, size_t 
 /* Room for what is promised, of which the longest text has `longest` bytes. */
 syna_rc vectors_meta_reserve(syna_vectors *store, size_t longest);
 
-/* ---- vectors_filter.c. Shared */
+/* ---- vectors_choice.c. Shared */
 /* One bit a row: it lives and matches. *bits is given (mem_free). */
 syna_rc vectors_select(const syna_vectors *store, const struct filter *filter, uint64_t **bits,
                        uint64_t *matches);
+struct choice;
+/* The same for the text of a filter, perhaps from an earlier call. *bits is borrowed until
+ * choice_release(*out). */
+syna_rc vectors_choose(syna_vectors *store, const char *text, size_t len, struct choice **out,
+                       const uint64_t **bits, uint64_t *matches);
+void choice_release(struct choice *choice); /* NULL: nothing */
 
 /* ---- vectors_read.c: results. One block: the hits, then their vectors, then their texts */
 struct hit_writer {

@@ -98,6 +98,7 @@ static syna_rc set_text(syna_vectors *store, uint32_t row, const struct value *v
     if (same)
         return SYNA_SUCCESS;
     store->changes++;
+    store->revision++;
     return meta_set(store->meta, row, v->data, v->data ? v->len : 0);
 }
 

@@ -65,7 +65,7 @@ static uint64_t memory_of(const syna_vectors *store)
 {
     const struct row_set *set = &store->set;
     return array_bytes(&set->code_rows) + array_bytes(&set->norms) + array_bytes(&set->errors) +
-           array_bytes(&store->tail.bits) + array_bytes(&store->places) + array_bytes(&store->live) + array_bytes(&store->checked) +
+           array_bytes(&store->tail.chunks) + array_bytes(&store->places) + array_bytes(&store->live) + array_bytes(&store->checked) +
            row_keys_bytes(&store->keys) + hnsw_bytes(&store->graph) + meta_bytes(store->meta);
 }
 

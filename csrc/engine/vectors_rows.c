@@ -124,6 +124,7 @@ void vectors_rows_dispose(syna_vectors *store)
     meta_free(store->meta);
     store->meta = NULL;
     store->set.count = 0;
+    store->revision++;
 }
 
 syna_rc vectors_rows_reserve(syna_vectors *store, size_t rows)
@@ -173,6 +174,7 @@ static uint32_t add_row(syna_vectors *store, const struct db_place *place)
     store->live_count++;
     store->changes++;
     store->all_changes++;
+    store->revision++;
     return row;
 }
 
@@ -182,6 +184,7 @@ static void drop_row(syna_vectors *store, uint32_t row)
     store->live_count--;
     store->changes++;
     store->all_changes++;
+    store->revision++;
     store->dead_linked += row < store->graph.linked;
     meta_clear(store->meta, row);
 }
@@ -312,6 +315,7 @@ syna_rc vectors_pack(syna_vectors *store)
     store->dead_linked = 0;
     vectors_tail_forget(store);
     store->changes += to;
+    store->revision++;
     row_keys_clear(&store->keys);
     for (uint32_t row = 0; row < to; row++)
         row_keys_set(&store->keys, row);

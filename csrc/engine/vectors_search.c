@@ -18,8 +18,9 @@
 /* Searching the graph for more rows than this share of it costs more than looking at all codes. */
 #define EXACT_SHARE 16u
 
-/* Queries of a batch that are handed to the graph at once; it has some walks of them under way. */
-#define TOGETHER 64u
+/* Queries of a batch that are handed to the graph at once, which spreads them over threads anew each
+ * time. */
+#define TOGETHER 512u
 
 /* ---------------------------------------------------------------- arguments */
 
@@ -83,7 +84,7 @@ syna_rc vectors_search_range(struct searching *s, uint32_t first, uint32_t end, 
     SYNA_TRY(exact_search(set, first, end - first, s->chosen, s->queries + q * set->codes.dims, count,
                           s->tops + q, &full));
     s->explain.full += full;
-    s->explain.codes += (s->filter ? s->matches : (uint64_t)(end - first)) * count;
+    s->explain.codes += (s->choice ? s->matches : (uint64_t)(end - first)) * count;
     return SYNA_SUCCESS;
 }
 
@@ -163,11 +164,10 @@ static syna_rc choose(struct searching *s)
     const syna_vectors *store = s->store;
     s->matches = store->live_count;
     s->chosen = vectors_live_bits(store);
-    if (!s->filter)
+    if (!s->how.filter)
         return SYNA_SUCCESS;
-    SYNA_TRY(vectors_select(store, s->filter, &s->bits, &s->matches));
-    s->chosen = s->bits;
-    return SYNA_SUCCESS;
+    return vectors_choose((syna_vectors *)(uintptr_t)store, s->how.filter, s->how.filter_len, &s->choice,
+                          &s->chosen, &s->matches);
 }
 
 static syna_rc rank_by(struct searching *s)
@@ -176,7 +176,7 @@ static syna_rc rank_by(struct searching *s)
         return score_all(s);
     if (!graph_pays(s))
         return search_exact(s);
-    if (s->filter)
+    if (s->choice)
         return vectors_search_filtered(s);
     SYNA_TRY(search_graph(s));
     if (complete(s))
@@ -247,15 +247,12 @@ syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, 
     SYNA_TRY(vectors_check_dims_first(store, "query", dims));
     for (size_t q = 0; q < count; q++)
         SYNA_TRY(check_query(queries + q * dims, q, dims));
-    if (s.how.filter)
-        SYNA_TRY(filter_parse(s.how.filter, s.how.filter_len, &s.filter));
     s.tops = mem_zalloc(count * sizeof *s.tops);
     syna_rc rc = s.tops ? search_locked(&s, dims, hits, counts) : syna_no_memory(count * sizeof *s.tops);
     for (size_t q = 0; s.tops && q < count; q++)
         topk_dispose(&s.tops[q]);
     mem_free(s.tops);
-    mem_free(s.bits);
-    filter_free(s.filter);
+    choice_release(s.choice);
     if (rc == SYNA_SUCCESS && s.how.explain) {
         s.explain.size = s.how.explain->size;
         memcpy(s.how.explain, &s.explain, MIN((size_t)s.explain.size, sizeof s.explain));

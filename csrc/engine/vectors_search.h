@@ -11,8 +11,7 @@ struct searching {
     syna_search how;
     syna_explain explain;
     struct topk *tops;
-    struct filter *filter;  /* NULL = none */
-    uint64_t *bits;         /* rows that live and match, with a filter */
+    struct choice *choice;  /* of the filter; NULL = none */
     const uint64_t *chosen; /* rows that may come back; NULL = all */
     uint64_t matches;       /* how many they are */
 };

@@ -1,35 +1,59 @@
 /* vectors_tail.c - a long fresh tail in buckets.
  *
  * Rows that are not in the graph yet are searched one after the other. A writer may be many times quicker
- * than the graph grows, and its tail ten thousands of rows long, so from TAIL_PLAIN fresh rows on every
- * further one is put into the bucket of the nearest of BUCKETS leaders, and a search that goes through
- * the graph looks at the PROBES buckets nearest to its query. Leaders are codes of rows, taken evenly.
+ * than the graph grows, and its tail a hundred thousand rows long, so from TAIL_PLAIN fresh rows on every
+ * further one is put into the bucket of a leader near it, and a search that goes through the graph looks at
+ * the buckets nearest to its query, LOOK_ROWS rows of them: what it takes does not grow with the tail.
+ * Leaders are codes of rows, taken evenly. They stand in groups of near ones, a leader above each, so that a
+ * row is compared with the leaders of its nearest groups alone.
  *
  *   0 ........ linked ........ from ................ count
  *     graph          every row        buckets
  *
- * A bucket is a string of bits, one for each row from `base` on, and those of 64 rows stand together: a
- * word for each bucket. When the tail has become short again there are none; a longer one begins anew. What
- * is asked to be exact or names a recall, and a search with a filter, looks at all rows. */
+ * A bucket is a chain of chunks of row numbers, newest first: rows that went into the graph stand at its end,
+ * where a search stops. When the tail has become short again there are none; a longer one begins anew. What
+ * is asked to be exact or names a recall, and a search with a filter, looks at all rows; other searches score
+ * of a tail in buckets no more rows than of what a walk finds. */
 #include "base/internal.h"
 
 #include "engine/vectors_search.h"
 
 #define TAIL_PLAIN 2048u
-#define BUCKETS 128u
-#define PROBES 24u
+#define LEADERS 1024u
+#define GROUPS 32u
+#define GROUPS_NEAR 2u   /* whose leaders a row is compared with */
+#define LOOK_ROWS 8192u  /* of buckets, in a search; and LOOK_EACH for each result more */
+#define LOOK_EACH 16u
 #define WORTH_ROWS 1024u /* fewer in buckets are looked at all */
+#define CHUNK_ROWS 14u
 #define NONE UINT32_MAX
+
+/* As long as a cache line. */
+struct chunk {
+    uint32_t before; /* the next older one of the bucket; NONE */
+    uint32_t used;
+    uint32_t rows[CHUNK_ROWS]; /* ascending */
+};
+
+/* What a bucket is of. Codes stand behind the struct. */
+struct tail_leaders {
+    uint32_t newest[LEADERS];    /* chunk of each bucket; NONE */
+    uint32_t starts[GROUPS + 1]; /* the leaders of group g are [starts[g], starts[g + 1]) */
+    uint32_t chunks;             /* in use */
+    uint8_t *tops;               /* a code row a group */
+    uint8_t *codes;              /* a code row a leader */
+    uint8_t *query;              /* room for a row as a query */
+};
 
 syna_rc vectors_tail_init(struct fresh_tail *tail)
 {
     *tail = (struct fresh_tail){.from = NONE};
-    return array_init(&tail->bits, BUCKETS * sizeof(uint64_t), VECTORS_ROWS_MAX / 64 + 2);
+    return array_init(&tail->chunks, sizeof(struct chunk), VECTORS_ROWS_MAX / CHUNK_ROWS + LEADERS + 1);
 }
 
 void vectors_tail_dispose(struct fresh_tail *tail)
 {
-    array_dispose(&tail->bits);
+    array_dispose(&tail->chunks);
     mem_free_aligned(tail->leaders);
     *tail = (struct fresh_tail){.from = NONE};
 }
@@ -40,70 +64,140 @@ static bool may_begin(const syna_vectors *store, size_t rows)
            rows > (size_t)store->graph.linked + TAIL_PLAIN;
 }
 
+static syna_rc make_leaders(syna_vectors *store)
+{
+    size_t stride = store->set.codes.stride, head = (sizeof(struct tail_leaders) + 63) / 64 * 64;
+    size_t bytes = head + (GROUPS + LEADERS + 1) * stride;
+    uint8_t *block = mem_alloc_aligned(bytes, 64);
+    if (!block)
+        return syna_no_memory(bytes);
+    struct tail_leaders *leaders = (struct tail_leaders *)(void *)block;
+    leaders->tops = block + head;
+    leaders->codes = leaders->tops + GROUPS * stride;
+    leaders->query = leaders->codes + LEADERS * stride;
+    store->tail.leaders = leaders;
+    return SYNA_SUCCESS;
+}
+
 /* Room may be wanting when the graph appeared between the promise and now: then there are no buckets. */
 syna_rc vectors_tail_reserve(syna_vectors *store, size_t rows)
 {
     struct fresh_tail *tail = &store->tail;
-    size_t stride = store->set.codes.stride;
     if (!may_begin(store, rows) && tail->from == NONE)
         return SYNA_SUCCESS;
     if (!tail->leaders)
-        tail->leaders = mem_alloc_aligned((BUCKETS + 1) * stride, 64); /* and a row as a query */
-    if (!tail->leaders)
-        return syna_no_memory((BUCKETS + 1) * stride);
-    uint32_t base = tail->from == NONE ? store->graph.linked : MIN(tail->base, store->graph.linked);
-    return rows > base ? array_reserve(&tail->bits, (rows - base) / 64 + 2) : SYNA_SUCCESS;
+        SYNA_TRY(make_leaders(store));
+    uint32_t base = tail->from == NONE ? store->graph.linked : MIN(tail->from, store->graph.linked);
+    return rows > base ? array_reserve(&tail->chunks, (rows - base) / CHUNK_ROWS + LEADERS + 1)
+                       : SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- leaders */
+
+static const uint8_t *leader_row(const syna_vectors *store, uint32_t l)
+{
+    return array_at(&store->set.code_rows, (uint32_t)((uint64_t)l * store->set.count / LEADERS));
+}
+
+/* Keys of `count` code rows, seen from one. */
+static void compare(const syna_vectors *store, const uint8_t *row, const uint8_t *codes, uint32_t count,
+                    int32_t *keys)
+{
+    const struct row_set *set = &store->set;
+    struct code_query query;
+    codes_query_row(&set->codes, row, store->tail.leaders->query, &query);
+    codes_scan(&set->codes, set->kernels, &query, codes, count, keys);
+}
+
+static uint32_t least_of(const int32_t *keys, uint32_t count)
+{
+    uint32_t least = 0;
+    for (uint32_t i = 1; i < count; i++)
+        least = keys[i] < keys[least] ? i : least;
+    return least;
+}
+
+/* Begin without a row in any bucket. */
+static void choose_leaders(syna_vectors *store)
+{
+    struct tail_leaders *leaders = store->tail.leaders;
+    size_t stride = store->set.codes.stride;
+    uint32_t fill[GROUPS + 2] = {0};
+    uint8_t group[LEADERS];
+    int32_t keys[GROUPS];
+    for (uint32_t g = 0; g < GROUPS; g++)
+        memcpy(leaders->tops + g * stride, leader_row(store, g * (LEADERS / GROUPS)), stride);
+    for (uint32_t l = 0; l < LEADERS; l++) {
+        compare(store, leader_row(store, l), leaders->tops, GROUPS, keys);
+        group[l] = (uint8_t)least_of(keys, GROUPS);
+        fill[group[l] + 2]++;
+    }
+    for (uint32_t g = 2; g < GROUPS + 2; g++)
+        fill[g] += fill[g - 1];
+    for (uint32_t l = 0; l < LEADERS; l++)
+        memcpy(leaders->codes + fill[group[l] + 1]++ * stride, leader_row(store, l), stride);
+    memcpy(leaders->starts, fill, sizeof leaders->starts);
+    memset(leaders->newest, 0xff, sizeof leaders->newest);
+    leaders->chunks = 0;
+}
+
+/* The nearest leader of the group nearest to a row, and of the next ones; groups may be empty. */
+static uint32_t bucket_of(const syna_vectors *store, const uint8_t *row)
+{
+    const struct tail_leaders *leaders = store->tail.leaders;
+    int32_t tops[GROUPS], keys[LEADERS], least = INT32_MAX;
+    uint32_t bucket = 0;
+    compare(store, row, leaders->tops, GROUPS, tops);
+    for (uint32_t near = 0; near < GROUPS_NEAR; near++) {
+        uint32_t g = least_of(tops, GROUPS), start = leaders->starts[g];
+        uint32_t count = leaders->starts[g + 1] - start;
+        tops[g] = INT32_MAX;
+        if (count == 0)
+            continue;
+        compare(store, row, leaders->codes + (size_t)start * store->set.codes.stride, count, keys);
+        uint32_t at = least_of(keys, count);
+        if (keys[at] < least) {
+            least = keys[at];
+            bucket = start + at;
+        }
+    }
+    return bucket;
 }
 
 /* ---------------------------------------------------------------- putting rows in */
 
-static uint64_t *words_of(const struct fresh_tail *tail, uint32_t row)
+static struct chunk *chunk_at(const struct fresh_tail *tail, uint32_t i)
 {
-    return array_at(&tail->bits, (row - tail->base) / 64);
-}
-
-static void choose_leaders(syna_vectors *store)
-{
-    const struct row_set *set = &store->set;
-    for (uint32_t b = 0; b < BUCKETS; b++)
-        memcpy(store->tail.leaders + (size_t)b * set->codes.stride,
-               array_at(&set->code_rows, (uint32_t)((uint64_t)b * set->count / BUCKETS)),
-               set->codes.stride);
+    return array_at(&tail->chunks, i);
 }
 
 static void put(syna_vectors *store, uint32_t row)
 {
     struct fresh_tail *tail = &store->tail;
-    const struct row_set *set = &store->set;
-    int32_t keys[BUCKETS];
-    struct code_query query;
-    uint32_t nearest = 0;
-    if ((row - tail->base) / 64 >= tail->bits.cap) {
-        tail->from = NONE;
-        return;
+    struct tail_leaders *leaders = tail->leaders;
+    uint32_t *newest = &leaders->newest[bucket_of(store, array_at(&store->set.code_rows, row))];
+    if (*newest == NONE || chunk_at(tail, *newest)->used == CHUNK_ROWS) {
+        if (leaders->chunks >= tail->chunks.cap) {
+            tail->from = NONE;
+            return;
+        }
+        *chunk_at(tail, leaders->chunks) = (struct chunk){.before = *newest};
+        *newest = leaders->chunks++;
     }
-    if ((row - tail->base) % 64 == 0)
-        memset(words_of(tail, row), 0, BUCKETS * sizeof(uint64_t));
-    codes_query_row(&set->codes, array_at(&set->code_rows, row),
-                    tail->leaders + (size_t)BUCKETS * set->codes.stride, &query);
-    codes_scan(&set->codes, set->kernels, &query, tail->leaders, BUCKETS, keys);
-    for (uint32_t b = 1; b < BUCKETS; b++)
-        nearest = keys[b] < keys[nearest] ? b : nearest;
-    words_of(tail, row)[nearest] |= 1ull << row % 64;
+    struct chunk *chunk = chunk_at(tail, *newest);
+    chunk->rows[chunk->used++] = row;
 }
 
 void vectors_tail_add(syna_vectors *store, uint32_t row)
 {
     struct fresh_tail *tail = &store->tail;
-    if (!may_begin(store, row) || !tail->leaders || tail->bits.cap == 0) {
+    if (!may_begin(store, row) || !tail->leaders || tail->chunks.cap == 0) {
         tail->from = NONE;
         return;
     }
     if (tail->from == NONE) {
         tail->from = row;
-        tail->base = row / 64 * 64;
         choose_leaders(store);
-        memset(words_of(tail, row), 0, BUCKETS * sizeof(uint64_t));
     }
     put(store, row);
 }
@@ -114,7 +208,7 @@ void vectors_tail_renew(syna_vectors *store)
     if (tail->from == NONE)
         return;
     choose_leaders(store);
-    memset(words_of(tail, tail->from), 0, BUCKETS * sizeof(uint64_t));
+    tail->from = MAX(tail->from, store->graph.linked); /* those before are in the graph */
     for (uint32_t row = tail->from; row < store->set.count && tail->from != NONE; row++)
         put(store, row);
 }
@@ -131,66 +225,98 @@ struct bucket {
     uint32_t number;
 };
 
-/* The PROBES nearest ones. */
-static syna_rc nearest_buckets(const syna_vectors *store, const float *query, uint32_t *out)
+/* A heap: no bucket is nearer than the one at half its place. Put the first in its place. */
+static void sink(struct bucket *heap, uint32_t count, uint32_t at)
+{
+    struct bucket moved = heap[at];
+    for (uint32_t child; (child = 2 * at + 1) < count; at = child) {
+        if (child + 1 < count && heap[child + 1].key < heap[child].key)
+            child++;
+        if (heap[child].key >= moved.key)
+            break;
+        heap[at] = heap[child];
+    }
+    heap[at] = moved;
+}
+
+/* The buckets that hold rows from `first` on, as a heap. */
+static syna_rc rank_buckets(const syna_vectors *store, const float *query, uint32_t first,
+                            struct bucket *heap, uint32_t *count)
 {
     const struct row_set *set = &store->set;
-    int32_t keys[BUCKETS];
+    const struct tail_leaders *leaders = store->tail.leaders;
+    int32_t keys[LEADERS];
     struct code_query coded;
     uint8_t *room = mem_alloc_aligned(codes_room(&set->codes), 64);
     if (!room)
         return syna_no_memory(codes_room(&set->codes));
     codes_query(&set->codes, set->kernels, query, room, &coded);
-    codes_scan(&set->codes, set->kernels, &coded, store->tail.leaders, BUCKETS, keys);
+    codes_scan(&set->codes, set->kernels, &coded, leaders->codes, LEADERS, keys);
     mem_free_aligned(room);
-    struct bucket best[PROBES];
-    for (uint32_t i = 0; i < PROBES; i++)
-        best[i] = (struct bucket){INT32_MAX, 0};
-    for (uint32_t b = 0; b < BUCKETS; b++) {
-        uint32_t at = PROBES;
-        while (at > 0 && keys[b] < best[at - 1].key) {
-            if (at < PROBES)
-                best[at] = best[at - 1];
-            at--;
-        }
-        if (at < PROBES)
-            best[at] = (struct bucket){keys[b], b};
+    *count = 0;
+    for (uint32_t b = 0; b < LEADERS; b++) {
+        if (leaders->newest[b] == NONE)
+            continue;
+        const struct chunk *chunk = chunk_at(&store->tail, leaders->newest[b]);
+        if (chunk->rows[chunk->used - 1] >= first)
+            heap[(*count)++] = (struct bucket){keys[b], b};
     }
-    for (uint32_t i = 0; i < PROBES; i++)
-        out[i] = best[i].number;
+    for (uint32_t at = *count / 2; at-- > 0;)
+        sink(heap, *count, at);
     return SYNA_SUCCESS;
 }
 
-/* One bit for each live row of these buckets from `first` on; returns how many. */
-static uint64_t gather(const struct searching *s, const uint32_t *buckets, uint32_t first, uint64_t *bits)
+/* The newest live rows of a bucket, at most `most`; returns how many. */
+static uint32_t take(const struct searching *s, uint32_t bucket, uint32_t first, uint32_t *out,
+                     uint32_t most)
 {
     const struct fresh_tail *tail = &s->store->tail;
-    uint64_t count = 0;
-    for (uint32_t row = first / 64 * 64; row < s->store->set.count; row += 64) {
-        const uint64_t *words = words_of(tail, row);
-        uint64_t any = 0;
-        for (uint32_t i = 0; i < PROBES; i++)
-            any |= words[buckets[i]];
-        if (s->chosen)
-            any &= s->chosen[row / 64];
-        if (row < first)
-            any &= ~0ull << (first - row);
-        bits[row / 64] = any;
-        count += (uint64_t)__builtin_popcountll(any);
+    uint32_t count = 0;
+    for (uint32_t c = tail->leaders->newest[bucket]; c != NONE;) {
+        const struct chunk *chunk = chunk_at(tail, c);
+        for (uint32_t i = chunk->used; i-- > 0;) {
+            uint32_t row = chunk->rows[i];
+            if (row < first || count == most)
+                return count;
+            out[count] = row;
+            count += !s->chosen || (s->chosen[row / 64] >> row % 64 & 1);
+        }
+        c = chunk->before;
     }
     return count;
 }
 
-static syna_rc search_buckets(struct searching *s, uint32_t first, size_t q, uint64_t *bits)
+/* At most `look` rows from `first` on out of the buckets nearest to the query. */
+static syna_rc gather(const struct searching *s, const float *query, uint32_t first, uint32_t *rows,
+                      uint32_t look, uint32_t *found)
 {
-    const struct row_set *set = &s->store->set;
-    const float *query = s->queries + q * set->codes.dims;
-    uint32_t buckets[PROBES] = {0};
-    uint64_t full = 0;
-    SYNA_TRY(nearest_buckets(s->store, query, buckets));
-    s->explain.codes += BUCKETS + gather(s, buckets, first, bits);
-    SYNA_TRY(exact_search(set, first, set->count - first, bits, query, 1, s->tops + q, &full));
-    s->explain.full += full;
+    struct bucket heap[LEADERS];
+    uint32_t count = 0;
+    *found = 0;
+    SYNA_TRY(rank_buckets(s->store, query, first, heap, &count));
+    while (count > 0 && *found < look) {
+        *found += take(s, heap[0].number, first, rows + *found, look - *found);
+        heap[0] = heap[--count];
+        sink(heap, count, 0);
+    }
+    return SYNA_SUCCESS;
+}
+
+/* Every row from the graph on to `first`, and of those behind what is near. */
+static syna_rc search_near(struct searching *s, uint32_t first, size_t q, uint32_t *rows, uint32_t look)
+{
+    const syna_vectors *store = s->store;
+    const struct row_set *set = &store->set;
+    struct hnsw *graph = (struct hnsw *)(uintptr_t)&store->graph; /* its scratch has a lock of its own */
+    const float *vector = s->queries + q * set->codes.dims;
+    struct hnsw_query query = {vector, vector_norm(set->kernels, vector, set->codes.dims), s->explain.ef,
+                               s->chosen};
+    struct hnsw_visits visits = {0};
+    uint32_t found;
+    SYNA_TRY(gather(s, vector, first, rows, look, &found));
+    SYNA_TRY(hnsw_scan(graph, set, &query, graph->linked, first, rows, found, s->tops + q, &visits));
+    s->explain.codes += LEADERS + visits.codes;
+    s->explain.full += visits.full;
     return SYNA_SUCCESS;
 }
 
@@ -201,13 +327,14 @@ syna_rc vectors_search_tail(struct searching *s)
     uint32_t first = MAX(store->tail.from, linked); /* in buckets */
     if (store->tail.from == NONE || s->how.recall > 0 || first >= count || count - first < WORTH_ROWS)
         return vectors_search_exact(s, linked, 0, s->count);
-    uint64_t *bits = mem_alloc((count / 64 + 1) * sizeof *bits);
-    if (!bits)
-        return syna_no_memory((count / 64 + 1) * sizeof *bits);
+    uint32_t look = (uint32_t)MIN(LOOK_ROWS + (uint64_t)s->how.k * LOOK_EACH, count - first);
+    uint32_t *rows = mem_alloc((look + 1) * sizeof *rows); /* and one that was looked at in vain */
+    if (!rows)
+        return syna_no_memory(look * sizeof *rows);
     s->explain.recall = 0; /* that of the buckets is not measured */
-    syna_rc rc = vectors_search_range(s, linked, first, 0, s->count);
+    syna_rc rc = SYNA_SUCCESS;
     for (size_t q = 0; rc == SYNA_SUCCESS && q < s->count; q++)
-        rc = search_buckets(s, first, q, bits);
-    mem_free(bits);
+        rc = search_near(s, first, q, rows, look);
+    mem_free(rows);
     return rc;
 }

@@ -83,7 +83,7 @@ static void rank_bucket(const struct cascade *c, const struct row_set *set, stru
     uint32_t rows = MIN(l->count, c->params.capacity);
     set->kernels->bits->hamming_rows(room->signs, leaf_signs(c, l, 0), sign_bytes(c), rows,
                                      sign_bytes(c), (uint32_t *)(void *)distances);
-    uint32_t got = nearest_few(distances, rows, ENTRIES_MAX, few);
+    uint32_t got = nearest_few(set->kernels, distances, rows, ENTRIES_MAX, few);
     for (uint32_t i = 0; i < got; i++)
         if (l->rows[few[i].row] < c->linked)
             list_put(best, count, ENTRIES_MAX,

@@ -1,4 +1,5 @@
-/* The inside of the exact search; for the exact*.c files only. */
+/* The inside of the exact search; for the exact*.c files, and for hnsw_filtered.c, whose candidates are
+ * scored in the same way. */
 #ifndef SYNA_INDEX_EXACT_CORE_H
 #define SYNA_INDEX_EXACT_CORE_H
 

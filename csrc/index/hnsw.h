@@ -102,6 +102,12 @@ syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
                          const struct hnsw_query *queries, size_t count, struct topk *tops,
                          struct hnsw_visits *visits);
 
+/* The same among rows that are not in the graph, [first, end) and `rows`: the codes of all of them are
+ * compared, the nearest `ef` kept, and of these as many scored as after a walk. */
+syna_rc hnsw_scan(struct hnsw *graph, const struct row_set *set, const struct hnsw_query *query,
+                  uint32_t first, uint32_t end, const uint32_t *rows, uint32_t count, struct topk *top,
+                  struct hnsw_visits *visits);
+
 /* ---- hnsw_bulk.c */
 /* (w) Build the graph over rows [0, count) of the set from nothing; what it was before is replaced on
  * success only. Deterministic, whatever the number of threads. */

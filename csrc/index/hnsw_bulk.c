@@ -244,7 +244,7 @@ static void find_few(const struct build *b, struct room *room, uint32_t count)
     }
 }
 
-/* What each row is to meet: its nearest, and the rows among whose nearest it is. */
+/* What each row is to meet: first its nearest, then the rows among whose nearest it is. */
 static void gather_met(struct room *room, uint32_t count)
 {
     uint32_t *fill = room->starts + 1;
@@ -257,9 +257,11 @@ static void gather_met(struct room *room, uint32_t count)
     for (uint32_t i = 0; i < count; i++)
         fill[i + 1] += fill[i];
     for (uint32_t i = 0; i < count; i++)
+        for (uint32_t f = 0; f < room->few_count; f++)
+            room->met[fill[i]++] = room->few[i][f];
+    for (uint32_t i = 0; i < count; i++)
         for (uint32_t f = 0; f < room->few_count; f++) {
             struct candidate c = room->few[i][f];
-            room->met[fill[i]++] = c;
             room->met[fill[c.row]++] = (struct candidate){c.key, i};
         }
 }

@@ -4,7 +4,7 @@
  * hand. Nearer pairs make queries that are easier than those of users, rows by chance much harder ones;
  * with four steps the curve met that of held-back queries on text embeddings (384 dimensions) and
  * image descriptors (128) within 0.01. The truth is exact search. For k = 1, 10 and 100 the walk's
- * width is doubled until the recall is full; between the points recall is taken as linear in log(ef). */
+ * width is grown until the recall is full; between the points recall is taken as linear in log(ef). */
 #include "base/internal.h"
 
 #include "base/rng.h"
@@ -19,6 +19,7 @@
 #define FULL_RECALL 0.9995f
 #define MARGIN 0.003f /* the measure is by so much too kind to queries from elsewhere, */
 #define MARGIN_SHARE 0.14f /* and by this share of what may be missed */
+#define BITS_SHARE 0.16f /* by so much more where codes have one bit a dimension */
 
 static const uint32_t curve_ks[HNSW_CURVES] = {1, 10, 100};
 
@@ -106,20 +107,32 @@ static syna_rc recall_of(struct measuring *m, uint32_t k, uint32_t ef, float *re
         SYNA_TRY(rc);
     }
     *recall = wanted ? (float)((double)right / (double)wanted) : 1;
+    if (m->set->codes.bits)
+        *recall -= BITS_SHARE * (1 - *recall);
+    *recall = MAX(*recall, 0.0f);
     return SYNA_SUCCESS;
+}
+
+/* Coarse codes need walks tens of times as wide as fine ones: where recall is far from what is asked for,
+ * the points lie further apart, so that they reach to where it is full. */
+static uint32_t next_ef(uint32_t ef, const struct hnsw_curve *curve)
+{
+    float recall = curve->recall[curve->count - 1];
+    uint32_t halves = recall < 0.6f ? 6 : recall < 0.8f ? 4 : 3;
+    return MIN(ef * halves / 2, HNSW_EF_MAX);
 }
 
 static syna_rc measure_curve(struct measuring *m, uint32_t k, struct hnsw_curve *curve)
 {
     *curve = (struct hnsw_curve){.k = k};
-    for (uint32_t ef = MAX(k, 8u); curve->count < HNSW_CURVE_POINTS; ef = ef * 3 / 2) {
+    for (uint32_t ef = MAX(k, 8u); curve->count < HNSW_CURVE_POINTS; ef = next_ef(ef, curve)) {
         float recall;
         SYNA_TRY(recall_of(m, k, ef, &recall));
         if (curve->count > 0)
             recall = MAX(recall, curve->recall[curve->count - 1]);
         curve->ef[curve->count] = ef;
         curve->recall[curve->count++] = recall;
-        if (recall >= FULL_RECALL)
+        if (recall >= FULL_RECALL || ef == HNSW_EF_MAX)
             break;
     }
     return SYNA_SUCCESS;

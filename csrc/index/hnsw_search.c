@@ -321,6 +321,8 @@ struct searches {
     struct topk *tops;
     size_t next, count;
     struct hnsw_visits *visits; /* may be NULL */
+    const uint64_t *counted; /* what `share` is of */
+    float share; /* of the entries, which are a sample of the rows */
 };
 
 static const struct candidate *walked(const struct lane *lane, uint32_t *count)
@@ -330,10 +332,27 @@ static const struct candidate *walked(const struct lane *lane, uint32_t *count)
     return all ? lane->walk->pool : lane->walk->found;
 }
 
-/* Candidates that the walk of query i keeps. */
-static uint32_t width_of(const struct searches *s, size_t i)
+#define SHARE_LEAST 0.5f
+
+static float share_of(const struct hnsw *graph, const uint64_t *chosen)
 {
-    return MAX(s->queries[i].ef, (uint32_t)MIN(s->tops[i].k, (size_t)s->graph->linked));
+    uint32_t count = 0;
+    for (uint32_t e = 0; e < graph->entry_count; e++)
+        count += is_chosen(chosen, graph->entries[e]);
+    return MAX((float)count / (float)MAX(graph->entry_count, 1u), SHARE_LEAST);
+}
+
+/* Candidates that the walk of query i keeps. Rows that may not come back, dead ones above all, take places
+ * among them: so there are more places, lest a store find less with every row that is deleted. */
+static uint32_t width_of(struct searches *s, size_t i)
+{
+    const struct hnsw_query *query = &s->queries[i];
+    uint32_t ef = MAX(query->ef, (uint32_t)MIN(s->tops[i].k, (size_t)s->graph->linked));
+    if (!query->chosen)
+        return ef;
+    if (s->counted != query->chosen)
+        s->share = share_of(s->graph, s->counted = query->chosen);
+    return (uint32_t)((float)ef / s->share);
 }
 
 /* Begin the next query that asks for anything; DONE when there is none. */
@@ -377,7 +396,7 @@ static syna_rc lane_score(const struct searches *s, struct lane *lane)
 }
 
 /* Every lane has room for the widest walk. */
-static syna_rc take_walks(const struct searches *s, struct lane *lanes, uint32_t count)
+static syna_rc take_walks(struct searches *s, struct lane *lanes, uint32_t count)
 {
     uint32_t widest = 0;
     for (size_t i = 0; i < s->count; i++)
@@ -424,6 +443,64 @@ static syna_rc search_together(struct searches *s)
     return rc;
 }
 
+/* ---------------------------------------------------------------- rows that are not in the graph */
+
+#define SCAN_ROWS 64u
+
+/* Compare some rows, at most SCAN_ROWS, while the codes of `next` are fetched. */
+static void compare_some(const struct row_set *set, struct hnsw_walk *walk, uint32_t ef,
+                         const uint64_t *chosen, const uint32_t *rows, uint32_t count, uint32_t next)
+{
+    const uint8_t *codes[SCAN_ROWS];
+    int32_t keys[SCAN_ROWS], limit = walk->pool_count == ef ? walk->pool[ef - 1].key : INT32_MAX;
+    for (uint32_t i = 0; i < count; i++)
+        codes[i] = array_at(&set->code_rows, rows[i]);
+    for (uint32_t i = count; i < count + next; i++)
+        prefetch_code(array_at(&set->code_rows, rows[i]), set->codes.stride);
+    codes_many(&set->codes, set->kernels, &walk->query, codes, count, keys);
+    for (uint32_t i = 0; i < count; i++)
+        if (keys[i] <= limit && (!chosen || is_chosen(chosen, rows[i])))
+            list_put(walk->pool, &walk->pool_count, ef, (struct candidate){keys[i], rows[i]});
+    walk->visits.codes += count;
+}
+
+static void compare_range(const struct row_set *set, struct hnsw_walk *walk, uint32_t ef,
+                          const uint64_t *chosen, uint32_t first, uint32_t end)
+{
+    uint32_t rows[SCAN_ROWS];
+    for (uint32_t at = first, count; at < end; at += count) {
+        count = MIN(end - at, SCAN_ROWS);
+        for (uint32_t i = 0; i < count; i++)
+            rows[i] = at + i;
+        compare_some(set, walk, ef, chosen, rows, count, 0);
+    }
+}
+
+syna_rc hnsw_scan(struct hnsw *graph, const struct row_set *set, const struct hnsw_query *query,
+                  uint32_t first, uint32_t end, const uint32_t *rows, uint32_t count, struct topk *top,
+                  struct hnsw_visits *visits)
+{
+    struct hnsw_walk *walk;
+    uint32_t ef = MAX(query->ef, (uint32_t)MIN(top->k, (size_t)end - first + count));
+    if (top->k == 0)
+        return SYNA_SUCCESS;
+    SYNA_TRY(walk_take(graph, set, ef, &walk));
+    walk->pool_count = 0;
+    walk->visits = (struct hnsw_visits){0};
+    codes_query(&set->codes, set->kernels, query->vector, walk->query_room, &walk->query);
+    compare_range(set, walk, ef, query->chosen, first, end);
+    for (uint32_t at = 0, some; at < count; at += some) {
+        some = MIN(count - at, SCAN_ROWS);
+        compare_some(set, walk, ef, query->chosen, rows + at, some, MIN(count - at - some, SCAN_ROWS));
+    }
+    prefetch_full(set, walk->pool, (uint32_t)MIN(top->k, (size_t)walk->pool_count));
+    syna_rc rc = score(set, query, walk, walk->pool, walk->pool_count, top);
+    visits->codes += walk->visits.codes;
+    visits->full += walk->visits.full;
+    walk_give(graph, walk);
+    return rc;
+}
+
 /* ---------------------------------------------------------------- several threads */
 
 struct shared_search {
@@ -439,7 +516,7 @@ static syna_rc search_round(void *context, unsigned thread, uint64_t i)
     size_t first = (size_t)i * shared->each;
     struct hnsw_visits visits = {0};
     struct searches s = {all->graph, all->set, all->queries + first, all->tops + first, 0,
-                         MIN(shared->each, all->count - first), &visits};
+                         MIN(shared->each, all->count - first), &visits, NULL, 1};
     (void)thread;
     SYNA_TRY(search_together(&s));
     __atomic_fetch_add(&shared->visits.codes, visits.codes, __ATOMIC_RELAXED);
@@ -466,7 +543,7 @@ syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
                          const struct hnsw_query *queries, size_t count, struct topk *tops,
                          struct hnsw_visits *visits)
 {
-    struct searches s = {graph, set, queries, tops, 0, count, visits};
+    struct searches s = {graph, set, queries, tops, 0, count, visits, NULL, 1};
     if (graph->linked == 0 || count == 0)
         return SYNA_SUCCESS;
     unsigned threads = (unsigned)MIN((size_t)graph->search_threads, count / THREAD_QUERIES);

@@ -20,6 +20,7 @@
 #define PROBES_FULL 100u
 #define RECALL_GOOD 0.989
 #define RESERVE 1.1 /* times the lists measured */
+#define RESERVE_FULL 1.4 /* times those in which the measuring saw all of them */
 #define UNMEASURED 2.0 /* times the share of rows in lists where the measuring saw none of them */
 /* Where less is enough, PROBES_GOOD looks into no more than this share of the lists: a quarter of the
  * rows, because each stands in two lists and the lists near a query are the longer ones. */
@@ -272,7 +273,7 @@ uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe)
         return p->count;
     double enough = MAX((double)lists_at(curve, RECALL_ENOUGH), SHARE_GOOD * curve->lists);
     double good = MAX(MIN(lists_at(curve, RECALL_GOOD) * RESERVE, enough), PROBES_GOOD);
-    double full = MAX(lists_at(curve, 1) * RESERVE * unmeasured(p), MAX(good, PROBES_FULL));
+    double full = MAX(lists_at(curve, 1) * RESERVE_FULL * unmeasured(p), MAX(good, PROBES_FULL));
     double lists = nprobe <= PROBES_GOOD
                        ? good * (double)nprobe / PROBES_GOOD
                    : nprobe <= PROBES_FULL

@@ -231,7 +231,8 @@ uint32_t postings_term_count(const struct postings *p, uint32_t row, uint32_t te
     uint32_t found;
     if (w) {
         const struct posting_list *list = window_find(w, term, &found);
-        uint32_t posting = found ? window_posting(w, list, row) : UINT32_MAX;
+        struct list_ref ref = {list, NULL};
+        uint32_t posting = found ? window_posting(w, &ref, row) : UINT32_MAX;
         return posting == UINT32_MAX ? 0 : window_count_at(w, posting);
     }
     if (row < p->sealed || row >= p->count)
@@ -286,6 +287,8 @@ void postings_get_facts(const struct postings *p, struct postings_facts *out)
         const struct window *w = &p->windows[i];
         out->memory_bytes += w->bucket_count * sizeof *w->buckets + w->block_bytes +
                              w->wide_count * (sizeof *w->wide + (uint64_t)w->groups);
+        if (w->starts)
+            out->memory_bytes += (uint64_t)w->wide_count * window_blocks(w) * sizeof *w->starts;
         out->mapped_bytes += w->block ? 0 : window_bytes(p, w);
         out->postings += w->posting_count;
         out->terms += w->list_count;

@@ -1,9 +1,9 @@
 /* The inside of postings.h; for the postings*.c files only.
  *
- * A window is a run of rows, sealed: lists sorted by term, first the one of positive values, then the one
- * of negative ones, each in its part of `ids` and `codes`. |value| <= code * scale, so that a sum of codes
- * is a bound of a score. Windows are sorted by their first row and do not overlap; rows that no window
- * covers are dead, or fresh: [sealed, count). */
+ * A window is a run of rows, sealed: lists sorted by term, first the one of positive values, then
+ * the one of negative ones, each in its part of `ids` and `codes`. |value| <= code * scale, so that
+ * a sum of codes is a bound of a score. Windows are sorted by their first row and do not overlap;
+ * rows that no window covers are dead, or fresh: [sealed, count). */
 #ifndef SYNA_INDEX_POSTINGS_CORE_H
 #define SYNA_INDEX_POSTINGS_CORE_H
 
@@ -37,9 +37,9 @@ struct window {
     uint32_t large_count;
     float base, slope; /* COUNTS: what the codes were made for */
     const struct posting_list *lists;
-    const uint16_t *ids;  /* rows, less `first` */
-    const uint8_t *codes; /* impacts, rounded up; at least 1 */
-    const uint8_t *counts; /* COUNTS only; COUNT_LARGE: see `large` */
+    const uint16_t *ids;             /* rows, less `first` */
+    const uint8_t *codes;            /* impacts, rounded up; at least 1 */
+    const uint8_t *counts;           /* COUNTS only; COUNT_LARGE: see `large` */
     const struct large_count *large; /* by posting */
     uint32_t *buckets; /* lists with term >> shift >= b begin at buckets[b]; always its own */
     uint32_t bucket_count;
@@ -48,6 +48,8 @@ struct window {
     uint32_t wide_count;
     uint32_t groups; /* of ACCUMULATE_GROUP rows */
     uint8_t *maxima; /* groups of them for each wide list: the largest code of a group */
+    uint16_t
+        *starts; /* COUNTS: for each wide list, its postings before each ACCUMULATE_BLOCK rows */
     void *block; /* what the arrays above stand in; NULL: they belong to a snapshot */
     size_t block_bytes;
 };
@@ -56,6 +58,12 @@ struct window {
 struct fresh_row {
     size_t at;
     uint32_t count;
+};
+
+/* A list of a COUNTS window in which rows are looked for. */
+struct list_ref {
+    const struct posting_list *list; /* NULL: the term has none */
+    const uint16_t *starts;          /* NULL: the list is not wide */
 };
 
 struct search_scratch;
@@ -72,8 +80,8 @@ struct postings {
     enum postings_kind kind;
     postings_row_fn row;
     void *context;
-    uint32_t count;      /* rows added */
-    uint32_t sealed;     /* rows below are in windows, or dead */
+    uint32_t count;  /* rows added */
+    uint32_t sealed; /* rows below are in windows, or dead */
     uint32_t live_count;
     uint64_t fresh_values; /* of rows from `sealed` on */
     uint64_t *live;
@@ -95,6 +103,10 @@ struct postings {
 static inline uint32_t list_rows(const struct posting_list *list)
 {
     return list->count & ~LIST_NEGATIVE;
+}
+static inline uint32_t window_blocks(const struct window *w)
+{
+    return w->groups / (ACCUMULATE_BLOCK / ACCUMULATE_GROUP);
 }
 static inline bool list_negative(const struct posting_list *list)
 {
@@ -135,8 +147,9 @@ void window_dispose(struct window *w);
 syna_rc window_make_buckets(struct window *w);
 /* And the maxima of its wide lists (postings_maxima.c). */
 syna_rc window_make_maxima(struct window *w);
-/* NULL when the list is not wide. */
+/* NULL when the list is not wide, and starts of a WEIGHTS window. */
 const uint8_t *window_maxima(const struct window *w, const struct posting_list *list);
+const uint16_t *window_starts(const struct window *w, const struct posting_list *list);
 /* The lists of a term: *found of them, 0..2, next to each other. */
 const struct posting_list *window_find(const struct window *w, uint32_t term, uint32_t *found);
 /* It is about to be looked for: first this for all terms, then the other. */
@@ -151,7 +164,7 @@ static inline void window_expect_list(const struct window *w, uint32_t term)
         __builtin_prefetch(&w->lists[w->buckets[term >> w->shift]]);
 }
 /* The posting of a row in a list, UINT32_MAX when there is none. */
-uint32_t window_posting(const struct window *w, const struct posting_list *list, uint32_t row);
+uint32_t window_posting(const struct window *w, const struct list_ref *ref, uint32_t row);
 uint32_t window_count_at(const struct window *w, uint32_t posting);
 const struct window *postings_window_of(const struct postings *p, uint32_t row);
 
@@ -172,17 +185,30 @@ void scorer_init(struct scorer *s, const struct postings *p, const struct postin
                  struct scorer_slot *room);
 void scorer_dispose(struct scorer *s);
 float scorer_row(const struct scorer *s, const struct postings_row *row);
-/* Any live row. `w` is its window, NULL = it is fresh. `refs`: for COUNTS, the list of each term of the
- * query in this window, NULL where there is none; NULL: they are looked up. */
-float scorer_score(const struct scorer *s, const struct window *w,
-                   const struct posting_list *const *refs, uint32_t row);
+/* Any live row. `w` is its window, NULL = it is fresh. `refs`: for COUNTS, the list of each term of
+ * the query in this window; NULL: they are looked up. */
+float scorer_score(const struct scorer *s, const struct window *w, const struct list_ref *refs,
+                   uint32_t row);
+
+/* ---- postings_scratch.c */
+struct search_scratch {
+    struct search_scratch *next;
+    uint16_t *sums;   /* zero between windows */
+    uint64_t *scored; /* rows of the window that were scored; zero between windows */
+    uint32_t *found;  /* candidates */
+    uint16_t *maxima;
+    uint16_t *bounds; /* of groups of rows: what the wide lists that are not added can add */
+    struct scorer_slot *slots; /* zero between searches */
+};
+syna_rc scratch_take(const struct postings *p, struct search_scratch **out);
+void scratch_give(const struct postings *p, struct search_scratch *scratch);
+void search_scratch_free(struct search_scratch *scratch); /* and those behind it */
 
 /* ---- postings_search.c */
-/* As postings_search, whatever the query says about recall; lists that together make `cut` of the bound at
- * most are left out, 0: exact. */
+/* As postings_search, whatever the query says about recall; lists that together make `cut` of the
+ * bound at most are left out, 0: exact. */
 syna_rc search_cut(const struct postings *p, const struct postings_query *query, double cut,
                    struct topk *top, struct postings_visits *visits);
-void search_scratch_free(struct search_scratch *scratch);
 
 /* ---- postings_near.c: the cut with which about `recall` of the best are found; 0: none does. */
 syna_rc near_cut(const struct postings *p, float recall, double *cut);

@@ -1,13 +1,14 @@
-/* postings_score.c - the exact score of a row. One definition for every way a search takes: products in
- * double precision, which hold a product of two floats exactly, summed over ascending terms, rounded to
- * float at the end. */
+/* postings_score.c - the exact score of a row. One definition for every way a
+ * search takes: products in double precision, which hold a product of two
+ * floats exactly, summed over ascending terms, rounded to float at the end. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
 
 #include <float.h>
 
-/* ---------------------------------------------------------------- terms of the query by hash */
+/* ---------------------------------------------------------------- terms of the
+ * query by hash */
 
 #define TABLE_TERMS_MAX 400u
 #define TABLE_TRIES 64u
@@ -39,8 +40,9 @@ static bool fill(struct scorer *s)
     return true;
 }
 
-/* A multiplier that gives every term a slot of its own makes looking up a row's term one compare. There
- * are about as many slots as pairs of terms, so every second one will do. */
+/* A multiplier that gives every term a slot of its own makes looking up a row's
+ * term one compare. There are about as many slots as pairs of terms, so every
+ * second one will do. */
 void scorer_init(struct scorer *s, const struct postings *p, const struct postings_query *query,
                  struct scorer_slot *room)
 {
@@ -79,7 +81,8 @@ static float rounded(double sum)
 
 #define TERMS_AT_ONCE 256u
 
-/* Products of shared terms first, without a branch for the processor to guess; then their sum. */
+/* Products of shared terms first, without a branch for the processor to guess;
+ * then their sum. */
 static double sum_by_table(const struct scorer *s, const struct postings_row *row)
 {
     double products[TERMS_AT_ONCE + 1], sum = 0;
@@ -106,7 +109,8 @@ static float value_at(const struct scorer *s, const struct postings_row *row, ui
                : count_impact(load_u32(at), row->length, s->query->base, s->query->slope);
 }
 
-/* Both lists ascend; the shorter one leads, the other is searched from where the last term was. */
+/* Both lists ascend; the shorter one leads, the other is searched from where
+ * the last term was. */
 static double sum_by_search(const struct scorer *s, const struct postings_row *row)
 {
     const struct postings_query *q = s->query;
@@ -139,16 +143,19 @@ float scorer_row(const struct scorer *s, const struct postings_row *row)
 
 /* A row of a COUNTS window: each list is asked for it. */
 static float score_sealed(const struct scorer *s, const struct window *w,
-                          const struct posting_list *const *refs, uint32_t row)
+                          const struct list_ref *refs, uint32_t row)
 {
     const struct postings_query *q = s->query;
     uint32_t length = row_length(s->p, row), found;
     double sum = 0;
     for (size_t j = 0; j < q->count; j++) {
-        const struct posting_list *list = refs ? refs[j] : window_find(w, q->terms[j], &found);
-        if (!list || q->weights[j] == 0)
+        struct list_ref looked_up = {NULL, NULL};
+        const struct list_ref *ref = refs ? &refs[j] : &looked_up;
+        if (!refs)
+            looked_up.list = window_find(w, q->terms[j], &found);
+        if (!ref->list || q->weights[j] == 0)
             continue;
-        uint32_t posting = window_posting(w, list, row);
+        uint32_t posting = window_posting(w, ref, row);
         if (posting != UINT32_MAX)
             sum += (double)q->weights[j] *
                    count_impact(window_count_at(w, posting), length, q->base, q->slope);
@@ -156,8 +163,8 @@ static float score_sealed(const struct scorer *s, const struct window *w,
     return rounded(sum);
 }
 
-float scorer_score(const struct scorer *s, const struct window *w,
-                   const struct posting_list *const *refs, uint32_t row)
+float scorer_score(const struct scorer *s, const struct window *w, const struct list_ref *refs,
+                   uint32_t row)
 {
     struct postings_row shown;
     if (w && s->p->kind == POSTINGS_COUNTS)

@@ -1,51 +1,69 @@
 /* postings_search.c - the k best rows of a query, exactly.
  *
- * Windows are taken from the one with the highest bound on. In a window the lists that can raise a score
- * are added up, those with the largest impacts first, until a row that was in none of them so far cannot
- * be among the k best any more. Wide lists (postings_maxima.c) come last: what they can add to a row is
- * bounded by the largest impact in its group of rows, so most of them need not be added. Rows whose sum so
- * far, and what is left, reach the k-th best score are candidates, and are scored exactly. It is added on
- * where that is cheaper than scoring the candidates that there are. About k rows of the first window are
- * scored early, so that there is a k-th best score.
+ * Windows are taken from the one with the highest bound on. In a window the
+ * lists that can raise a score are added up, those with the largest impacts
+ * first, until a row that was in none of them so far cannot be among the k best
+ * any more. Wide lists (postings_maxima.c) come last: what they can add to a
+ * row is bounded by the largest impact in its group of rows, so most of them
+ * need not be added. Rows whose sum so far, and what is left, reach the k-th
+ * best score are candidates, and are scored exactly. It is added on where that
+ * is cheaper than scoring the candidates that there are. About k rows of the
+ * first window are scored early, so that there is a k-th best score. Where the
+ * lists that were added up are short against the window, as those of rare words
+ * are, it is their rows that are looked at, not all sums.
  *
- * Codes are rounded up, and so is every step from them to a sum, so a sum is never less than the score
- * that it stands for (1e-5 is added for what float arithmetic drops). Postings that lower a score are left
- * out of sums. Sums of 0 cannot be positive scores; scores below zero count only when there are fewer than
- * k above, and are then looked for row by row.
+ * Codes are rounded up, and so is every step from them to a sum, so a sum is
+ * never less than the score that it stands for (1e-5 is added for what float
+ * arithmetic drops). Postings that lower a score are left out of sums. Sums of
+ * 0 cannot be positive scores; scores below zero count only when there are
+ * fewer than k above, and are then looked for row by row.
  *
- * Approximate searches add lists by what they can add for each of their postings, wide or not, until a
- * share of the bound is left (postings_near.c tells which), and score the rows with the largest sums, a
- * fixed number. With a filter every search is exact.
+ * Approximate searches add lists by what they can add for each of their
+ * postings, wide or not, until a share of the bound is left (postings_near.c
+ * tells which), and score the rows with the largest sums, a fixed number. With
+ * a filter every search is exact.
  *
- * Where a filter leaves few rows of a window, these are scored and no list is read. */
+ * Where a filter leaves few rows of a window, these are scored and no list is
+ * read. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
 
 #include <math.h>
 
-#define BLOCKS (ACCUMULATE_ROWS / ACCUMULATE_BLOCK)
-#define GROUPS (ACCUMULATE_ROWS / ACCUMULATE_GROUP)
 #define WORDS (POSTINGS_WINDOW / 64)
-#define LISTS_MAX 16384u     /* of a query in a window; more: every row is scored */
-#define SUM_MAX 65000u       /* what the sums of a window stay below, with 3 a list for rounding */
-#define MARGIN 1e-5          /* of bounds, for the rounding of floats */
-#define GROWTH_MAX 16.0      /* bounds so much too high say nothing */
-#define COST_LOOK 24u        /* finding a row in a list, in postings added */
-#define COST_TERM 3u         /* a term of a row, likewise */
-#define COST_ROW 60u         /* reaching a row, in postings added */
-#define NEAR_ROWS 10u        /* approximate searches score so many rows, and for each of the k best */
-#define NEAR_ROWS_EACH 3u    /* so many more */
-#define NEAR_SHARE 0.2       /* what a list that is not added is taken to add, of its bound */
-#define FOUND_MAX 65536u     /* lists of terms in windows that a search remembers */
-#define INSERTION_MAX 64u    /* parts of an everyday query: no call a compare */
-#define BATCH_ROWS 8u         /* candidates whose bytes are asked for together */
-#define PARTS_AHEAD 1u        /* lists, likewise */
-#define PRIME_AT 3u          /* the k-th best is looked for when a third of the bound is left */
+#define LISTS_MAX                                                                                  \
+    16384u /* of a query in a window; more: every row is scored                                    \
+            */
+#define SUM_MAX                                                                                    \
+    65000u              /* what the sums of a window stay below, with 3 a list for rounding        \
+                         */
+#define MARGIN 1e-5     /* of bounds, for the rounding of floats */
+#define GROWTH_MAX 16.0 /* bounds so much too high say nothing */
+#define COST_LOOK 24u   /* finding a row in a list, in postings added */
+#define COST_TERM 3u    /* a term of a row, likewise */
+#define COST_ROW 60u    /* reaching a row, in postings added */
+#define NEAR_ROWS                                                                                  \
+    10u                   /* approximate searches score so many rows, and for each of the k best   \
+                           */
+#define NEAR_ROWS_EACH 3u /* so many more */
+#define NEAR_SHARE 0.2    /* what a list that is not added is taken to add, of its bound */
+#define FOUND_MAX                                                                                  \
+    65536u                /* lists of terms in windows that a search remembers                     \
+                           */
+#define INSERTION_MAX 64u /* parts of an everyday query: no call a compare */
+#define BATCH_ROWS 8u     /* candidates whose bytes are asked for together */
+#define PARTS_AHEAD 1u    /* lists, likewise */
+#define LISTED_SHARE                                                                               \
+    16u               /* lists with a posting in every so many rows are not short against it       \
+                       */
+#define LOOK_SHARE 8u /* looking at all sums: a posting added for every so many rows */
+#define CHEAP 2u      /* what may be saved is worth half the price */
+#define PRIME_AT 3u   /* the k-th best is looked for when a third of the bound is left */
 
 struct part { /* a list that can raise scores */
     const struct posting_list *list;
-    double bound; /* its largest contribution */
+    double bound;          /* its largest contribution */
     const uint8_t *maxima; /* of groups of rows, NULL: the list is not wide */
     uint32_t factor;
 };
@@ -60,16 +78,6 @@ struct plan { /* of a window */
     double bound;
 };
 
-struct search_scratch {
-    struct search_scratch *next;
-    uint16_t *sums; /* zero between windows */
-    uint64_t *scored; /* rows of the window that were scored; zero between windows */
-    uint32_t *found; /* candidates */
-    uint16_t *maxima;
-    uint16_t *bounds; /* of groups of rows: what the wide lists that are not added can add */
-    struct scorer_slot *slots; /* zero between searches */
-};
-
 struct searching {
     const struct postings *p;
     const struct postings_query *q;
@@ -82,88 +90,30 @@ struct searching {
     struct part *parts;
     struct part *unordered;
     uint64_t *keys;
-    const struct posting_list **refs; /* COUNTS: list of each term of the query in the window */
-    bool lowers; /* some posting lowers scores */
-    double cut; /* share of the bound that an approximate search leaves out; 0: exact */
+    struct list_ref *refs;     /* COUNTS: list of each term of the query in the window */
+    bool lowers;               /* some posting lowers scores */
+    double cut;                /* share of the bound that an approximate search leaves out; 0:
+                                  exact */
     struct found_lists *found; /* of each window, its terms; NULL: too many to remember */
     /* of the window: */
     const struct window *w;
     uint32_t part_count;
     uint32_t narrow; /* so many parts come first, whose lists are not wide */
+    uint32_t added;  /* so many parts are in the sums */
+    uint32_t listed; /* candidates are in one of so many parts at the front; 0:
+                        anywhere */
     bool primed;
-    uint32_t rows; /* of it, up to a multiple of ACCUMULATE_BLOCK */
-    double unit;   /* score of one unit of a sum */
-    double *left;  /* left[i]: bound of parts from i on, in units */
+    double primed_left; /* the bound of the parts that were not added then */
+    uint32_t rows;      /* of it, up to a multiple of ACCUMULATE_BLOCK */
+    double unit;        /* score of one unit of a sum */
+    double *left;       /* left[i]: bound of parts from i on, in units */
 };
 
-/* ---------------------------------------------------------------- scratch */
+/* ---------------------------------------------------------------- scoring
+ * single rows */
 
-static void scratch_dispose(struct search_scratch *scratch)
-{
-    mem_free_aligned(scratch->sums);
-    mem_free(scratch);
-}
-
-void search_scratch_free(struct search_scratch *scratch)
-{
-    for (struct search_scratch *next; scratch; scratch = next) {
-        next = scratch->next;
-        scratch_dispose(scratch);
-    }
-}
-
-static syna_rc scratch_new(struct search_scratch **out)
-{
-    size_t sums = ACCUMULATE_ROWS * sizeof(uint16_t), scored = WORDS * sizeof(uint64_t);
-    size_t found = ACCUMULATE_ROWS * sizeof(uint32_t), maxima = BLOCKS * sizeof(uint16_t);
-    size_t bounds = GROUPS * sizeof(uint16_t);
-    size_t bytes = sums + scored + found + maxima + bounds + SCORER_SLOTS_MAX * sizeof(struct scorer_slot);
-    struct search_scratch *scratch = mem_zalloc(sizeof *scratch);
-    uint8_t *block = scratch ? mem_alloc_aligned(bytes, 64) : NULL;
-    if (!block) {
-        mem_free(scratch);
-        return syna_no_memory(bytes);
-    }
-    memset(block, 0, bytes);
-    scratch->sums = (void *)block;
-    scratch->scored = (void *)(block + sums);
-    scratch->found = (void *)(block + sums + scored);
-    scratch->maxima = (void *)(block + sums + scored + found);
-    scratch->bounds = (void *)(block + sums + scored + found + maxima);
-    scratch->slots = (void *)(block + sums + scored + found + maxima + bounds);
-    *out = scratch;
-    return SYNA_SUCCESS;
-}
-
-/* The pool has a lock of its own, so that searches may share the index. */
-static struct postings *pool_of(const struct searching *s)
-{
-    return (struct postings *)(uintptr_t)s->p;
-}
-
-static syna_rc scratch_take(struct searching *s)
-{
-    struct postings *pool = pool_of(s);
-    pthread_mutex_lock(&pool->idle_lock);
-    s->scratch = pool->idle;
-    if (s->scratch)
-        pool->idle = s->scratch->next;
-    pthread_mutex_unlock(&pool->idle_lock);
-    return s->scratch ? SYNA_SUCCESS : scratch_new(&s->scratch);
-}
-
-static void scratch_give(const struct searching *s)
-{
-    struct postings *pool = pool_of(s);
-    pthread_mutex_lock(&pool->idle_lock);
-    s->scratch->next = pool->idle;
-    pool->idle = s->scratch;
-    pthread_mutex_unlock(&pool->idle_lock);
-}
-
-/* ---------------------------------------------------------------- scoring single rows */
-
-/* The score that a row must reach; rows that come later in number must exceed it. */
+/* The score that a row must reach; rows that come later in number must exceed
+ * it. */
 static float threshold(const struct searching *s)
 {
     const struct topk *top = s->top;
@@ -211,8 +161,8 @@ static syna_rc offer(struct searching *s, const struct window *w, uint32_t row, 
 }
 
 /* Rows [first, first + rows) whose bit is in `within` (NULL: all). */
-static syna_rc offer_rows(struct searching *s, const struct window *w, uint32_t first, uint32_t rows,
-                          const uint64_t *within, enum sign sign)
+static syna_rc offer_rows(struct searching *s, const struct window *w, uint32_t first,
+                          uint32_t rows, const uint64_t *within, enum sign sign)
 {
     for (uint32_t word = 0; word * 64 < rows; word++) {
         uint64_t bits = chosen_word(s, first, word);
@@ -233,8 +183,9 @@ static bool raises(const struct searching *s, size_t term, const struct posting_
     return (s->q->weights[term] < 0) == list_negative(list);
 }
 
-/* COUNTS: codes were made for another base and slope, by which an impact grows at most by the larger of
- * the two ratios. Infinite when a query has none of what a window counts on. */
+/* COUNTS: codes were made for another base and slope, by which an impact grows
+ * at most by the larger of the two ratios. Infinite when a query has none of
+ * what a window counts on. */
 static double growth_of(const struct searching *s, const struct window *w)
 {
     double growth = 1;
@@ -260,13 +211,20 @@ static const struct posting_list *lists_of_term(const struct searching *s, const
     return f->first;
 }
 
-/* Terms lie anywhere in a window: asked for together, they come at the price of a few. */
+/* Terms lie anywhere in a window: asked for together, they come at the price of
+ * a few. */
 static void expect_lists(const struct searching *s, const struct window *w)
 {
     for (size_t i = 0; i < s->q->count; i++)
         window_expect_bucket(w, s->q->terms[i]);
     for (size_t i = 0; i < s->q->count; i++)
         window_expect_list(w, s->q->terms[i]);
+}
+
+static void refer(struct searching *s, const struct window *w, size_t term,
+                  const struct posting_list *list)
+{
+    s->refs[term] = (struct list_ref){list, list ? window_starts(w, list) : NULL};
 }
 
 /* The lists of the query in a window; *bound of all that raise scores. */
@@ -279,7 +237,7 @@ static void find_parts(struct searching *s, const struct window *w, bool again, 
         uint32_t found;
         const struct posting_list *list = lists_of_term(s, w, i, again, &found);
         if (s->refs)
-            s->refs[i] = list;
+            refer(s, w, i, list);
         if (s->q->weights[i] == 0)
             continue;
         for (uint32_t j = 0; j < found; j++) {
@@ -303,8 +261,9 @@ static int by_plan_bound(const void *left, const void *right)
     return a->window < b->window ? -1 : a->window > b->window;
 }
 
-/* A sort key that puts wide lists behind all others, first among them those that add most for each of their
- * postings; of an approximate search, all lists are wide. Positive floats compare as their bits do. */
+/* A sort key that puts wide lists behind all others, first among them those
+ * that add most for each of their postings; of an approximate search, all lists
+ * are wide. Positive floats compare as their bits do. */
 static uint64_t key_of(const struct part *part, bool wide, uint32_t place)
 {
     float first = (float)(wide ? part->bound / list_rows(part->list) : part->bound);
@@ -373,7 +332,8 @@ static void scale_parts(struct searching *s, double bound)
     }
 }
 
-/* ---------------------------------------------------------------- one window */
+/* ---------------------------------------------------------------- one window
+ */
 
 /* No stride tells the processor where a list begins. */
 static void expect_part(const struct searching *s, uint32_t i)
@@ -393,6 +353,7 @@ static void add_part(struct searching *s, uint32_t i)
     s->sums_by->add(s->scratch->sums, s->w->ids + list->start, s->w->codes + list->start,
                     list_rows(list), s->parts[i].factor);
     s->visits.postings += list_rows(list);
+    s->added = i + 1;
 }
 
 /* The least whole bound, in units, of a row that is worth scoring. */
@@ -402,7 +363,8 @@ static double needed(const struct searching *s)
     return score > 0 ? score / s->unit : 0;
 }
 
-/* The same of a sum, bound of its group included, when the parts from i on are not in it. */
+/* The same of a sum, bound of its group included, when the parts from i on are
+ * not in it. */
 static uint16_t sum_needed(const struct searching *s, uint32_t i)
 {
     double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
@@ -439,12 +401,11 @@ static uint32_t take_largest(uint32_t *heap, size_t *count)
     return largest;
 }
 
-/* What at least `wanted` of the block maxima reach, rounded down to 256 units; 0 when fewer do. */
-static uint16_t common_maximum(const uint16_t *maxima, uint32_t blocks, size_t wanted)
+/* The bin from which on there are `wanted`, in units; 0 when there are fewer.
+ */
+static uint16_t common_bin(const uint32_t *bins, size_t wanted)
 {
-    uint32_t bins[256] = {0}, above = 0;
-    for (uint32_t i = 0; i < blocks; i++)
-        bins[maxima[i] >> 8]++;
+    size_t above = 0;
     for (uint32_t bin = 255; bin > 0; bin--) {
         above += bins[bin];
         if (above >= wanted)
@@ -453,8 +414,19 @@ static uint16_t common_maximum(const uint16_t *maxima, uint32_t blocks, size_t w
     return 0;
 }
 
-/* Candidates that are about to be scored. Their bytes are anywhere in memory: those of several rows are
- * asked for at once, and the time to get them is that of scoring a few. */
+/* What at least `wanted` of the block maxima reach, rounded down to 256 units;
+ * 0 when fewer do. */
+static uint16_t common_maximum(const uint16_t *maxima, uint32_t blocks, size_t wanted)
+{
+    uint32_t bins[256] = {0};
+    for (uint32_t i = 0; i < blocks; i++)
+        bins[maxima[i] >> 8]++;
+    return common_bin(bins, wanted);
+}
+
+/* Candidates that are about to be scored. Their bytes are anywhere in memory:
+ * those of several rows are asked for at once, and the time to get them is that
+ * of scoring a few. */
 struct batch {
     uint32_t count;
     uint32_t candidates[BATCH_ROWS];
@@ -469,10 +441,26 @@ static void expect_row(const struct postings_row *row)
     }
 }
 
-/* Move up to `room` candidates that reach `least` from the heap into the batch, the best first; those that
- * were scored before, or are not to be, are left out. */
-static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_t room, uint32_t least,
-                       struct batch *batch)
+/* Postings of the row, about: the block's first ones of wide lists. */
+static void expect_sealed(const struct searching *s, uint32_t id)
+{
+    __builtin_prefetch(s->p->lengths.bytes + (size_t)(s->w->first + id) * 4);
+    for (size_t i = 0; i < s->q->count; i++) {
+        const struct list_ref *ref = &s->refs[i];
+        if (!ref->starts)
+            continue;
+        uint32_t at = ref->list->start + ref->starts[id / ACCUMULATE_BLOCK];
+        __builtin_prefetch(s->w->ids + at);
+        __builtin_prefetch(s->w->ids + at + 32);
+        __builtin_prefetch(s->w->counts + at);
+    }
+}
+
+/* Move up to `room` candidates that reach `least` from the heap into the batch,
+ * the best first; those that were scored before, or are not to be, are left
+ * out. */
+static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_t room,
+                       uint32_t least, struct batch *batch)
 {
     batch->count = 0;
     while (batch->count < MIN(room, (size_t)BATCH_ROWS) && *count > 0 && heap[0] >> 16 >= least) {
@@ -485,8 +473,12 @@ static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_
             postings_show(s->p, s->w->first + id, &batch->rows[batch->count]);
         batch->candidates[batch->count++] = candidate;
     }
-    for (uint32_t i = 0; i < batch->count && s->p->kind == POSTINGS_WEIGHTS; i++)
-        expect_row(&batch->rows[i]);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (s->p->kind == POSTINGS_WEIGHTS)
+            expect_row(&batch->rows[i]);
+        else
+            expect_sealed(s, batch->candidates[i] & UINT16_MAX);
+    }
 }
 
 static syna_rc score_batch_row(struct searching *s, const struct batch *batch, uint32_t i)
@@ -497,21 +489,79 @@ static syna_rc score_batch_row(struct searching *s, const struct batch *batch, u
     return offer_score(s, row, scorer_row(&s->scorer, &batch->rows[i]), ABOVE);
 }
 
-/* Score about k rows with large sums, so that there is a threshold: of each block whose maximum is among the
- * k largest, one row at least reaches the least of them. */
-static syna_rc prime(struct searching *s)
+/* Are the lists of the first `parts` parts short against the window? */
+static bool are_short(const struct searching *s, uint32_t parts)
+{
+    uint64_t postings = 0;
+    for (uint32_t i = 0; i < parts; i++)
+        postings += list_rows(s->parts[i].list);
+    return postings <= s->rows / LISTED_SHARE;
+}
+
+/* As accumulate's collect, but of the rows in the lists of the first `parts`
+ * parts only, in their order; a row may come once for each list. */
+static size_t collect_listed(const struct searching *s, uint32_t parts, const uint16_t *bounds,
+                             uint32_t limit, size_t room)
+{
+    const uint16_t *sums = s->scratch->sums;
+    uint32_t *out = s->scratch->found;
+    size_t found = 0;
+    for (uint32_t i = 0; i < parts; i++) {
+        const uint16_t *ids = s->w->ids + s->parts[i].list->start;
+        for (uint32_t j = 0, n = list_rows(s->parts[i].list); j < n && found < room; j++) {
+            uint32_t sum = sums[ids[j]] + (bounds ? bounds[ids[j] / ACCUMULATE_GROUP] : 0u);
+            out[found] = sum << 16 | ids[j];
+            found += sum >= limit;
+        }
+    }
+    return found;
+}
+
+/* What at least `wanted` of the sums in these lists reach, as common_maximum
+ * says it. */
+static uint16_t common_sum(const struct searching *s, uint32_t parts, size_t wanted)
+{
+    uint32_t bins[256] = {0};
+    for (uint32_t i = 0; i < parts; i++) {
+        const uint16_t *ids = s->w->ids + s->parts[i].list->start;
+        for (uint32_t j = 0, n = list_rows(s->parts[i].list); j < n; j++)
+            bins[s->scratch->sums[ids[j]] >> 8]++;
+    }
+    return common_bin(bins, wanted);
+}
+
+/* Candidates of priming; without any the next call tries again when lists are
+ * short. */
+static size_t collect_prime(struct searching *s, uint32_t parts, size_t wanted)
 {
     uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
-    size_t wanted = s->top->k - s->top->count;
-    s->primed = true;
-    if (wanted > blocks / 2)
-        return SYNA_SUCCESS;
-    s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
-    uint16_t limit = common_maximum(s->scratch->maxima, blocks, wanted);
+    bool listed = are_short(s, parts);
+    wanted *= listed ? parts : 1; /* a row is in each list at most once */
+    s->primed = !listed;
+    if (!listed && wanted > blocks / 2)
+        return 0;
+    if (!listed)
+        s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
+    uint16_t limit =
+        listed ? common_sum(s, parts, wanted) : common_maximum(s->scratch->maxima, blocks, wanted);
     if (limit == 0)
-        return SYNA_SUCCESS;
+        return 0;
+    s->primed = true;
+    size_t room = MIN(4 * wanted + 16, (size_t)ACCUMULATE_ROWS);
+    return listed ? collect_listed(s, parts, NULL, limit, room)
+                  : s->sums_by->collect(s->scratch->sums, NULL, s->rows, limit, s->scratch->found,
+                                        room);
+}
+
+/* Score about k rows with large sums, so that there is a threshold: of each
+ * block whose maximum is among the k largest, one row at least reaches the
+ * least of them. `parts` are added up. */
+static syna_rc prime(struct searching *s, uint32_t parts)
+{
+    size_t wanted = s->top->count < s->top->k ? s->top->k - s->top->count : s->top->k;
     uint32_t *heap = s->scratch->found;
-    size_t found = s->sums_by->collect(s->scratch->sums, NULL, s->rows, limit, heap, 4 * wanted + 16);
+    size_t found = collect_prime(s, parts, wanted);
+    s->primed_left = s->left[parts];
     make_heap(heap, found);
     struct batch batch;
     for (wanted += wanted / 4; wanted > 0; wanted -= batch.count) {
@@ -539,17 +589,18 @@ static uint64_t postings_from(const struct searching *s, uint32_t i)
     return count;
 }
 
-/* Add parts whose lists are not wide until no row that is in none of them can be among the best. Returns
- * where it stopped. */
+/* Add parts whose lists are not wide until no row that is in none of them can
+ * be among the best. Returns where it stopped. */
 static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
     uint32_t i = 0;
     while (i < s->narrow && (needed(s) == 0 || s->left[i] >= needed(s))) {
         add_part(s, i++);
-        if (!s->primed &&
-            (s->left[i] * PRIME_AT <= s->left[0] || i == s->narrow))
-            SYNA_TRY(prime(s));
+        if (!s->primed && (s->left[i] * PRIME_AT <= s->left[0] || i == s->narrow))
+            SYNA_TRY(prime(s, i));
     }
+    bool enough = needed(s) > 0 && s->left[i] < needed(s);
+    s->listed = enough && are_short(s, i) ? i : 0;
     *at = i;
     return SYNA_SUCCESS;
 }
@@ -564,12 +615,28 @@ static void bound_groups(struct searching *s, uint32_t i)
 {
     memset(s->scratch->bounds, 0, groups_of(s) * sizeof *s->scratch->bounds);
     for (i = MAX(i, s->narrow); i < s->part_count; i++)
-        s->sums_by->raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
-                         s->parts[i].factor);
+        s->sums_by->raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s), s->parts[i].factor);
 }
 
-/* Collect the candidates. While there are so many that scoring them costs more than adding what is left,
- * which may rule them out, parts are added. */
+static size_t collect_candidates(const struct searching *s, uint32_t i, size_t room)
+{
+    const uint16_t *bounds = s->scratch->bounds;
+    if (s->listed)
+        return collect_listed(s, s->listed, bounds, sum_needed(s, i), room);
+    return s->sums_by->collect(s->scratch->sums, bounds, s->rows, sum_needed(s, i),
+                               s->scratch->found, room);
+}
+
+/* Is the next part added up, and all looked at again, for a fraction of what
+ * scoring the candidates costs? */
+static bool is_cheap(const struct searching *s, uint32_t i, uint64_t scoring)
+{
+    uint64_t again = s->listed ? s->rows / LISTED_SHARE : s->rows / LOOK_SHARE;
+    return (list_rows(s->parts[i].list) + again) * CHEAP <= scoring;
+}
+
+/* Collect the candidates. While there are so many that scoring them costs more
+ * than adding what is left, which may rule them out, parts are added. */
 static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
 {
     uint64_t cost = row_cost(s), left = postings_from(s, *at);
@@ -577,28 +644,31 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
     bound_groups(s, i);
     for (;;) {
         bool all = i == s->part_count;
-        size_t room = (size_t)MIN((left + s->rows / 8) / cost + 1, (uint64_t)ACCUMULATE_ROWS);
+        size_t room =
+            (size_t)MIN((left + s->rows / LOOK_SHARE) / cost + 1, (uint64_t)ACCUMULATE_ROWS);
         room = all ? ACCUMULATE_ROWS : room;
-        *count = s->sums_by->collect(s->scratch->sums, s->scratch->bounds, s->rows,
-                                            sum_needed(s, i), s->scratch->found, room);
+        *count = collect_candidates(s, i, room);
         *at = i;
-        if (all || *count < room)
+        if (all || (*count < room && !is_cheap(s, i, *count * cost)))
             return SYNA_SUCCESS;
-        uint64_t goal = left - left / 3;
+        uint64_t goal = *count < room ? left : left - left / 3;
+        uint64_t before = left;
         do {
             left -= list_rows(s->parts[i].list);
             add_part(s, i);
             if (i >= s->narrow)
                 s->sums_by->lower(s->scratch->bounds, s->parts[i].maxima, groups_of(s),
-                                 s->parts[i].factor);
+                                  s->parts[i].factor);
             i++;
-        } while (i < s->part_count && left > goal);
-        if (!s->primed)
-            SYNA_TRY(prime(s));
+        } while (i < s->part_count && left > goal &&
+                 list_rows(s->parts[i].list) <= 2 * (before - left) + s->rows / LOOK_SHARE);
+        if (!s->primed || (!s->listed && s->left[i] * PRIME_AT <= s->primed_left))
+            SYNA_TRY(prime(s, i));
     }
 }
 
-/* Score the candidates, the most promising first, until none that is left can be among the best. */
+/* Score the candidates, the most promising first, until none that is left can
+ * be among the best. */
 static syna_rc score_candidates(struct searching *s, uint32_t i, size_t count)
 {
     uint32_t *heap = s->scratch->found;
@@ -632,9 +702,11 @@ static syna_rc add_and_score(struct searching *s)
     return score_candidates(s, i, count);
 }
 
-/* ---------------------------------------------------------------- approximately */
+/* ----------------------------------------------------------------
+ * approximately */
 
-/* The least sum that a row is scored for when the parts from i on are not added. */
+/* The least sum that a row is scored for when the parts from i on are not
+ * added. */
 static uint32_t near_needed(const struct searching *s, uint32_t i)
 {
     double sum = needed(s) - NEAR_SHARE * s->left[i];
@@ -683,7 +755,7 @@ static void mark_rows(struct searching *s, const struct window *w, uint64_t *bit
     for (size_t i = 0; i < s->q->count; i++) {
         const struct posting_list *list = window_find(w, s->q->terms[i], &found);
         if (s->refs)
-            s->refs[i] = list;
+            refer(s, w, i, list);
         for (uint32_t j = 0; j < found; j++) {
             const uint16_t *ids = w->ids + list[j].start;
             for (uint32_t k = 0, n = list_rows(&list[j]); k < n; k++)
@@ -700,6 +772,21 @@ static syna_rc score_marked(struct searching *s, const struct window *w, enum si
     syna_rc rc = offer_rows(s, w, w->first, w->rows, bits, sign);
     memset(bits, 0, WORDS * sizeof *bits);
     return rc;
+}
+
+/* Sums and marks are 0 again, those that are not. */
+static void clear_window(struct searching *s)
+{
+    memset(s->scratch->scored, 0, s->rows / 64 * sizeof *s->scratch->scored);
+    if (!are_short(s, s->added)) {
+        memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
+        return;
+    }
+    for (uint32_t i = 0; i < s->added; i++) {
+        const uint16_t *ids = s->w->ids + s->parts[i].list->start;
+        for (uint32_t j = 0, n = list_rows(s->parts[i].list); j < n; j++)
+            s->scratch->sums[ids[j]] = 0;
+    }
 }
 
 static syna_rc search_window(struct searching *s, const struct window *w)
@@ -721,9 +808,10 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     for (uint32_t i = 0; i < MIN(PARTS_AHEAD, s->part_count); i++)
         expect_part(s, i);
     s->primed = s->top->count == s->top->k;
+    s->primed_left = s->left[0];
+    s->added = s->listed = 0;
     syna_rc rc = s->cut > 0 ? search_nearly(s) : add_and_score(s);
-    memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
-    memset(s->scratch->scored, 0, WORDS * sizeof *s->scratch->scored);
+    clear_window(s);
     return rc;
 }
 
@@ -740,7 +828,7 @@ static syna_rc search_below(struct searching *s)
 static syna_rc search(struct searching *s)
 {
     const struct postings *p = s->p;
-    const struct posting_list **refs = s->refs;
+    struct list_ref *refs = s->refs;
     s->refs = NULL; /* fresh rows have none */
     SYNA_TRY(offer_rows(s, NULL, p->sealed, p->count - p->sealed, NULL, ANY));
     s->refs = refs;
@@ -769,15 +857,14 @@ static syna_rc take_room(struct searching *s)
     s->plans = (struct plan *)(void *)(s->keys + parts);
     struct found_lists *behind = (struct found_lists *)(void *)(s->plans + plans);
     s->found = found ? behind : NULL;
-    s->refs = refs ? (const struct posting_list **)(void *)(behind + found) : NULL;
-    return scratch_take(s);
+    s->refs = refs ? (struct list_ref *)(void *)(behind + found) : NULL;
+    return scratch_take(s->p, &s->scratch);
 }
 
 syna_rc search_cut(const struct postings *p, const struct postings_query *query, double cut,
                    struct topk *top, struct postings_visits *visits)
 {
-    struct searching s = {
-        .p = p, .q = query, .top = top, .cut = cut, .sums_by = accumulate_get()};
+    struct searching s = {.p = p, .q = query, .top = top, .cut = cut, .sums_by = accumulate_get()};
     if (query->count == 0 || top->k == 0 || p->live_count == 0)
         return SYNA_SUCCESS;
     syna_rc rc = take_room(&s);
@@ -785,7 +872,7 @@ syna_rc search_cut(const struct postings *p, const struct postings_query *query,
         scorer_init(&s.scorer, p, query, s.scratch->slots);
         rc = search(&s);
         scorer_dispose(&s.scorer);
-        scratch_give(&s);
+        scratch_give(p, s.scratch);
     }
     mem_free(s.parts);
     if (rc == SYNA_SUCCESS && visits) {

@@ -1,10 +1,12 @@
 /* postings_upkeep.c - when windows are made, joined and written anew.
  *
- *   fresh rows --seal--> windows of ~1,000 rows --join 4--> ~4,000 --join 4--> ... up to 65,536
+ *   fresh rows --seal--> windows of ~1,000 rows --join 4--> ~4,000 --join 4-->
+ * ... up to 65,536
  *
- * so that every posting is written a few times at most, however rows come in; before a snapshot, neighbours
- * that fit one window are joined, too. A window of which three
- * tenths are dead is written anew without them; one without a live row is dropped. */
+ * so that every posting is written a few times at most, however rows come in;
+ * before a snapshot, neighbours that fit one window are joined, too. A window
+ * of which three tenths are dead is written anew without them; one without a
+ * live row is dropped. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
@@ -12,6 +14,7 @@
 #define FRESH_ROWS 4096u
 #define FRESH_VALUES (128u << 10) /* what a search reads in full: about 0.1 ms */
 #define JOIN 4u
+#define SETTLE_SHARE 16u /* a snapshot writes all postings in any case */
 #define LEVEL_VALUES FRESH_VALUES
 
 enum job_kind { JOB_SEAL, JOB_JOIN };
@@ -24,7 +27,8 @@ struct postings_job {
     struct window *room; /* SEAL: the windows with one place more */
 };
 
-/* ---------------------------------------------------------------- what is to be done */
+/* ---------------------------------------------------------------- what is to
+ * be done */
 
 static bool seal_due(const struct postings *p)
 {
@@ -47,8 +51,9 @@ static uint32_t level_of(const struct window *w)
     return level;
 }
 
-/* How many windows from `first` on can be one: neighbours of one level. *limited: the next one would be
- * of that level, too, but the whole has too many rows then. */
+/* How many windows from `first` on can be one: neighbours of one level.
+ * *limited: the next one would be of that level, too, but the whole has too
+ * many rows then. */
 static uint32_t joinable(const struct postings *p, uint32_t first, bool *limited)
 {
     const struct window *w = p->windows;
@@ -67,7 +72,8 @@ static uint32_t joinable(const struct postings *p, uint32_t first, bool *limited
     return n;
 }
 
-/* Would two neighbours make one window, none of them so small that the other is written for little? */
+/* Would two neighbours make one window, none of them so small that the other is
+ * written for little? */
 static bool pair_fits(const struct postings *p, uint32_t first)
 {
     if (first + 1 >= p->window_count)
@@ -75,10 +81,11 @@ static bool pair_fits(const struct postings *p, uint32_t first)
     const struct window *a = &p->windows[first], *b = a + 1;
     return b->first + b->rows - a->first <= POSTINGS_WINDOW &&
            (uint64_t)a->posting_count + b->posting_count <= WINDOW_VALUES_MAX &&
-           MAX(a->rows, b->rows) / JOIN <= MIN(a->rows, b->rows);
+           MAX(a->rows, b->rows) / SETTLE_SHARE <= MIN(a->rows, b->rows);
 }
 
-/* The next windows to be made one, or one to be written anew. *count 0: none. */
+/* The next windows to be made one, or one to be written anew. *count 0: none.
+ */
 static void find_join(const struct postings *p, bool settle, uint32_t *first, uint32_t *count)
 {
     for (uint32_t i = 0; i < p->window_count; i++) {
@@ -126,8 +133,8 @@ static syna_rc prepare_join(const struct postings *p, struct postings_job *job)
     if (p->kind == POSTINGS_COUNTS)
         SYNA_TRY(window_join(p, parts, job->count, &job->window));
     else
-        SYNA_TRY(window_build(p, parts->first, last->first + last->rows - parts->first,
-                              &job->window));
+        SYNA_TRY(
+            window_build(p, parts->first, last->first + last->rows - parts->first, &job->window));
     job->empty = job->window.held == 0;
     return SYNA_SUCCESS;
 }

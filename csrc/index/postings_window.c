@@ -1,10 +1,12 @@
-/* postings_window.c - one window: made from rows, or from the windows that it replaces; lists and postings
- * found in it.
+/* postings_window.c - one window: made from rows, or from the windows that it
+ * replaces; lists and postings found in it.
  *
- * From rows in two passes: the first counts the postings of each list and finds its largest value, which
- * gives each list its place and its scale; the second puts the postings there, in the order of rows, so
- * that the numbers in a list ascend. A COUNTS index has no rows once they are sealed: there, windows are
- * joined list by list, and the codes are made anew from counts and lengths, so nothing gets coarser. */
+ * From rows in two passes: the first counts the postings of each list and finds
+ * its largest value, which gives each list its place and its scale; the second
+ * puts the postings there, in the order of rows, so that the numbers in a list
+ * ascend. A COUNTS index has no rows once they are sealed: there, windows are
+ * joined list by list, and the codes are made anew from counts and lengths, so
+ * nothing gets coarser. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
@@ -13,14 +15,16 @@
 
 #define CODE_MAX 255u
 
-/* ---------------------------------------------------------------- the memory of a window */
+/* ---------------------------------------------------------------- the memory
+ * of a window */
 
 static size_t round_up(size_t bytes)
 {
     return (bytes + 15) & ~(size_t)15;
 }
 
-/* Room for a window of these sizes, in one block. The arrays are written through the casts below. */
+/* Room for a window of these sizes, in one block. The arrays are written
+ * through the casts below. */
 static syna_rc window_alloc(struct window *w, bool counts, uint32_t lists, uint32_t postings,
                             uint32_t large)
 {
@@ -74,8 +78,8 @@ void window_dispose(struct window *w)
     *w = (struct window){0};
 }
 
-/* Buckets by the high bits of terms, about one a list: dense numbers have a bucket each, and what clusters
- * is searched in its bucket. */
+/* Buckets by the high bits of terms, about one a list: dense numbers have a
+ * bucket each, and what clusters is searched in its bucket. */
 syna_rc window_make_buckets(struct window *w)
 {
     uint32_t last = w->list_count ? w->lists[w->list_count - 1].term : 0;
@@ -117,16 +121,30 @@ const struct posting_list *window_find(const struct window *w, uint32_t term, ui
     return *found ? &w->lists[low] : NULL;
 }
 
-uint32_t window_posting(const struct window *w, const struct posting_list *list, uint32_t row)
+/* Among the postings of the row's block: at most 64 of them in a sound list. */
+static uint32_t find_in_block(const struct window *w, const struct list_ref *ref, uint32_t id)
 {
-    const uint16_t *ids = w->ids + list->start;
-    uint32_t id = row - w->first, at = 0, left = list_rows(list);
+    const uint16_t *ids = w->ids + ref->list->start;
+    uint32_t block = id / ACCUMULATE_BLOCK, at = ref->starts[block], before = 0;
+    uint32_t end = block + 1 < window_blocks(w) ? ref->starts[block + 1] : list_rows(ref->list);
+    for (uint32_t i = at; i < end; i++)
+        before += ids[i] < id;
+    at += before;
+    return at < end && ids[at] == id ? ref->list->start + at : UINT32_MAX;
+}
+
+uint32_t window_posting(const struct window *w, const struct list_ref *ref, uint32_t row)
+{
+    const uint16_t *ids = w->ids + ref->list->start;
+    uint32_t id = row - w->first, at = 0, left = list_rows(ref->list);
+    if (ref->starts)
+        return find_in_block(w, ref, id);
     while (left > 1) { /* no branch that could be guessed wrong */
         uint32_t half = left / 2;
         at = ids[at + half] <= id ? at + half : at;
         left -= half;
     }
-    return left && ids[at] == id ? list->start + at : UINT32_MAX;
+    return left && ids[at] == id ? ref->list->start + at : UINT32_MAX;
 }
 
 uint32_t window_count_at(const struct window *w, uint32_t posting)
@@ -145,10 +163,11 @@ uint32_t window_count_at(const struct window *w, uint32_t posting)
                                                                     : COUNT_LARGE;
 }
 
-/* ---------------------------------------------------------------- the lists of a window to be */
+/* ---------------------------------------------------------------- the lists of
+ * a window to be */
 
-/* key: term << 1 | negative, and KEY_USED. In the second pass `count` is where the next posting goes and
- * `max` what a value is multiplied with. */
+/* key: term << 1 | negative, and KEY_USED. In the second pass `count` is where
+ * the next posting goes and `max` what a value is multiplied with. */
 struct term_slot {
     uint64_t key;
     uint32_t count;
@@ -296,8 +315,8 @@ static syna_rc lay_out(struct building *b)
         if (t->slots[i].key)
             sorted[count++] = t->slots[i];
     qsort(sorted, count, sizeof *sorted, by_key);
-    syna_rc rc = window_alloc(b->w, b->p->kind == POSTINGS_COUNTS, count, (uint32_t)b->values,
-                              b->large);
+    syna_rc rc =
+        window_alloc(b->w, b->p->kind == POSTINGS_COUNTS, count, (uint32_t)b->values, b->large);
     struct posting_list *lists = rc == SYNA_SUCCESS ? lists_of(b->w) : NULL;
     for (uint32_t i = 0; lists && i < count; i++) {
         struct term_slot *slot = table_find(t, sorted[i].key);
@@ -315,7 +334,8 @@ static syna_rc lay_out(struct building *b)
     return rc;
 }
 
-/* Rounded up. What float arithmetic may still lack is less than the margin that searches add. */
+/* Rounded up. What float arithmetic may still lack is less than the margin that
+ * searches add. */
 static inline uint8_t code_of(float value, float factor)
 {
     float code = ceilf(value * factor);
@@ -374,8 +394,8 @@ static syna_rc build(struct building *b)
 
 syna_rc window_build(const struct postings *p, uint32_t first, uint32_t rows, struct window *out)
 {
-    *out = (struct window){
-        .first = first, .rows = rows, .base = p->base, .slope = expected_slope(p)};
+    *out =
+        (struct window){.first = first, .rows = rows, .base = p->base, .slope = expected_slope(p)};
     struct building b = {.p = p, .w = out};
     syna_rc rc = build(&b);
     mem_free(b.table.slots);
@@ -384,7 +404,8 @@ syna_rc window_build(const struct postings *p, uint32_t first, uint32_t rows, st
     return rc;
 }
 
-/* ---------------------------------------------------------------- from windows of counts */
+/* ---------------------------------------------------------------- from windows
+ * of counts */
 
 struct joining {
     const struct postings *p;
@@ -411,7 +432,8 @@ static bool next_term(const struct joining *j, uint32_t *term)
     return found;
 }
 
-/* Go over the live postings of a term in all parts. Counting only, or (w->block) writing them. */
+/* Go over the live postings of a term in all parts. Counting only, or
+ * (w->block) writing them. */
 static uint32_t join_list(struct joining *j, uint32_t term)
 {
     const struct window *w = j->w;

@@ -18,7 +18,9 @@
  *
  * Rows may have metadata and searches may be filtered by it, as in gwi.h; a filter holds for both layers.
  *
- * One process opens the two files at a time. Two faces as in kv.h: path-keyed functions (syna_hybrid_*,
+ * One process writes the two files at a time; others may open them read-only meanwhile. What such a handle
+ * shows are the newest checkpoints of both layers when it was opened, and newer ones after
+ * syna_layers_refresh: of one moment, as a crash then would have left them. Two faces as in kv.h: path-keyed functions (syna_hybrid_*,
  * named by the path of the hot layer) over a counted table, and handles (syna_layers_*). Any function may
  * be called from any thread. */
 #ifndef SYNADB_HYBRID_H
@@ -92,7 +94,8 @@ typedef struct syna_layers_options {
     uint32_t dimensions;    /* 1..65535; 0 = those of the files, metric included */
     int32_t metric;         /* SYNA_METRIC_* */
     uint8_t preset;         /* SYNA_CASCADE_* of the cold layer */
-    uint8_t reserved[3];
+    uint8_t read_only;      /* 1: the newest checkpoints, without locking out anybody */
+    uint8_t reserved[2];
     float recall;           /* that searches of the cold layer aim at; 0 = the preset's */
     uint32_t threads;       /* of a training or building; default: the processors there are */
     uint64_t promote_rows;  /* promote by itself from so many hot rows on; 0 = when asked to only */
@@ -103,7 +106,9 @@ typedef struct syna_layers_options {
  * give the same counted handle, whose latest opening decides promote_rows and recall. While neither has
  * rows, the latest opening decides dimensions and metric; else others are refused (0, reason ARGUMENT), as
  * are two paths of one file, and a hot file that is open with another cold one. A file that is open
- * otherwise, in this process or in another: -3, reason LOCKED. */
+ * otherwise, in this process or in another: -3, reason LOCKED. A read-only handle of the same files is another
+ * one; it needs files that are there, and promotes nothing. Calls that would change something through it: 0,
+ * reason READ_ONLY. */
 SYNA_API int32_t syna_layers_open(const char *hot_path, const char *cold_path,
                                   const syna_layers_options *options, syna_layers **out);
 /* Release one opening. The last one stops a promotion that goes on by itself, waits for calls in progress,
@@ -187,6 +192,10 @@ SYNA_API int32_t syna_layers_promote(syna_layers *store, syna_progress_fn progre
 SYNA_API int32_t syna_layers_flush_hot(syna_layers *store);
 SYNA_API int32_t syna_layers_save_cold(syna_layers *store);
 SYNA_API int32_t syna_layers_save(syna_layers *store);
+/* Of a read-only handle: show what became durable since. *changed (may be NULL): 1 when there was something;
+ * 0 always for the writer. Searches wait while rows are taken over, not while they are indexed. After an error
+ * in the middle all reads fail (-3) until a refresh succeeds. */
+SYNA_API int32_t syna_layers_refresh(syna_layers *store, int32_t *changed);
 /* Write the live rows of each layer to a new file in the place of the old one, as syna_wells_compact and
  * syna_buckets_compact. Promotions do this with the hot layer by themselves. */
 SYNA_API int32_t syna_layers_compact(syna_layers *store, syna_progress_fn progress, void *context);

@@ -1,9 +1,11 @@
 /* synadb/text.h - the text index: documents under ids, found by their words (BM25).
  *
  * A text index lives in an ordinary SynaDB log. Document `id` is the value of the log key
- * "doc/<id>": a packed {"text": ..., "metadata": ...}, the metadata as JSON text; "text-index/config"
- * remembers the analyser and is written together with the first document. Everything that works on a
- * log (verify, backup, history, compaction) works on it.
+ * "doc/<id>": a packed {"text": ..., "metadata": ...}, the metadata as JSON text. Short ones (2 KiB at most) that
+ * are written together, eight or more and no id twice, stand in "doc-pack/<number>" instead, many in a record,
+ * which takes half the space; syna_text_compact makes packs of those that were written one by one.
+ * "text-index/config" remembers the analyser and is written together with the first document. Everything
+ * that works on a log (verify, backup, history, compaction) works on it.
  *
  * An analyser makes terms of texts and of queries: "english" (folded words without stop words, stemmed by
  * the Snowball English algorithm) or "standard" (folded words of any language). Scripts without spaces
@@ -167,7 +169,8 @@ SYNA_API int32_t syna_text_frequency(syna_text *index, const char *term, size_t 
                                      uint64_t *documents);
 
 SYNA_API int32_t syna_text_flush(syna_text *index);
-/* Rewrite the log with the newest documents only. */
+/* Rewrite the log with the newest documents only, short ones in packs. Durable when it returns; a crash or a
+ * failure at any moment leaves every document as it was. */
 SYNA_API int32_t syna_text_compact(syna_text *index, syna_progress_fn progress, void *context);
 /* In an index opened read only: see what the writer has done since. *changed (may be NULL): 1 when documents
  * came, went or changed. */

@@ -139,7 +139,7 @@ typedef struct syna_vectors_options {
     uint32_t m;               /* links of a typical row, 4..64; default 16 */
     uint32_t ef_construction; /* candidates when a row is linked, 1..4096; default 200 */
     uint32_t ef_search;       /* candidates of a search that names none, 1..4096; default 100 (bits: 200) */
-    uint32_t threads;         /* of a build; default: the processors there are */
+    uint32_t threads;         /* of a build, or a search of many queries; default: the processors there are */
     uint8_t dtype;            /* SYNA_ROWS_*: what the rows are kept as */
     uint8_t quantization;     /* SYNA_CODES_*: what stands in memory of a row */
     uint8_t reserved[6];

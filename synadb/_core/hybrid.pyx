@@ -25,8 +25,9 @@ from synadb._core.libsynadb cimport (
     syna_layers_count, syna_layers_count_in, syna_layers_delete, syna_layers_explain,
     syna_layers_flush_hot, syna_layers_get, syna_layers_get_metadata, syna_layers_get_stats,
     syna_layers_ingest_batch, syna_layers_initialize_hot, syna_layers_open, syna_layers_options,
-    syna_layers_promote, syna_layers_rows, syna_layers_save, syna_layers_save_cold,
-    syna_layers_search, syna_layers_search_options, syna_layers_stats, syna_layers_update_metadata)
+    syna_layers_promote, syna_layers_refresh, syna_layers_rows, syna_layers_save,
+    syna_layers_save_cold, syna_layers_search, syna_layers_search_options, syna_layers_stats,
+    syna_layers_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
 from synadb._core.status cimport check, fail
 
@@ -155,7 +156,7 @@ cdef class LayersHandle:
     # ------------------------------------------------------------------------ opening, closing
 
     def _open(self, hot_path, cold_path, uint32_t dimensions, int32_t metric, uint8_t preset,
-              float recall, uint64_t promote_rows, uint64_t hot_capacity):
+              float recall, uint64_t promote_rows, uint64_t hot_capacity, bint read_only):
         cdef bytes raw_hot = path_bytes(hot_path)
         cdef bytes raw_cold = path_bytes(cold_path)
         cdef const char *c_hot = raw_hot
@@ -172,6 +173,7 @@ cdef class LayersHandle:
         o.recall = recall
         o.promote_rows = promote_rows
         o.hot_capacity = hot_capacity
+        o.read_only = read_only
         with nogil:
             rc = syna_layers_open(c_hot, c_cold, &o, &self.ptr)
         check(rc)
@@ -330,6 +332,17 @@ cdef class LayersHandle:
             rc = syna_layers_save(self.ptr)
         self.leave()
         check(rc)
+
+    def _refresh(self):
+        cdef int32_t changed = 0
+        cdef int32_t rc
+        self.not_in_callback("refresh")
+        self.enter()
+        with nogil:
+            rc = syna_layers_refresh(self.ptr, &changed)
+        self.leave()
+        check(rc)
+        return changed != 0
 
     def _initialize_hot(self, const float[:, ::1] sample not None, progress):
         cdef Progress steps = Progress(progress)

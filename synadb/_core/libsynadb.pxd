@@ -957,6 +957,7 @@ cdef extern from "synadb/hybrid.h" nogil:
         uint32_t dimensions
         int32_t metric
         uint8_t preset
+        uint8_t read_only
         float recall
         uint32_t threads
         uint64_t promote_rows
@@ -1011,6 +1012,7 @@ cdef extern from "synadb/hybrid.h" nogil:
     int32_t syna_layers_flush_hot(syna_layers *store)
     int32_t syna_layers_save_cold(syna_layers *store)
     int32_t syna_layers_save(syna_layers *store)
+    int32_t syna_layers_refresh(syna_layers *store, int32_t *changed)
     int32_t syna_layers_compact(syna_layers *store, syna_progress_fn progress, void *context)
 
     ctypedef struct syna_layers_stats:

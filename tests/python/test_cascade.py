@@ -97,7 +97,7 @@ def test_presets_keep_their_recall(path, preset):
         assert index.stats().recall == PRESETS[preset]
 
 
-@pytest.mark.parametrize("preset", ["large", "high_recall"])
+@pytest.mark.parametrize("preset", PRESETS)
 def test_api6_17_recall_holds_on_rows_without_any_structure(path, preset):
     """The ancestor found 0.62 of the nearest of random vectors."""
     rng = np.random.default_rng(3)
@@ -106,6 +106,23 @@ def test_api6_17_recall_holds_on_rows_without_any_structure(path, preset):
     with CascadeIndex(path, 128, preset=preset) as index:
         index.insert_batch(names(5000), rows)
         assert recall_of(index, rows, queries) >= PRESETS[preset]
+
+
+@pytest.mark.parametrize("kind", ["sheet", "isotropic"])
+@pytest.mark.parametrize(("planes", "capacity", "nprobe"), [(16, 128, 8), (8, 64, 4), (24, 256, 16)])
+def test_parameters_of_ones_own_find_nine_tenths(path, kind, planes, capacity, nprobe):
+    """The seeds' second form, on grouped rows and on rows without any structure."""
+    if kind == "sheet":
+        rows, queries = sheet(6000), sheet(60, seed=1)
+    else:
+        rng = np.random.default_rng(5)
+        rows = rng.standard_normal((4000, 64)).astype(np.float32)
+        queries = rng.standard_normal((60, 64)).astype(np.float32)
+    with CascadeIndex(
+        path, rows.shape[1], num_hyperplanes=planes, bucket_capacity=capacity, nprobe=nprobe
+    ) as index:
+        index.insert_batch(names(len(rows)), rows)
+        assert recall_of(index, rows, queries) >= 0.90
 
 
 def test_rows_that_come_one_by_one_are_searchable_at_once_and_found_as_well(path):

@@ -14,12 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import synadb
-from synadb import HybridSearchResult, HybridVectorStore, SearchResult
+from synadb import GravityWellIndex, HybridSearchResult, HybridVectorStore, SearchResult
 from synadb.errors import (
     ClosedError,
     ForkedError,
     InvalidKeyError,
     LockedError,
+    ReadOnlyError,
+    SynaIOError,
     WrongKindError,
 )
 
@@ -459,6 +461,153 @@ def test_killed_at_any_moment_nothing_is_lost_doubled_or_brought_back(tmp_path):
             for key, values in allowed.items():
                 assert value_of(store, key) in values, (n, key, values)
             before = {key: value_of(store, key) for key in allowed}
+
+
+# ---------------------------------------------------------------- readers
+
+WRITER = """
+import sys
+import numpy as np
+from synadb import HybridVectorStore
+
+with HybridVectorStore(sys.argv[1], sys.argv[2], 8, metric="euclidean", promote_at=None) as store:
+    print("ready", flush=True)
+    for line in sys.stdin:
+        what, *rest = line.split()
+        if what == "put":
+            first, count, value = map(int, rest)
+            keys = [f"k{i}" for i in range(first, first + count)]
+            store.ingest_batch(keys, np.full((count, 8), value), [{"v": value}] * count)
+        elif what == "delete":
+            store.delete(rest[0])
+        else:
+            getattr(store, what)()
+        print("done", flush=True)
+"""
+
+
+@pytest.fixture
+def writer(paths):
+    """writer("put", first, count, value): what a process that has the store open does."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", WRITER, *map(str, paths)],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+    def ask(*words):
+        print(*words, file=child.stdin, flush=True)
+        assert child.stdout.readline() == "done\n"
+
+    assert child.stdout.readline() == "ready\n"
+    yield ask
+    child.stdin.close()
+    child.stdout.close()
+    assert child.wait() == 0
+
+
+def seen(reader):
+    """What each key has, and where, by every way to ask."""
+    hits = reader.search(np.zeros(DIMS), k=None)
+    assert sorted(h.key for h in hits) == sorted(reader.keys())
+    assert len(hits) == len(reader) == reader.hot_count() + reader.cold_count()
+    for hit in hits:
+        assert hit.metadata == reader.get_metadata(hit.key) == {"v": hit.vector[0]}
+        np.testing.assert_array_equal(reader.get(hit.key), hit.vector)
+        assert hit.key in reader
+    return {h.key: (int(h.vector[0]), h.source) for h in hits}
+
+
+def test_a_reader_sees_what_another_process_made_durable(paths, writer):
+    writer("put", 0, 4, 1)
+    writer("save")
+    with open_store(paths, read_only=True) as reader:
+        assert seen(reader) == {f"k{i}": (1, "hot") for i in range(4)}
+        writer("put", 2, 4, 2)
+        assert not reader.refresh() and len(reader) == 4
+        writer("flush_hot")
+        assert len(reader) == 4 and reader.refresh()
+        want = {"k0": (1, "hot"), "k1": (1, "hot")} | {f"k{i}": (2, "hot") for i in range(2, 6)}
+        assert seen(reader) == want
+        writer("promote_to_cold")
+        assert seen(reader) == want and reader.refresh()
+        assert seen(reader) == {key: (value, "cold") for key, (value, _) in want.items()}
+        writer("put", 0, 1, 3)
+        writer("delete", "k5")
+        writer("flush_hot")
+        assert reader.refresh() and not reader.refresh()
+        assert seen(reader)["k0"] == (3, "hot") and "k5" not in reader and len(reader) == 5
+        assert reader.stats().outdated_rows == 1 and reader.stats().promote_at == 0
+        assert [h.key for h in reader.search_cold(np.zeros(DIMS), k=None)] == ["k1", *names(5)[2:]]
+        writer("promote_to_cold")
+        writer("compact")
+        assert reader.refresh()
+        assert seen(reader)["k0"] == (3, "cold") and len(reader) == 5
+        assert reader.stats().outdated_rows == 0
+        with open_store(paths, read_only=True) as other:
+            assert seen(other) == seen(reader)
+
+
+def test_a_reader_beside_a_writer_in_this_process_and_alone(paths):
+    with open_store(paths) as store, pytest.raises(LockedError):
+        GravityWellIndex(paths[0], DIMS, metric="euclidean")
+    with open_store(paths) as store:
+        store.ingest("a", np.ones(DIMS))
+        with open_store(paths, read_only=True) as reader:
+            assert len(reader) == 0 and store.refresh() is False
+            store.save()
+            assert reader.refresh() and reader.get("a")[0] == 1
+    with open_store(paths, read_only=True) as reader, open_store(paths) as store:
+        store.ingest("b", np.ones(DIMS))
+        store.save()
+        assert reader.refresh() and sorted(reader.keys()) == ["a", "b"]
+
+
+def test_a_reader_refuses_to_write(paths):
+    with open_store(paths) as store:
+        store.ingest("a", np.ones(DIMS), {"v": 1})
+    before = [path.read_bytes() for path in paths]
+    with open_store(paths, read_only=True, promote_at=1) as reader:
+        for write in (
+            lambda: reader.ingest("b", np.ones(DIMS)),
+            lambda: reader.ingest_batch(["b"], np.ones((1, DIMS))),
+            lambda: reader.initialize_hot(rows(20)),
+            lambda: reader.update_metadata("a", {"v": 2}),
+            lambda: reader.update_metadata("missing", None),
+            lambda: reader.delete("a"),
+            lambda: reader.delete("missing"),
+            reader.promote_to_cold,
+            reader.flush_hot,
+            reader.save_cold,
+            reader.save,
+            reader.compact,
+        ):
+            with pytest.raises(ReadOnlyError, match="opened read-only"):
+                write()
+        assert reader.hot_count() == 1 and all(report.ok for report in reader.verify())
+    assert [path.read_bytes() for path in paths] == before
+
+
+def test_a_reader_of_files_that_are_missing_or_do_not_fit(paths):
+    with pytest.raises(FileNotFoundError):
+        open_store(paths, read_only=True)
+    assert not any(path.exists() for path in paths)
+    with open_store(paths) as store:
+        store.ingest("a", np.ones(DIMS))
+        store.save()
+        with open_store(paths, read_only=True) as reader:
+            with pytest.raises(ValueError, match="dimensions"):
+                HybridVectorStore(*paths, 9, metric="euclidean", read_only=True)
+            store.ingest("b", np.ones(DIMS))
+            store.save()
+            paths[1].rename(paths[1].with_suffix(".away"))
+            with pytest.raises(SynaIOError):
+                reader.refresh()
+            for read in (lambda: reader.search(np.ones(DIMS)), lambda: reader.get("a"), reader.keys):
+                with pytest.raises(SynaIOError, match="refresh again"):
+                    read()
+            paths[1].with_suffix(".away").rename(paths[1])
+            reader.refresh()
+            assert sorted(reader.keys()) == ["a", "b"]
 
 
 def test_after_fork_a_child_reads_and_does_not_write(store):

@@ -563,6 +563,88 @@ def test_a_reader_beside_the_writer(path, python):
         reader.close()
 
 
+def test_short_documents_of_a_batch_share_records(path):
+    keys, words = [f"k{i}" for i in range(400)], list(texts(400))
+    with TextIndex(path) as index:
+        index.add_batch(keys, words, [{"n": i} if i % 2 else None for i in range(400)])
+        index.add("k7", "instead of the seventh")
+        index.delete("k8")
+        index.update("k9", metadata={"n": "nine"})
+        index.add_batch(["long"] + keys[20:40], ["word " * 900] + ["anew"] * 20)
+    with SynaDB(path) as db:
+        assert len(list(db.scan("doc-pack/", keys_only=True))) < 20
+        assert sorted(db.scan("doc/", keys_only=True)) == ["doc/k7", "doc/k8", "doc/k9", "doc/long"]
+        first = db["doc-pack/0000000001"]
+        assert first[:6] == ["k0", words[0], None, "k1", words[1], '{"n":1}']
+        assert db["doc/k8"] is None
+    with TextIndex(path) as index:
+        order = [k for k in keys if k not in ("k7", "k8", "k9", *keys[20:40])]
+        assert index.keys() == [*order, "k7", "k9", "long", *keys[20:40]]
+        assert index.get("k7").text == "instead of the seventh" and index.get("k8") is None
+        assert index.get("k9") == Document("k9", words[9], {"n": "nine"})
+        assert index.get("k25") == Document("k25", "anew", None)
+        assert {hit.text for hit in index.search("anew", k=None)} == {"anew"}
+        before = index.keys()
+        index.compact()
+        assert index.keys() == before
+    with SynaDB(path) as db:
+        assert list(db.scan("doc/", keys_only=True)) == ["doc/long"]
+        assert db.get_text("text-index/config").endswith('"packs":1}')
+    with TextIndex(path) as index:
+        assert index.keys() == before and index.get("k8") is None
+        assert index.get("k9").metadata == {"n": "nine"}
+
+
+def test_a_reader_follows_packs(path):
+    keys = [f"k{i}" for i in range(100)]
+    words = [f"number n{i} " + "common " * (i % 3) for i in range(100)]
+    with TextIndex(path) as index, TextIndex(path, read_only=True) as reader:
+
+        def same():
+            reader.refresh()
+            assert reader.keys() == index.keys()
+            for key in keys:
+                assert reader.get(key) == index.get(key)
+            assert [(h.key, h.score, h.text) for h in reader.search("number common", k=None)] == [
+                (h.key, h.score, h.text) for h in index.search("number common", k=None)
+            ]
+
+        index.add_batch(keys, words)
+        same()
+        index.add("k5", "number anew", {"n": 5})
+        index.delete("k6")
+        index.update_metadata("k7", {"n": 7})
+        same()
+        index.compact()
+        same()
+        index.add("k6", "common again")
+        index.add_batch(keys[50:80], ["common number"] * 30)
+        for key in keys[:40]:
+            index.delete(key)
+        same()
+        index.compact()
+        same()
+
+
+def test_a_file_from_before_packs_gets_them(path):
+    with SynaDB(path) as db:
+        db["text-index/config"] = '{"analyzer":"english","version":1}'
+        db["doc/a"] = {"text": "an old document"}
+    with TextIndex(path) as index:
+        index.add("b", "alone")
+        assert found(index, "old") == {"a"}
+        index.add_batch([f"k{i}" for i in range(10)], texts(10))
+        index.delete("k3")
+    with SynaDB(path) as db:
+        assert json.loads(db["text-index/config"]) == {
+            "analyzer": "english",
+            "version": 1,
+            "packs": 1,
+        }
+    with TextIndex(path) as index:
+        assert len(index) == 11 and found(index, "old") == {"a"} and "k3" not in index
+
+
 def test_what_is_written_again_comes_last_for_writer_and_reader(path):
     with TextIndex(path) as index, TextIndex(path, read_only=True) as reader:
         index.add_batch(["a", "b", "c"], ["same", "same", "same"], [{"n": 1}] * 3)

@@ -366,6 +366,61 @@ def test_a_batch_gives_what_single_searches_give(sections):
         assert batch == [store.search(row, k=5, filter=filter) for row in rows[:8]]
 
 
+def test_a_filter_that_is_asked_again_sees_every_change(tmp_path):
+    """What a filter chose is kept from search to search: whatever happens between two must show."""
+    path, rng = tmp_path / "v.db", np.random.default_rng(3)
+    model: dict[str, int] = {}
+    with VectorStore(path, 2, "euclidean", sync_on_write=False) as store:
+        for step in range(300):
+            key, n = str(rng.integers(30)), int(rng.integers(3))
+            deed = rng.integers(6)
+            if deed < 3:
+                store.insert(key, [1, 2], {"n": n})
+                model[key] = n
+            elif deed == 3 and store.update_metadata(key, {"n": n}):
+                model[key] = n
+            elif deed == 4:
+                store.delete(key)
+                model.pop(key, None)
+            elif step % 50 == 5:
+                store.delete_where({"n": n})
+                model = {k: m for k, m in model.items() if m != n}
+            for filter, fits in (({"n": 1}, (1,)), ({"n": {"$gte": 1}}, (1, 2))):
+                for _ in range(2):
+                    hits = store.search([0, 0], k=50, filter=filter)
+                    assert {hit.key for hit in hits} == {k for k, m in model.items() if m in fits}
+        with pytest.raises(ValueError, match="filter"):
+            store.search([0, 0], filter={"n": {"$wrong": 1}})
+        with VectorStore(path, 2, "euclidean", read_only=True) as reader:
+            reader.search([0, 0], k=50, filter={"n": 1})
+            for key in ("x", "y"):
+                store.insert(key, [1, 2], {"n": 1})
+                reader.refresh()
+                assert key in {hit.key for hit in reader.search([0, 0], k=50, filter={"n": 1})}
+
+
+def test_filtered_searches_beside_changes_show_rows_that_match(tmp_path):
+    with VectorStore(tmp_path / "v.db", 2, "euclidean", sync_on_write=False) as store:
+        for i in range(40):
+            store.insert(str(i), [i, 0], {"n": i % 2, "m": i})
+        done, wrong = threading.Event(), []
+
+        def search(n: int) -> None:
+            while not done.is_set():
+                hits = store.search([0, 0], k=50, filter={"n": n})
+                wrong.extend(hit for hit in hits if hit.metadata["n"] != n)
+
+        threads = [threading.Thread(target=search, args=(i % 2,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for i in range(1500):
+            store.update_metadata(str(i % 40), {"n": (i // 40 + i) % 2})
+        done.set()
+        for thread in threads:
+            thread.join()
+        assert wrong == []
+
+
 def test_explain_tells_which_way_a_filtered_search_went(sections):
     store, rows, _, dice = sections
     few = store.explain(rows[0], filter={"dice": {"$lt": 10}})

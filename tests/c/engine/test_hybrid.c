@@ -11,15 +11,21 @@
 
 /* ---------------------------------------------------------------- a store for a test */
 
-static syna_rc try_open(uint64_t promote_rows, syna_layers **out)
+static syna_rc try_open_as(uint64_t promote_rows, bool read_only, syna_layers **out)
 {
     struct hybrid_setup setup = {.cold_path = check_path("a.cascade"),
                                  .options = {.size = sizeof setup.options,
                                              .dimensions = DIMS,
                                              .metric = SYNA_METRIC_EUCLIDEAN,
                                              .threads = 1,
+                                             .read_only = read_only,
                                              .promote_rows = promote_rows}};
     return hybrid_open(check_path("a.gwi"), &setup, out);
+}
+
+static syna_rc try_open(uint64_t promote_rows, syna_layers **out)
+{
+    return try_open_as(promote_rows, false, out);
 }
 
 static syna_layers *open_store(uint64_t promote_rows)
@@ -326,6 +332,154 @@ TEST(P12_each_key_is_seen_once_while_rows_come_move_and_go)
     syna_layers *store = open_store(0);
     check_agrees(store);
     CHECK_OK(hybrid_close(store));
+}
+
+/* ---------------------------------------------------------------- readers */
+
+static syna_layers *open_reader(void)
+{
+    syna_layers *store;
+    CHECK_OK(try_open_as(5, true, &store));
+    return store;
+}
+
+static int no_sync(vfs_fd fd)
+{
+    (void)fd;
+    return 0;
+}
+
+/* Key after key gets the next value, and each is made durable: at every moment the values do not grow from
+ * key to key, and differ by one at most. */
+static void *turns(void *context)
+{
+    struct crowd *c = context;
+    size_t moved;
+    for (uint32_t n = 0; n < 60 * SOME / 4; n++) {
+        CHECK_OK(put_some(c->store, n % (SOME / 4), 1, 10.0F * (float)(1 + n / (SOME / 4))));
+        CHECK_OK(hybrid_flush_hot(c->store));
+        if (n % 7 == 0)
+            CHECK_OK(hybrid_promote(c->store, NULL, NULL, &moved));
+        if (n % 97 == 0)
+            CHECK_OK(hybrid_compact(c->store, NULL, NULL));
+    }
+    __atomic_store_n(&c->done, true, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+/* By number of key. */
+static void values_of(syna_layers *reader, float values[SOME / 4])
+{
+    float query[DIMS] = {0};
+    syna_layers_search_options how = {
+        .size = sizeof how, .k = UINT64_MAX, .flags = SYNA_SEARCH_VECTORS};
+    syna_hit *hits;
+    size_t count;
+    CHECK_OK(hybrid_search(reader, query, 1, DIMS, &how, &hits, NULL, &count));
+    CHECK_EQ(count, SOME / 4);
+    CHECK_EQ(hybrid_count(reader), count);
+    for (size_t i = 0; i < count; i++) {
+        unsigned long key = strtoul(hits[i].key + 1, NULL, 10);
+        CHECK(key < SOME / 4);
+        values[key] = hits[i].vector[0] - (float)key;
+    }
+    syna_free_hits(hits);
+}
+
+static void *follows(void *context)
+{
+    struct crowd *c = context;
+    syna_layers *reader = open_reader();
+    uint32_t changes = 0;
+    do {
+        bool changed;
+        float values[SOME / 4];
+        CHECK_OK(hybrid_refresh(reader, &changed));
+        changes += changed;
+        values_of(reader, values);
+        for (size_t i = 1; i < SOME / 4; i++)
+            CHECK(values[i] <= values[i - 1]);
+        CHECK(values[0] - values[SOME / 4 - 1] <= 10);
+    } while (goes_on(c));
+    CHECK(changes > 1);
+    CHECK_OK(hybrid_close(reader));
+    return NULL;
+}
+
+TEST(P12_a_reader_sees_one_moment_of_both_layers)
+{
+    pthread_t writer, reader;
+    struct vfs quick = vfs_posix;
+    quick.sync_data = no_sync;
+    syna_test_set_vfs(&quick);
+    struct crowd crowd = {.store = open_store(0)};
+    CHECK_OK(put_some(crowd.store, 0, SOME / 4, 0));
+    CHECK_OK(hybrid_save(crowd.store));
+    CHECK_EQ(pthread_create(&writer, NULL, turns, &crowd), 0);
+    CHECK_EQ(pthread_create(&reader, NULL, follows, &crowd), 0);
+    CHECK_EQ(pthread_join(writer, NULL), 0);
+    CHECK_EQ(pthread_join(reader, NULL), 0);
+    CHECK_OK(hybrid_close(crowd.store));
+    syna_test_set_vfs(NULL);
+}
+
+/* Nothing of what the file holds is missing after an error: reads say so until a refresh succeeds. */
+TEST(P7_a_refresh_without_memory_at_any_call_hides_nothing)
+{
+    for (int k = 1, done = 0; !done; k += 1 + k / 16) {
+        syna_layers *store = begun_store(), *reader = open_reader();
+        int left = k;
+        bool changed, found;
+        CHECK_OK(work(store));
+        check_note("k = %d", k);
+        syna_test_set_alloc(fail_at, &left);
+        syna_rc rc = hybrid_refresh(reader, &changed);
+        syna_test_set_alloc(NULL, NULL);
+        done = left > 0;
+        if (rc == SYNA_SUCCESS) {
+            CHECK(changed);
+        } else {
+            CHECK_FAILS(rc, SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+            rc = hybrid_contains(reader, "k0", 2, &found);
+            CHECK(rc == SYNA_ERR_IO || (rc == SYNA_SUCCESS && found));
+            CHECK_OK(hybrid_refresh(reader, &changed));
+        }
+        CHECK_EQ(hybrid_count(reader), 27);
+        check_agrees(reader);
+        CHECK_OK(hybrid_close(reader));
+        CHECK_OK(hybrid_close(store));
+        remove_files();
+    }
+}
+
+TEST(a_reader_changes_nothing)
+{
+    syna_layers *store = begun_store(), *reader = open_reader();
+    float sample[DIMS] = {1, 2, 3, 4};
+    int32_t deleted;
+    size_t moved;
+    bool changed;
+    CHECK_FAILS(put_some(reader, 0, 3, 1), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_initialize_hot(reader, sample, 1, DIMS, NULL, NULL), SYNA_ERR_GENERIC,
+                SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_delete(reader, "k0", 2, &deleted), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_delete(reader, "no", 2, &deleted), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_update_metadata(reader, "k0", 2, NULL, 0, true), SYNA_ERR_GENERIC,
+                SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_promote(reader, NULL, NULL, &moved), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_flush_hot(reader), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_save_cold(reader), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_save(reader), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_FAILS(hybrid_compact(reader, NULL, NULL), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_OK(hybrid_refresh(store, &changed));
+    CHECK(!changed);
+    CHECK_OK(hybrid_refresh(reader, &changed));
+    CHECK(!changed);
+    check_agrees(reader);
+    CHECK_OK(hybrid_close(reader));
+    CHECK_OK(hybrid_close(store));
+    remove_files();
+    CHECK_RC(try_open_as(0, true, &reader), SYNA_ERR_IO); /* it makes no files either */
 }
 
 /* ---------------------------------------------------------------- the C interface */

@@ -51,11 +51,13 @@ struct world {
     uint32_t snaps;
     long next;        /* atomic: value */
     uint32_t crossed; /* atomic: keys that changed while a search went on */
+    uint32_t absent;  /* atomic: threads that the race waits for */
 };
 
 /* One thread of a round. */
 struct worker {
     struct world *world;
+    void *(*work)(void *);
     uint64_t random;
     int first; /* key of a writer */
 };
@@ -68,7 +70,10 @@ static uint32_t roll(struct worker *w, uint32_t sides)
 /* Threads meet at other places in each round. */
 static void wander(struct worker *w)
 {
-    for (uint32_t n = roll(w, 4); n > 1; n--)
+    uint32_t how = roll(w, 6);
+    if (how == 0)
+        usleep(1);
+    else if (how < 4)
         sched_yield();
 }
 
@@ -227,6 +232,32 @@ static void *writes(void *context)
 
 /* ---------------------------------------------------------------- what moves, what covers */
 
+/* The recording table, whose syncs take a moment and whose stores, some of them, give way: the threads meet
+ * in the middle of calls too. */
+static struct vfs slow;
+
+static int slow_sync(vfs_fd fd)
+{
+    usleep(1); /* about a twentieth of a millisecond in truth */
+    return vfs_record.sync_data(fd);
+}
+
+static void slow_store(vfs_fd fd, uint64_t offset, const void *bytes, size_t len)
+{
+    static uint32_t stores;
+    vfs_record.note_store(fd, offset, bytes, len);
+    if (__atomic_add_fetch(&stores, 1, __ATOMIC_RELAXED) % 5 == 0)
+        sched_yield();
+}
+
+static void use_slow(void)
+{
+    slow = vfs_record;
+    slow.sync_data = slow_sync;
+    slow.note_store = slow_store;
+    syna_test_set_vfs(&slow);
+}
+
 static void note_acked(struct world *w, uint32_t acked[KEYS])
 {
     for (int k = 0; k < KEYS; k++)
@@ -347,14 +378,24 @@ static void start_round(struct world *w, const long values[KEYS])
     }
 }
 
+static void *runs(void *context)
+{
+    struct worker *me = context;
+    __atomic_sub_fetch(&me->world->absent, 1, __ATOMIC_RELEASE);
+    while (__atomic_load_n(&me->world->absent, __ATOMIC_ACQUIRE))
+        sched_yield();
+    return me->work(me);
+}
+
 static void race(struct world *w, uint64_t seed)
 {
     void *(*const work[])(void *) = {writes, writes, promotes, covers, searches};
     pthread_t threads[COUNT_OF(work)];
     struct worker workers[COUNT_OF(work)];
+    w->absent = COUNT_OF(work);
     for (size_t i = 0; i < COUNT_OF(work); i++) {
-        workers[i] = (struct worker){w, rng_next(&seed), (int)i * OWNED};
-        CHECK_EQ(pthread_create(&threads[i], NULL, work[i], &workers[i]), 0);
+        workers[i] = (struct worker){w, work[i], rng_next(&seed), (int)i * OWNED};
+        CHECK_EQ(pthread_create(&threads[i], NULL, runs, &workers[i]), 0);
     }
     for (size_t i = 0; i < COUNT_OF(work); i++)
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
@@ -375,7 +416,7 @@ static struct trace *record(struct world *w, struct mem_fs *fs, uint64_t seed,
     char why[256] = "";
     mem_fs_use(fs);
     record_begin(&vfs_mem, mistake);
-    syna_test_set_vfs(&vfs_record);
+    use_slow();
     CHECK_OK(open_store(seed % 2 ? 6 : 0, &w->store));
     race(w, seed);
     promoter_stop(&w->store->promoter);

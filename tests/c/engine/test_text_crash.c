@@ -34,6 +34,9 @@ static const struct workload workloads[] = {
     {"replaced", "B s o B dA s f b", false, 1200},
     {"reopened", "b o aA mB o dC aD o", false, 1200},
     {"compacted", "B s aA dB x aC s x b f", false, 1400},
+    {"packed", "B dA mB aC x dD o aA x", true, 1400},
+    {"unpacked", "B dA mB f aC x dD B s o dE x f", false, 1400},
+    {"made packs", "aA aB aC aD aE aF aG aH aI f dA x aJ dB x s o", false, 1400},
 };
 
 struct document_state {
@@ -449,7 +452,7 @@ static void fail_each(struct failing f)
     }
 }
 
-#define EVERYTHING "B mA s o b dD s B aA x s o mB dC"
+#define EVERYTHING "B mA s o b dD s B aA x s o mB dC dE x aD aE aF aG aH x"
 
 TEST(P7_every_allocation_may_fail)
 {

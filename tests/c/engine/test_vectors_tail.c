@@ -8,6 +8,7 @@
 #include <math.h>
 
 enum { DIMS = 32, DEGREES = 6, LINKED = 10500, TAIL = 14000, PLAIN = 2048, BATCH = 500, K = 10 };
+enum { LEADERS = 1024, LOOK = 8192 + 16 * K, WALK = 4000 };
 
 struct open_store {
     syna_db *db;
@@ -127,7 +128,7 @@ static void look_at_few(uint8_t quantization, double least)
     double unseen = recall(o.store, 1000000, 17, &codes);
     check_note("recall %g, %llu codes", unseen, (unsigned long long)codes);
     CHECK(unseen >= least);
-    CHECK(codes < PLAIN + 4000 + TAIL / 3); /* the walk takes the 4,000 */
+    CHECK(codes < PLAIN + WALK + LEADERS + LOOK);
     for (uint32_t row = LINKED; row < LINKED + TAIL; row += 501)
         CHECK(found_first(o.store, row)); /* what was written is found */
     absorber_release(o.store);
@@ -208,6 +209,24 @@ TEST(new_codes_and_packing_agree_with_the_buckets)
     CHECK(found_first(o.store, LINKED + TAIL - 1));
     insert_rows(o.store, LINKED + TAIL, 100);
     CHECK(found_first(o.store, LINKED + TAIL + 99));
+    close_store(&o);
+}
+
+TEST(what_a_search_looks_at_does_not_grow_with_the_tail)
+{
+    struct open_store o;
+    uint64_t codes, later;
+    open_long(&o, SYNA_CODES_INT8);
+    recall(o.store, 1000000, 17, &codes);
+    insert_rows(o.store, LINKED + TAIL, 3 * TAIL);
+    CHECK_EQ(o.store->graph.linked, LINKED);
+    double unseen = recall(o.store, 1000000, 17, &later);
+    check_note("recall %g, %llu codes, before %llu", unseen, (unsigned long long)later,
+               (unsigned long long)codes);
+    CHECK(later < PLAIN + WALK + LEADERS + LOOK);
+    CHECK(unseen >= 0.9);
+    for (uint32_t row = LINKED; row < LINKED + 4 * TAIL; row += 1501)
+        CHECK(found_first(o.store, row));
     close_store(&o);
 }
 

@@ -165,3 +165,96 @@ TEST(rows_that_are_all_the_same_and_huge_elements_make_codes_too)
     CHECK(integer >= 0 && integer <= 15 * 3);
     codes_dispose(&codes);
 }
+
+/* ---------------------------------------------------------------- what recall a graph over them gives */
+
+enum { SPREAD = 4000, WIDE = 48, ASKED = 100, K = 10 };
+
+/* Few degrees of freedom, bent, and as much noise: coarse codes tell near rows apart badly. */
+static float *make_bent(size_t count, uint64_t seed)
+{
+    float *rows = malloc(count * WIDE * sizeof *rows);
+    for (size_t r = 0; r < count; r++) {
+        float at[8];
+        for (int i = 0; i < 8; i++)
+            at[i] = (float)(rng_next(&seed) >> 40) / 8388608.0f - 1;
+        for (size_t i = 0; i < WIDE; i++)
+            rows[r * WIDE + i] = sinf(2 * at[i % 8] + (float)i) + at[(i * 5 + 3) % 8] +
+                                 (float)(rng_next(&seed) >> 40) / 8388608.0f - 1;
+    }
+    return rows;
+}
+
+static const float *full_of(void *context, uint32_t row)
+{
+    return row_of(context, row);
+}
+
+static void make_set(struct row_set *set, struct sample *sample)
+{
+    *set = (struct row_set){.kernels = kernels_get(), .full = full_of, .context = sample, .count = SPREAD};
+    train(&set->codes, sample->rows, SPREAD, WIDE, SYNA_METRIC_EUCLIDEAN);
+    CHECK_OK(array_init(&set->code_rows, set->codes.stride, SPREAD));
+    CHECK_OK(array_init(&set->norms, sizeof(float), SPREAD));
+    CHECK_OK(array_init(&set->errors, sizeof(float), SPREAD));
+    CHECK_OK(array_reserve(&set->code_rows, SPREAD));
+    CHECK_OK(array_reserve(&set->norms, SPREAD));
+    CHECK_OK(array_reserve(&set->errors, SPREAD));
+    for (uint32_t i = 0; i < SPREAD; i++) {
+        const float *row = row_of(sample, i);
+        *(float *)array_at(&set->norms, i) = vector_norm(set->kernels, row, WIDE);
+        *(float *)array_at(&set->errors, i) =
+            codes_encode(&set->codes, set->kernels, row, array_at(&set->code_rows, i));
+    }
+}
+
+static double recall_at(struct hnsw *graph, const struct row_set *set, const float *queries, uint32_t ef)
+{
+    size_t right = 0;
+    for (size_t q = 0; q < ASKED; q++) {
+        struct topk found, truth;
+        struct hnsw_query ask = {queries + q * WIDE, vector_norm(set->kernels, queries + q * WIDE, WIDE),
+                                 ef, NULL};
+        topk_init(&found, K, FLT_MAX);
+        topk_init(&truth, K, FLT_MAX);
+        CHECK_OK(hnsw_search(graph, set, &ask, &found, NULL));
+        CHECK_OK(exact_search(set, 0, SPREAD, NULL, ask.vector, 1, &truth, NULL));
+        topk_sort(&found);
+        topk_sort(&truth);
+        for (size_t i = 0; i < found.count; i++)
+            right += found.items[i].rank <= truth.items[K - 1].rank;
+        topk_dispose(&found);
+        topk_dispose(&truth);
+    }
+    return (double)right / (ASKED * K);
+}
+
+TEST(calibration_aims_right_where_walks_must_be_wide)
+{
+    struct sample sample = {make_bent(SPREAD, 5), WIDE};
+    float *queries = make_bent(ASKED, 1234567);
+    struct row_set set;
+    struct hnsw graph;
+    make_set(&set, &sample);
+    CHECK_OK(hnsw_init(&graph, 16, 200));
+    CHECK_OK(hnsw_build(&graph, &set, SPREAD, 1, NULL));
+    CHECK_OK(hnsw_calibrate(&graph, &set, NULL));
+    for (int c = 0; c < HNSW_CURVES; c++) { /* they reach to where recall is full, or a walk widest */
+        const struct hnsw_curve *curve = &graph.curves[c];
+        check_note("k = %u, ef %u, recall %g", curve->k, curve->ef[curve->count - 1],
+                   (double)curve->recall[curve->count - 1]);
+        CHECK(curve->recall[curve->count - 1] >= 0.99f || curve->ef[curve->count - 1] == HNSW_EF_MAX);
+    }
+    uint32_t ef = hnsw_ef_for(&graph, K, 0.95f);
+    double found = recall_at(&graph, &set, queries, ef);
+    check_note("ef %u, recall %g", ef, found);
+    CHECK(ef > 50); /* else the test says nothing */
+    CHECK(found >= 0.935 && found <= 0.99);
+    hnsw_dispose(&graph);
+    array_dispose(&set.code_rows);
+    array_dispose(&set.norms);
+    array_dispose(&set.errors);
+    codes_dispose(&set.codes);
+    free((void *)(uintptr_t)sample.rows);
+    free(queries);
+}

@@ -97,6 +97,54 @@ TEST(rows_compare_as_one_element_after_the_other)
     }
 }
 
+static void check_turned(const struct kernels *level, size_t n, enum fill fill)
+{
+    static uint8_t row[N_MAX + 1];
+    static int8_t out[N_MAX + 1];
+    int32_t sum = 0;
+    CHECK(n <= N_MAX);
+    fill_codes(row, n + 1, fill, false);
+    check_note("%s, n = %zu, fill %d", level->name, n, (int)fill);
+    out[n] = 77;
+    int32_t turned = level->int8->turn(row + 1, n, out);
+    for (size_t j = 0; j < n; j++) {
+        CHECK_EQ(out[j], 128 - row[1 + j]);
+        sum += 128 - row[1 + j];
+    }
+    CHECK_EQ(turned, sum);
+    CHECK_EQ(out[n], 77);
+}
+
+TEST(turned_rows_are_queries_of_products)
+{
+    static const size_t sizes[] = {64, 128, 192, 1984, N_MAX};
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        for (size_t i = 0; level && i < COUNT_OF(sizes); i++)
+            for (int fill = 0; fill < FILLS; fill++)
+                check_turned(level, sizes[i], (enum fill)fill);
+    }
+}
+
+TEST(the_least_of_each_lane_is_found)
+{
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        for (size_t count = 16; level && count < 100; count++) {
+            int32_t values[100], least[16];
+            for (size_t i = 0; i < count; i++)
+                values[i] = (int32_t)check_random();
+            level->int8->least(values, count, least);
+            for (size_t j = 0; j < 16; j++) {
+                int32_t want = values[j];
+                for (size_t i = j; i < count / 16 * 16; i += 16)
+                    want = MIN(want, values[i]);
+                CHECK_EQ(least[j], want);
+            }
+        }
+    }
+}
+
 static void check_tile(const struct kernels *level, bool difference, size_t n, size_t rows,
                        size_t columns, enum fill fill)
 {
