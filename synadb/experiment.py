@@ -72,8 +72,9 @@ class Experiment:
     -----
     Any method may be called from any thread, and after `os.fork` in the child, too, as long as the
     file is open there through experiments only. A file that this process has open already is used
-    as it was opened. To give space back use `Experiment.compact`: after the ``compact()`` of
-    `SynaDB` or of the command line, each metric has only its last point.
+    as it was opened. Use ``compact(keep_history=True)`` on the file's `SynaDB` if it is to be
+    compacted: after a plain ``compact()`` each metric has only its last point. The command line
+    asks which of the two is meant.
 
     Examples
     --------
@@ -135,10 +136,6 @@ class Experiment:
     @property
     def _db(self) -> SynaDB:
         return self._log.db
-
-    def compact(self) -> None:
-        """Give back the space of deleted runs; every point of every metric stays."""
-        self._db.compact(keep_history=True)
 
     def close(self) -> None:
         """Make everything durable and close the file. Runs go on running: resume them later."""

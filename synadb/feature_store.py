@@ -31,9 +31,8 @@ class FeatureStore:
     may arrive late: what counts is the time of the event, not the order of arrival; of two events
     with one time the later arrival counts.
 
-    Reading a feature goes through its whole history: some 0.1 ms for a thousand values. To give
-    space back use `compact`, which keeps it: after the ``compact()`` of `SynaDB` or of the command
-    line, each feature has only what arrived last.
+    Reading a feature goes through its whole history: some 0.1 ms for a thousand values. `compact`
+    keeps it; after the plain ``compact()`` of `SynaDB` each feature has only what arrived last.
 
     Examples
     --------
@@ -104,7 +103,7 @@ class FeatureStore:
         return _pick(history.values, int(places[times[places] == latest][-1]))
 
     def compact(self) -> None:
-        """Rewrite the file without what is no longer needed; all values at all times stay."""
+        """Rewrite the file with histories of numbers compressed; all values stay as they were."""
         self._db.compact(keep_history=True)
 
     def flush(self) -> None:

@@ -255,9 +255,26 @@ def delete(a: Arguments, out: Output) -> int:
 # -------------------------------------------------------------------------------------- upkeep
 
 
+_HISTORIES = {"exp/.run/": "the metrics of experiments", "fs/": "the features of a feature store"}
+
+
+def _refuse_to_drop(db: SynaDB) -> None:
+    for prefix, what in _HISTORIES.items():
+        if any(True for _ in db.scan(prefix, keys_only=True)):
+            raise ArgumentError(
+                0,
+                f"{db.path}: {what} ({prefix}...) are histories, of which this keeps the newest "
+                "value only; --keep-history keeps them, --drop-history says that it is meant",
+                reason=Reason.ARGUMENT,
+                path=db.path,
+            )
+
+
 def compact(a: Arguments, out: Output) -> int:
     before = os.path.getsize(a.path) if os.path.exists(a.path) else 0
     with SynaDB(a.path, must_exist=True) as db:
+        if not (a.keep_history or a.drop_history):
+            _refuse_to_drop(db)
         db.compact(a.keep_history, progress=out.progress())
     after = os.path.getsize(a.path)
     out.record({"bytes_before": before, "bytes_after": after, "saved": before - after})

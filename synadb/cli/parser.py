@@ -194,6 +194,10 @@ def _add_upkeep(b: Builder) -> None:
     p.add_argument(
         "--keep-history", action="store_true", help="keep everything, fold numeric histories"
     )
+    p.add_argument(
+        "--drop-history", action="store_true",
+        help="keep only newest values even where metrics or features are histories",
+    )  # fmt: skip
 
     p = b.add(
         "verify", commands.verify, "check every checksum without writing",

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import synadb
-from synadb import SynaDB, TensorEngine
+from synadb import Experiment, SynaDB, TensorEngine
 from synadb.cli import main
 
 ALL = ["info", "get", "put", "delete", "keys", "history", "compact", "stats", "verify", "check",
@@ -284,6 +284,22 @@ def test_compact_tells_sizes(ok, path):
     assert "saved" in ok("compact", path)
     with SynaDB(path) as db:
         assert len(db.get_history("k")) == 1
+
+
+def test_compact_drops_metrics_and_features_only_when_told_to(ok, cli, path):
+    with Experiment("mnist", path) as exp, exp.start_run() as run:
+        for step in range(100):
+            run.log_metric("loss", 1.0 / (step + 1), step=step)
+    before = open(path, "rb").read()
+    status, _, complaint = cli("compact", path)
+    assert status == 1 and "--keep-history" in complaint
+    assert open(path, "rb").read() == before
+    ok("compact", path, "--keep-history")
+    with Experiment("mnist", path) as exp:
+        assert len(exp.get_metric_tensor(run.id, "loss")) == 100
+    ok("compact", path, "--drop-history")
+    with Experiment("mnist", path) as exp:
+        assert len(exp.get_metric_tensor(run.id, "loss")) == 1
 
 
 @pytest.mark.parametrize("command", ["verify", "check"])
