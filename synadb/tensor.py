@@ -107,11 +107,11 @@ class TensorEngine(_tensor.TensorHandle):
     Notes
     -----
     Every put replaces what its prefix held of the same kind (elements, or chunks), in one commit:
-    readers and crashes see the old array or the new one. Shape and dtype are remembered. dtypes: float16, float32, float64, int8 to
-    int64, uint8 to uint64, bool, complex64, complex128, and bfloat16, float8_e4m3fn and
-    float8_e5m2 of the package ml_dtypes; where that is not installed, these are returned as the
-    uint16 or uint8 of their bits. Big-endian arrays are converted. Each chunk's checksum is
-    compared when it is first used after opening.
+    readers and crashes see the old array or the new one. Shape and dtype are remembered. dtypes:
+    float16, float32, float64, int8 to int64, uint8 to uint64, bool, complex64, complex128, and
+    bfloat16, float8_e4m3fn and float8_e5m2 of the package ml_dtypes; where that is not installed,
+    these are returned as the uint16 or uint8 of their bits. Big-endian arrays are converted. Each
+    chunk's checksum is compared when it is first used after opening.
 
     Any method may be called from any thread; the GIL is released while the core works. After
     `os.fork` a child may read.
