@@ -293,8 +293,8 @@ class TextIndex(_text.TextHandle):
     ) -> int:
         """Store many documents in one commit: all of them or, on an error, none.
 
-        Short ones (2 KiB at most) are compressed together, about 8 KiB in one record of the log, which
-        halves the file; reading one of them takes some microseconds more.
+        Short ones (2 KiB at most) are compressed together, about 4 KiB in one record of the log,
+        which halves the file; reading one of them takes some microseconds more.
 
         Parameters
         ----------
@@ -380,7 +380,8 @@ class TextIndex(_text.TextHandle):
     def compact(self, *, progress: bool | Callable[[int, int], object] | None = None) -> None:
         """Rewrite the file with the newest version of each document only.
 
-        Short documents that were added one by one are compressed together, as in `add_batch`. Readers and writers go on meanwhile. Histories of replaced documents are gone afterwards.
+        Short documents that were added one by one are compressed together, as in `add_batch`.
+        Readers and writers go on meanwhile. Histories of replaced documents are gone afterwards.
 
         Parameters
         ----------

@@ -707,7 +707,10 @@ class VectorStore(_vectors.VectorHandle):
         Notes
         -----
         Exact while there is no graph, with `radius`, and with ``exact=True``; otherwise see `ef`
-        and `recall`. Scores are those of the full vectors always, and sums are taken in one fixed
+        and `recall`. With a filter that few rows match, all of these are looked at; with one that
+        many match, the graph is walked over these. Which rows the last filter chose is remembered
+        until a row changes, so asking many questions with one filter costs its evaluation once.
+        Scores are those of the full vectors always, and sums are taken in one fixed
         order, so scores are the same bits on every machine.
 
         Examples

@@ -11,7 +11,7 @@ from report import US, Row, Section, at_least, at_least_times, at_most
 
 _NEEDS = {"synadb": "synadb", "hnswlib": "hnswlib", "faiss": "faiss"}
 _MADE_ROWS = 50_000
-_LARGE = 80_000  # rows from which one run is enough
+_LARGE = 50_000  # rows from which one run is enough
 _QUERIES, _REPEATS = 1_000, 2
 # Places of the samples, see worker_cascade.py, and the share of the ten nearest that is promised.
 _BUILD, _ADD = 0, 6
@@ -27,9 +27,10 @@ def run(context: Context) -> Section:
     for source in [name for name in sources if name] or ["made"]:
         _add_set(section, context, source)
     section.notes.append(
-        "One thread, one query a call, by cosine; integers by euclidean distance. hnswlib: M=16, ef_construction=200, its vectors "
-        "included; faiss: HNSW over 8-bit codes, M=16; both with the narrowest search that reaches "
-        "it. made: points on a curved sheet in 128 dimensions."
+        "One thread, one query a call, by cosine; integers by euclidean distance. large promises "
+        "0.95 of the ten nearest, high_recall 0.99, fast_search 0.90; hnswlib (M=16, "
+        "ef_construction=200, its vectors included) and faiss (HNSW over 8-bit codes, M=16) search "
+        "as narrowly as reaches that. made: points on a curved sheet in 128 dimensions."
     )
     return section
 

@@ -21,8 +21,8 @@ _NEEDS = {
 _LISTS = ["faiss-flat", "faiss-pq", "faiss-rabitq"]
 _REFINED = ["faiss-pq", "faiss-rabitq"]
 _MADE_ROWS, _RANDOM_ROWS = 30_000, 20_000
-_LARGE = 200_000  # rows from which one run is enough, and hnswlib's speed a floor
-_REAL = 50_000  # rows from which a share is promised
+_LARGE = 200_000  # rows from which hnswlib's speed is a floor
+_REAL = 50_000  # rows from which one run is enough, and a share is promised
 _QUERIES, _REPEATS = 500, 2
 
 Results = dict[str, list[list[Sample]]]
@@ -31,11 +31,12 @@ Pick = Callable[[list[Sample]], float]
 
 def run(context: Context) -> Section:
     """The vectors are those of $SYNADB_BENCH_VECTORS: the beginnings of the names of
-    <it>_base.npy and <it>_query.npy, several with colons between them; and made ones."""
+    <it>_base.npy and <it>_query.npy, several with colons between them, or "made"; made ones when
+    none are named. Random ones are always added."""
     given = [name for name in os.environ.get("SYNADB_BENCH_VECTORS", "").split(":") if name]
     section = Section("gwi", "GravityWellIndex: ten nearest out of lists")
     names = [name for name, module in _NEEDS.items() if importlib.util.find_spec(module)]
-    for source in [*(name for name in given if name != "made"), "made", "random"]:
+    for source in [*(given or ["made"]), "random"]:
         _add_set(section, context, source, names, source in given and source != "made")
     missing = sorted(set(_NEEDS) - set(names))
     section.notes += [
@@ -76,7 +77,7 @@ def _add_set(section: Section, context: Context, source: str, names: list[str], 
 
         return one
 
-    repeats = 1 if count >= _LARGE else min(_REPEATS, context.sizes.repeats)
+    repeats = 1 if count >= _REAL else min(_REPEATS, context.sizes.repeats)
     results = contest({name: runner(name) for name in names}, repeats, f"gwi {title}")
     if source != "random":
         _add_speeds(section, results, title, count)

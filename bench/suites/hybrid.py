@@ -12,7 +12,7 @@ from report import US, Row, Section, at_least_times, at_most
 
 _NEEDS = {"synadb": "synadb", "zvec": "zvec", "hnswlib": "hnswlib"}
 _MADE_ROWS, _QUERIES, _REPEATS = 50_000, 1_000, 2
-_LARGE = 80_000  # rows from which one run is enough
+_LARGE = 50_000  # rows from which one run is enough
 # Places of the samples, see worker_hybrid.py.
 _INGEST, _ONE, _IDLE, _CALLED, _AFTER, _UNPACED, _PACED = range(7)
 

@@ -39,9 +39,9 @@ _TASKS = {
     "exact": ("synadb", "faiss-flat"),
     "filter": ("synadb", "faiss-ivf", "hnswlib", "zvec", "lancedb", "sqlite-vec"),
 }
-# Of several sets in one run: what has a floor, with the peers it names; the first set is measured whole.
+# Of several sets in one run: what has a floor, with the peers it names; the first one is whole.
 _BRIEF = {
-    "search": ("synadb", "svs-lvq8", "svs-lvq4x8", "hnswlib"),
+    "search": ("synadb", "svs-lvq8", "svs-lvq4x8", "svs-f16", "hnswlib"),
     "build": ("synadb", "hnswlib"),
     "add": ("synadb", "zvec", "hnswlib"),
     "exact": ("synadb", "faiss-flat"),

@@ -177,11 +177,16 @@ static void publish(struct insertion *in)
 
 /* ---------------------------------------------------------------- inserting */
 
-static bool has_room(const struct row_store *store, size_t count)
+/* Shared, so that searches go on; a look-up that builds the key table just now is waited for, because the
+ * table is not whole before. */
+static bool has_room(struct row_store *store, size_t count)
 {
     const struct row_store_kind *kind = store->kind;
-    return mmap_rows_have_room(&store->rows, count) &&
-           (!kind->has_room || kind->has_room(store, (uint64_t)store->rows.count + count));
+    pthread_rwlock_rdlock(&store->state_lock);
+    bool room = mmap_rows_have_room(&store->rows, count) &&
+                (!kind->has_room || kind->has_room(store, (uint64_t)store->rows.count + count));
+    pthread_rwlock_unlock(&store->state_lock);
+    return room;
 }
 
 /* Everything that can fail, but for the vectors themselves. write_lock is held. */

@@ -1,7 +1,7 @@
 /* text.c - open a text index: take its rows from the snapshot or read the documents; remember the analyser.
  *
- * A document is a packed value under "doc/<id>", or stands in a pack (text_pack.h); values of other types or shapes there are not ours and
- * left alone. "text-index/config" is written in the commit of the first document. */
+ * A document is a packed value under "doc/<id>", or stands in a pack (text_pack.h); values of other types or
+ * shapes there are not ours and left alone. "text-index/config" is written in the commit of the first document. */
 #include "base/internal.h"
 
 #include "base/status.h"

@@ -132,8 +132,8 @@ uint64_t text_rows_memory(const struct text_rows *rows);
 
 /* ---- text_packs.c */
 /* A document as its record or, when it has none, as it stands in pack `pack` (0: in none). The block is
- * given (mem_free) and *d points into it. SYNA_ERR_KEY_NOT_FOUND when there is none; then the error record is as
- * it was. */
+ * given (mem_free) and *d points into it. SYNA_ERR_KEY_NOT_FOUND when there is none; then the error
+ * record is as it was. */
 syna_rc text_newest(const syna_text *index, const char *id, size_t id_len, uint32_t pack,
                     void **block, size_t *len, syna_document *d);
 /* Is there a value under the id's own name, of whatever type? */

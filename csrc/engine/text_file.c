@@ -1,7 +1,7 @@
 /* text_file.c - the snapshot beside the log, <path>.text, and what came to the log after it.
  *
  *   "text"              struct text_head
- *   "idssstr" "idssend" ids      "wordstr" "wordend"  terms (text_names.c)
+ *   "idssstr" "idsslen" ids      "wordstr" "wordlen"  terms (text_names.c)
  *   "hashes"            uint64 a row      "found"  uint32 a term
  *   "packs"             struct pack_run: which rows stand in which pack
  *   "post..."           the postings (index/postings_file.c)

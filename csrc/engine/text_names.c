@@ -2,9 +2,11 @@
  * within blocks of names, so that 32 bits are enough for them. */
 #include "base/internal.h"
 
+#include "base/bytes.h"
 #include "engine/text_names.h"
 
 #define BYTES_MAX ((uint64_t)1 << 40)
+#define LENGTH_ROOM 10u /* bytes of a varint at most */
 
 /* Where the names of a block start; ends are counted from there. */
 static uint64_t *base_of(const struct names *n, uint32_t number)
@@ -94,52 +96,66 @@ static const char *section(const char *tag, const char *what, char name[9])
     return name;
 }
 
+static syna_rc save_lengths(const struct names *n, struct snapshot_writer *writer)
+{
+    uint8_t lengths[4096];
+    size_t used = 0;
+    for (uint32_t i = 0; i < n->count; i++) {
+        used += varint_put(lengths + used, end_of(n, i) - start_of(n, i));
+        if (used < sizeof lengths - LENGTH_ROOM && i + 1 < n->count)
+            continue;
+        SYNA_TRY(snapshot_append(writer, lengths, used));
+        used = 0;
+    }
+    return SYNA_SUCCESS;
+}
+
 syna_rc names_save(const struct names *n, const char *tag, struct snapshot_writer *writer)
 {
     char name[9];
     SYNA_TRY(snapshot_section(writer, section(tag, "str", name)));
     SYNA_TRY(array_save(&n->bytes, (size_t)used(n), writer));
-    SYNA_TRY(snapshot_section(writer, section(tag, "end", name)));
-    return array_save(&n->ends, n->count, writer);
+    SYNA_TRY(snapshot_section(writer, section(tag, "len", name)));
+    return save_lengths(n, writer);
 }
 
-/* Set the bases; false: the ends are not those of so many bytes. */
-static bool take_bases(struct names *n, const uint32_t *ends, uint32_t count, size_t bytes)
+/* Ends and bases from lengths; false: they are not those of so many names in so many bytes. There is room. */
+static bool take_lengths(struct names *n, const uint8_t *at, const uint8_t *stop, uint32_t count,
+                         size_t bytes)
 {
-    uint64_t base = 0;
-    uint32_t last = 0;
+    uint64_t sum = 0, len;
     for (uint32_t i = 0; i < count; i++) {
-        if (i % NAMES_BLOCK == 0) {
-            base += last;
-            last = 0;
-            *base_of(n, i) = base;
-        }
-        if (ends[i] < last)
+        size_t used = varint_get(at, stop, &len);
+        if (used == 0 || len > NAME_LEN_MAX)
             return false;
-        last = ends[i];
+        if (i % NAMES_BLOCK == 0)
+            *base_of(n, i) = sum;
+        at += used;
+        sum += len;
+        *(uint32_t *)array_at(&n->ends, i) = (uint32_t)(sum - *base_of(n, i));
     }
-    return base + last == bytes;
+    return at == stop && sum == bytes;
 }
 
 syna_rc names_load(struct names *n, const char *tag, struct snapshot *snapshot, uint32_t count,
                    const uint64_t *live, bool *found)
 {
     char name[9];
-    size_t bytes, ends_len;
+    size_t bytes, lengths_len;
     void *strings = snapshot_find(snapshot, section(tag, "str", name), &bytes);
-    uint32_t *ends = snapshot_find(snapshot, section(tag, "end", name), &ends_len);
-    *found = strings && ends && count <= NAMES_MAX && ends_len == count * sizeof *ends &&
-             snapshot_touch(snapshot, strings, bytes) && snapshot_touch(snapshot, ends, ends_len);
+    const uint8_t *lengths = snapshot_find(snapshot, section(tag, "len", name), &lengths_len);
+    *found = strings && lengths && count <= NAMES_MAX && count <= lengths_len &&
+             snapshot_touch(snapshot, strings, bytes) &&
+             snapshot_touch(snapshot, lengths, lengths_len);
     if (!*found)
         return SYNA_SUCCESS;
     SYNA_TRY(array_reserve(&n->bases, count / NAMES_BLOCK + 1));
-    *found = take_bases(n, ends, count, bytes);
+    SYNA_TRY(array_reserve(&n->ends, count));
+    *found = take_lengths(n, lengths, lengths + lengths_len, count, bytes);
     if (!*found)
         return SYNA_SUCCESS;
     array_dispose(&n->bytes);
     SYNA_TRY(array_init_head(&n->bytes, 1, BYTES_MAX, strings, bytes));
-    array_dispose(&n->ends);
-    SYNA_TRY(array_init_head(&n->ends, sizeof *ends, NAMES_MAX, ends, count));
     n->count = count;
     SYNA_TRY(row_keys_reserve(&n->table, count));
     for (uint32_t i = 0; i < count; i++)

@@ -46,7 +46,7 @@ static inline uint32_t names_find(const struct names *n, const char *name, size_
 const char *names_at(const struct names *n, uint32_t number, size_t *len);
 uint64_t names_memory(const struct names *n);
 
-/* ---- snapshot sections "<tag>str" and "<tag>end"; tag: four characters. (w) loading into one that is
+/* ---- snapshot sections "<tag>str" and "<tag>len"; tag: four characters. (w) loading into one that is
  * empty: *found false when they are not there or not sound; then dispose of it. The snapshot must outlive
  * the names. Only those whose bit in `live` is set (NULL: all) are found by the table. */
 syna_rc names_save(const struct names *n, const char *tag, struct snapshot_writer *writer);

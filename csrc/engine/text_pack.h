@@ -20,7 +20,7 @@
 #define PACK_PREFIX "doc-pack/"
 #define PACK_PREFIX_LEN 9u
 #define PACK_NAME_LEN (PACK_PREFIX_LEN + 10u)
-#define PACK_BYTES 8192u     /* a pack is full; reading one document unpacks all of them */
+#define PACK_BYTES 4096u     /* a pack is full; reading one document unpacks all of them */
 #define PACK_DOCUMENT 2048u  /* a longer one stands alone */
 #define PACK_LEAST 8u        /* fewer documents written at once stand alone */
 

@@ -3,8 +3,8 @@
  * When few rows match, their codes are compared one after the other: exact, and the cost is the matches.
  * When many do, a walk through the graph is shorter, one that compares only what matches
  * (index/hnsw_filtered.h). It need not be told how the filter goes together with the query: a walk that
- * does not come by enough rows, or compares as many as there are, is given up, and all matches are
- * compared after all. */
+ * does not come by enough rows, or compares more codes than there are matches, is given up, and all of these
+ * are compared after all. */
 #include "base/internal.h"
 
 #include "engine/vectors_search.h"
@@ -12,6 +12,7 @@
 
 #define WALK_LEAST 512u  /* codes that can be compared in a row while a walk begins and ends */
 #define WALK_COST 100u   /* and while it takes one of its `ef` steps */
+#define FULL_COST 8u     /* a full row takes as long as so many codes; bits rule none out (codes_bits.c) */
 #define WIDEN_LEAST 4u   /* candidates more when few rows match, and half as many again */
 
 /* Candidates to keep. The links among some rows are not as well chosen as those among all, the less so
@@ -26,7 +27,8 @@ static uint32_t widened(const struct searching *s)
  * are to find what they find one by one. */
 static bool few(const struct searching *s, uint32_t ef)
 {
-    return s->matches < WALK_LEAST + (uint64_t)ef * WALK_COST;
+    uint64_t rows = WALK_LEAST + (uint64_t)ef * WALK_COST;
+    return s->matches < (s->store->set.codes.bits ? rows / FULL_COST : rows);
 }
 
 static syna_rc search_one(struct searching *s, size_t q, uint32_t ef, struct hnsw_visits *visits)

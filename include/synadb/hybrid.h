@@ -20,9 +20,10 @@
  *
  * One process writes the two files at a time; others may open them read-only meanwhile. What such a handle
  * shows are the newest checkpoints of both layers when it was opened, and newer ones after
- * syna_layers_refresh: of one moment, as a crash then would have left them. Two faces as in kv.h: path-keyed functions (syna_hybrid_*,
- * named by the path of the hot layer) over a counted table, and handles (syna_layers_*). Any function may
- * be called from any thread. */
+ * syna_layers_refresh: of one moment, as a crash then would have left them.
+ *
+ * Two faces as in kv.h: path-keyed functions (syna_hybrid_*, named by the path of the hot layer) over a
+ * counted table, and handles (syna_layers_*). Any function may be called from any thread. */
 #ifndef SYNADB_HYBRID_H
 #define SYNADB_HYBRID_H
 

@@ -57,16 +57,19 @@ cdef tuple hit_tuple(const syna_text_hit *hit):
 
 cdef object hit_object(object make, object new, const syna_text_hit *hit):
     """A frozen dataclass `make`, filled as its own __init__ would, which takes ten times as long: fields
-    are set past the refusal to set them, and those that are None are left to the class, whose defaults
-    they are. `new` is its __new__."""
+    are set past the refusal to set them. `new` is its __new__."""
     cdef object made = new(make)
+    cdef object text = None
+    cdef object metadata = None
+    if hit.text is not NULL:
+        text = PyUnicode_DecodeUTF8(hit.text, hit.text_len, NULL)
+    if hit.metadata is not NULL:
+        metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
     PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.id, hit.id_len, NULL))
     PyObject_GenericSetAttr(made, "score", hit.score)
-    if hit.text is not NULL:
-        PyObject_GenericSetAttr(made, "text", PyUnicode_DecodeUTF8(hit.text, hit.text_len, NULL))
-    if hit.metadata is not NULL:
-        PyObject_GenericSetAttr(made, "metadata", json.loads(
-            PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL)))
+    PyObject_GenericSetAttr(made, "text", text)
+    PyObject_GenericSetAttr(made, "metadata", metadata)
+    PyObject_GenericSetAttr(made, "snippet", None)
     return made
 
 

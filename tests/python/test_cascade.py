@@ -109,7 +109,9 @@ def test_api6_17_recall_holds_on_rows_without_any_structure(path, preset):
 
 
 @pytest.mark.parametrize("kind", ["sheet", "isotropic"])
-@pytest.mark.parametrize(("planes", "capacity", "nprobe"), [(16, 128, 8), (8, 64, 4), (24, 256, 16)])
+@pytest.mark.parametrize(
+    ("planes", "capacity", "nprobe"), [(16, 128, 8), (8, 64, 4), (24, 256, 16)]
+)
 def test_parameters_of_ones_own_find_nine_tenths(path, kind, planes, capacity, nprobe):
     """The seeds' second form, on grouped rows and on rows without any structure."""
     if kind == "sheet":

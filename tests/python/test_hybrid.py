@@ -237,6 +237,20 @@ TestModel = Model.TestCase
 TestModel.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
 
 
+def test_api6_18_a_promotion_drains_the_hot_layer_and_a_second_one_doubles_nothing(store):
+    """The ancestor's promotion copied and never drained: calling it again doubled every row."""
+    store.initialize_hot(rows(100))
+    store.ingest_batch(names(200), rows(200))
+    assert store.promote_to_cold() == 200
+    assert store.promote_to_cold() == 0
+    assert (store.hot_count(), store.cold_count(), len(store)) == (0, 200, 200)
+    store.ingest_batch(names(50), rows(50, seed=2))
+    assert store.promote_to_cold() == 50 and len(store) == 200
+    hits = store.search(rows(1)[0], k=None)
+    assert len(hits) == len({hit.key for hit in hits}) == 200
+    np.testing.assert_array_equal(store.get("k7"), rows(50, seed=2)[7])
+
+
 def test_equal_scores_come_in_the_order_of_ingestion(store):
     for key in ("b", "a", "d"):
         store.ingest(key, np.ones(DIMS))
@@ -602,7 +616,11 @@ def test_a_reader_of_files_that_are_missing_or_do_not_fit(paths):
             paths[1].rename(paths[1].with_suffix(".away"))
             with pytest.raises(SynaIOError):
                 reader.refresh()
-            for read in (lambda: reader.search(np.ones(DIMS)), lambda: reader.get("a"), reader.keys):
+            for read in (
+                lambda: reader.search(np.ones(DIMS)),
+                lambda: reader.get("a"),
+                reader.keys,
+            ):
                 with pytest.raises(SynaIOError, match="refresh again"):
                     read()
             paths[1].with_suffix(".away").rename(paths[1])

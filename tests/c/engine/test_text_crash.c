@@ -34,9 +34,9 @@ static const struct workload workloads[] = {
     {"replaced", "B s o B dA s f b", false, 1200},
     {"reopened", "b o aA mB o dC aD o", false, 1200},
     {"compacted", "B s aA dB x aC s x b f", false, 1400},
-    {"packed", "B dA mB aC x dD o aA x", true, 1400},
-    {"unpacked", "B dA mB f aC x dD B s o dE x f", false, 1400},
-    {"made packs", "aA aB aC aD aE aF aG aH aI f dA x aJ dB x s o", false, 1400},
+    {"packed", "B dA mB aC x dD o aA x", true, 400},
+    {"unpacked", "B dA mB f aC x dD B s o dE x f", false, 400},
+    {"made packs", "aA aB aC aD aE aF aG aH aI f dA x aJ dB x s o", false, 400},
 };
 
 struct document_state {

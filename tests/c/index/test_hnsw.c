@@ -19,12 +19,12 @@ static float *make_sheet(size_t rows)
     return data;
 }
 
-static double recall_of(struct hnsw *graph, const struct row_set *set, uint32_t rows, uint32_t ef,
-                        const uint64_t *chosen, uint32_t k)
+/* Of the k nearest rows to `count` queries, the share that is found. */
+static double recall_for(struct hnsw *graph, const struct row_set *set, uint32_t rows, const float *queries,
+                         size_t count, uint32_t ef, const uint64_t *chosen, uint32_t k)
 {
     size_t right = 0, wanted = 0;
-    float *queries = make_sheet(ASKED);
-    for (size_t q = 0; q < ASKED; q++) {
+    for (size_t q = 0; q < count; q++) {
         const float *query = queries + q * DIMS;
         struct topk found, truth;
         struct hnsw_query ask = {query, vector_norm(set->kernels, query, DIMS), ef, chosen};
@@ -48,8 +48,16 @@ static double recall_of(struct hnsw *graph, const struct row_set *set, uint32_t 
         topk_dispose(&found);
         topk_dispose(&truth);
     }
-    free(queries);
     return (double)right / (double)wanted;
+}
+
+static double recall_of(struct hnsw *graph, const struct row_set *set, uint32_t rows, uint32_t ef,
+                        const uint64_t *chosen, uint32_t k)
+{
+    float *queries = make_sheet(ASKED);
+    double recall = recall_for(graph, set, rows, queries, ASKED, ef, chosen, k);
+    free(queries);
+    return recall;
 }
 
 /* Every row can be come to from the entries, links name rows of the graph, none twice, none itself. */
@@ -193,6 +201,69 @@ TEST(dead_rows_are_passed_over_and_led_past)
     hnsw_dispose(&graph);
     fixture_dispose(&f);
     free(data);
+}
+
+enum { ROUNDS = 5, REPLACED = ROWS / 5, EVER = ROWS + ROUNDS * REPLACED, CHURN_ASKED = 400 };
+
+/* A fifth of the live rows dies, as many come; every other time the dead ones are led past, so that in the
+ * end a sixth of the graph's rows are in the way. */
+static void churn_once(struct hnsw *graph, const struct row_set *set, uint32_t round, uint64_t *live)
+{
+    struct hnsw_plan plan;
+    for (uint32_t gone = 0; gone < REPLACED;) {
+        uint32_t row = (uint32_t)(check_random() % graph->linked);
+        gone += (uint32_t)(live[row / 64] >> row % 64 & 1);
+        live[row / 64] &= ~(1ull << row % 64);
+    }
+    for (uint32_t row = graph->linked; row < graph->linked + REPLACED; row++)
+        live[row / 64] |= 1ull << row % 64;
+    insert_rows(graph, set, REPLACED);
+    if (round % 2 == 0)
+        return;
+    CHECK_OK(hnsw_plan_repair(graph, set, live, &plan));
+    CHECK_OK(hnsw_apply(graph, set, &plan));
+    hnsw_plan_dispose(&plan);
+}
+
+TEST(churn_leaves_as_much_recall_as_a_fresh_graph_has_and_no_row_out_of_reach)
+{
+    static const uint32_t efs[] = {10, 12, 16};
+    float *data = make_sheet(EVER), *alive = malloc(ROWS * DIMS * sizeof *alive);
+    float *queries = make_sheet(CHURN_ASKED);
+    uint64_t live[EVER / 64 + 1] = {0};
+    struct fixture f, g;
+    struct hnsw graph, fresh;
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, EVER, DIMS, EVER, 0);
+    CHECK_OK(hnsw_init(&graph, 4, 100));
+    CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 1, NULL));
+    for (uint32_t row = 0; row < ROWS; row++)
+        live[row / 64] |= 1ull << row % 64;
+    for (uint32_t round = 0; round < ROUNDS; round++) {
+        churn_once(&graph, &f.set, round, live);
+        CHECK_EQ(check_structure(&graph, live), 0);
+    }
+    uint32_t count = 0;
+    for (uint32_t row = 0; row < EVER; row++)
+        if (live[row / 64] >> row % 64 & 1)
+            memcpy(alive + (size_t)count++ * DIMS, data + (size_t)row * DIMS, DIMS * sizeof *data);
+    CHECK_EQ(count, ROWS);
+    fixture_init(&g, kernels_get(), SYNA_METRIC_EUCLIDEAN, alive, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&fresh, 4, 100));
+    CHECK_OK(hnsw_build(&fresh, &g.set, ROWS, 1, NULL));
+    for (size_t e = 0; e < COUNT_OF(efs); e++) {
+        double churned = recall_for(&graph, &f.set, EVER, queries, CHURN_ASKED, efs[e], live, K);
+        double built = recall_for(&fresh, &g.set, ROWS, queries, CHURN_ASKED, efs[e], NULL, K);
+        check_note("ef %u: %g, fresh %g", efs[e], churned, built);
+        CHECK(built < 1); /* else the test says nothing */
+        CHECK(churned >= built - 0.005);
+    }
+    hnsw_dispose(&graph);
+    hnsw_dispose(&fresh);
+    fixture_dispose(&f);
+    fixture_dispose(&g);
+    free(data);
+    free(alive);
+    free(queries);
 }
 
 /* Half of the rows at a time die and are led past, until none of those is left that the graph was built of. */

@@ -34,8 +34,27 @@ static void begin(struct world *w, int32_t metric)
     CHECK_OK(hnsw_build(&w->graph, &w->f.set, ROWS, 1, NULL));
 }
 
+/* The same with codes of one bit a dimension. */
+static void begin_bits(struct world *w)
+{
+    struct row_set *set = &w->f.set;
+    w->data = make_sheet(ROWS);
+    w->queries = make_sheet(ASKED);
+    fixture_init(&w->f, kernels_get(), SYNA_METRIC_COSINE, w->data, ROWS, DIMS, ROWS, 0);
+    array_dispose(&set->code_rows);
+    codes_init_bits(&set->codes, DIMS, SYNA_METRIC_COSINE);
+    CHECK_OK(codes_train(&set->codes, ROWS, matrix_row, &w->f.matrix));
+    fixture_array(&set->code_rows, set->codes.stride, ROWS, 0, &w->f.head[0]);
+    for (uint32_t row = 0; row < ROWS; row++)
+        *(float *)array_at(&set->errors, row) = codes_encode(
+            &set->codes, set->kernels, w->data + row * DIMS, array_at(&set->code_rows, row));
+    CHECK_OK(hnsw_init(&w->graph, 16, 100));
+    CHECK_OK(hnsw_build(&w->graph, set, ROWS, 1, NULL));
+}
+
 static void end(struct world *w)
 {
+    codes_dispose(&w->f.set.codes);
     hnsw_dispose(&w->graph);
     fixture_dispose(&w->f);
     free(w->data);
@@ -115,6 +134,22 @@ TEST(a_walk_finds_nearly_all_of_the_nearest_chosen_rows)
         }
         end(&w);
     }
+}
+
+TEST(with_codes_of_bits_every_row_that_was_kept_is_scored)
+{
+    struct world w;
+    uint64_t chosen[WORDS];
+    begin_bits(&w);
+    for (uint32_t percent = 10; percent < 100; percent += 40) {
+        struct hnsw_visits visits = {0};
+        choose(&w, chosen, percent, false);
+        double recall = recall_of(&w, chosen, &visits);
+        check_note("%u %%: recall %.3f", percent, recall);
+        CHECK(recall >= 0.5); /* 24 bits tell little */
+        CHECK_EQ(visits.full, ASKED * EF);
+    }
+    end(&w);
 }
 
 TEST(a_walk_that_takes_too_long_or_finds_too_few_says_so)

@@ -302,6 +302,54 @@ TEST(long_lists_of_counts_that_are_not_added_up_change_no_ranking)
 }
 
 /* More rows than one window holds, and k so large that there is no early threshold. */
+/* Terms 0, 1, 2 and 3 are in every row, every second, every 97th and every 1,013th. */
+static void add_rows_of_rare_words(struct model *m, uint32_t rows)
+{
+    static const uint32_t every[] = {1, 2, 97, 1013};
+    m->cap = rows;
+    m->rows = realloc(m->rows, rows * sizeof *m->rows);
+    for (uint32_t row = 0; row < rows; row++) {
+        struct document *d = &m->rows[row];
+        *d = (struct document){.live = true};
+        d->terms = malloc(4 * sizeof *d->terms);
+        d->values = malloc(4 * sizeof *d->values);
+        for (uint32_t term = 0; term < 4; term++) {
+            if (row % every[term])
+                continue;
+            d->terms[d->count] = term;
+            d->values[d->count++] = 1 + below(5);
+        }
+        d->length = 20 + below(60);
+        struct postings_row shown = {d->terms, d->values, d->count, d->length};
+        CHECK_OK(postings_reserve(m->p, 1, d->count));
+        m->count++;
+        postings_add(m->p, &shown);
+    }
+    CHECK_OK(postings_settle(m->p));
+}
+
+TEST(queries_of_rare_and_common_words_read_the_lists_of_the_rare_ones)
+{
+    static const uint32_t terms[] = {0, 1, 2, 3};
+    static const float weights[] = {0.02f, 0.5f, 9, 14};
+    struct postings_visits visits = {0};
+    struct postings_query q = {
+        .terms = terms, .weights = weights, .count = 4, .base = 0.3f, .slope = 0.9f / 50};
+    struct model m;
+    struct topk top;
+    model_init(&m, POSTINGS_COUNTS, 4);
+    add_rows_of_rare_words(&m, 20000);
+    for (size_t k = 1; k <= 300; k += k / 2 + 1) /* up to more rows than have a rare one */
+        compare(&m, &q, k, FLT_MAX);
+    topk_init(&top, 10, FLT_MAX);
+    CHECK_OK(postings_search(m.p, &q, &top, &visits));
+    CHECK_EQ(top.count, 10u);
+    CHECK(visits.postings <= 20000 / 97 + 20000 / 1013 + 2);
+    CHECK(visits.rows <= 60);
+    topk_dispose(&top);
+    model_dispose(&m);
+}
+
 TEST(windows_are_full_and_joined_across_their_border)
 {
     struct model m;
