@@ -22,7 +22,7 @@
 #define LEADERS 1024u
 #define GROUPS 32u
 #define GROUPS_NEAR 2u   /* whose leaders a row is compared with */
-#define LOOK_ROWS 8192u  /* of buckets, in a search; and LOOK_EACH for each result more */
+#define LOOK_ROWS 6144u  /* of buckets, in a search; and LOOK_EACH for each result more */
 #define LOOK_EACH 16u
 #define WORTH_ROWS 1024u /* fewer in buckets are looked at all */
 #define CHUNK_ROWS 14u

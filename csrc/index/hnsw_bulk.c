@@ -8,6 +8,9 @@
  *   4  rows that no walk comes to are joined (hnsw_join.c)
  *   5  with this graph every row looks for its neighbours once more (hnsw_refine.c), and 4 again
  *
+ * What goes through all rows takes them in the order in which leaves first held them: near rows follow each
+ * other, so the codes and links that one needs are in the cache from the one before.
+ *
  * Which candidates a row ends with does not depend on the order in which they come: a direction's nearest
  * is its nearest, and what was pushed out by NEAR_MAX nearer ones stays out. So the number of threads
  * leaves no trace in the result. */
@@ -295,6 +298,8 @@ static syna_rc compare_leaf(void *context, unsigned thread, const uint32_t *rows
     struct build *b = context;
     struct room *room = &b->rooms[thread];
     uint32_t fresh[CARVE_LEAF + 1], fresh_count = 0;
+    if (count < 2) /* it meets nobody */
+        return SYNA_SUCCESS;
     for (uint32_t i = 0; i < count; i++) {
         room->codes[i] = array_at(&b->set->code_rows, rows[i]);
         room->sketches[i] = b->sketches[rows[i]];

@@ -48,8 +48,7 @@ struct window {
     uint32_t wide_count;
     uint32_t groups; /* of ACCUMULATE_GROUP rows */
     uint8_t *maxima; /* groups of them for each wide list: the largest code of a group */
-    uint16_t
-        *starts; /* COUNTS: for each wide list, its postings before each ACCUMULATE_BLOCK rows */
+    uint16_t *starts; /* COUNTS: of each wide list, its postings before each block of rows */
     void *block; /* what the arrays above stand in; NULL: they belong to a snapshot */
     size_t block_bytes;
 };

@@ -8,7 +8,7 @@
 #include <math.h>
 
 enum { DIMS = 32, DEGREES = 6, LINKED = 10500, TAIL = 14000, PLAIN = 2048, BATCH = 500, K = 10 };
-enum { LEADERS = 1024, LOOK = 8192 + 16 * K, WALK = 4000 };
+enum { LEADERS = 1024, LOOK = 6144 + 16 * K, WALK = 4000 };
 
 struct open_store {
     syna_db *db;
