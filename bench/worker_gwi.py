@@ -39,6 +39,7 @@ TARGETS = (0.95, 0.98)
 TRIES = 200  # queries that a setting is timed with before one is chosen
 REGIONS = 40
 STEP = 100
+SAMPLE = 1000
 PROBES = [*range(1, 16), 17, 20, 24, 28, 33, 40, 48, 56, 66, 80, 96, 115, 140, 180, 250, 400, 800]
 WIDTHS = [10, 12, 14, 17, 20, 24, 29, 35, 42, 50, 60, 72, 86, 104, 125, 150, 180, 216, 300, 500]
 
@@ -93,6 +94,8 @@ class Syna:
         self.index = GravityWellIndex(folder / f"{name}.gwi", dims, metric=metric)
 
     def build(self, rows: Rows, first: int = 0) -> None:
+        if first == 0:  # before the first rows it has to be given a sample
+            self.index.initialize(rows[:SAMPLE])
         self.index.insert_batch(list(map(str, range(first, first + len(rows)))), rows)
 
     def add(self, rows: Rows, first: int) -> None:

@@ -12,6 +12,7 @@ class                           code    besides `SynaError` it is
 `InvalidKeyError`               0 -7 -8 `ArgumentError`
 `IntegerRangeError`             0       `ArgumentError`, `OverflowError`
 `ReadOnlyError`                 0
+`NotInitializedError`           0       `RuntimeError`
 `ForkedError`                   0       `RuntimeError`
 `CancelledError`                0
 `NotOpenError`, `ClosedError`   -1
@@ -56,6 +57,7 @@ class Reason(enum.IntEnum):
     NO_MEMORY = 10
     CANCELLED = 11
     READ_ONLY = 12
+    NOT_INITIALIZED = 13
 
 
 class SynaError(Exception):
@@ -141,6 +143,10 @@ class ReadOnlyError(SynaError):
     """A write through a handle that was opened read-only, or that met damage in its file."""
 
 
+class NotInitializedError(SynaError, RuntimeError):
+    """Vectors for a `GravityWellIndex` that was given no sample; call its `initialize` first."""
+
+
 class ForkedError(SynaError, RuntimeError):
     """A write through a handle inherited by fork; open the file again in the child."""
 
@@ -220,6 +226,7 @@ _BY_REASON: dict[int, type[SynaError]] = {
     Reason.NO_MEMORY: OutOfMemoryError,
     Reason.CANCELLED: CancelledError,
     Reason.READ_ONLY: ReadOnlyError,
+    Reason.NOT_INITIALIZED: NotInitializedError,
 }
 _BY_CODE: dict[int, type[SynaError]] = {
     -1: NotOpenError,
@@ -287,6 +294,7 @@ __all__ = [
     "InvalidPathError",
     "KeyNotFoundError",
     "LockedError",
+    "NotInitializedError",
     "NotOpenError",
     "OutOfMemoryError",
     "ReadOnlyError",

@@ -240,7 +240,7 @@ class GravityWellIndex(_gwi.WellsHandle):
 
     @property
     def initialized(self) -> bool:
-        """Whether `initialize` was called or there are vectors."""
+        """Whether `initialize` was called, or the file has vectors, deleted ones included."""
         initialized: bool = self._stats()["initialized"]
         return initialized
 
@@ -250,6 +250,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "facts.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     gwi.insert("a", [1, 2])
         ...     print(gwi.stats().rows, gwi.stats().unsaved_rows)
         1 1
@@ -274,12 +275,11 @@ class GravityWellIndex(_gwi.WellsHandle):
     # ------------------------------------------------------------------------------ training
 
     def initialize(self, sample_vectors: npt.ArrayLike, *, progress: Progress = None) -> None:
-        """Place the wells by a sample of the vectors that will come.
+        """Place the wells by a sample of the vectors that will come, before the first insert.
 
         The sample is not stored. A thousand vectors will do: the wells are trained again from the
-        index's own vectors as it grows. Without this call the first thousand vectors are scored
-        one by one in every search, and the wells are trained from them. An index with vectors
-        keeps them.
+        index's own vectors as it grows. Once is enough for the life of the file; that it happened
+        is durable after the next `save` or `close`. An index with vectors keeps them.
 
         Parameters
         ----------
@@ -339,12 +339,16 @@ class GravityWellIndex(_gwi.WellsHandle):
         ------
         ValueError
             Wrong length, or not finite. Nothing is stored.
+        NotInitializedError
+            `initialize` was never called, and the file has no vectors. Nothing is stored. It is
+            a `RuntimeError`, too.
         SynaIOError
             The disk is full. Nothing is stored.
 
         Examples
         --------
         >>> with GravityWellIndex(tmp / "one.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     gwi.insert("a", [1, 2], {"lang": "en"})
         ...     print("a" in gwi, gwi.get_metadata("a"))
         True {'lang': 'en'}
@@ -374,9 +378,15 @@ class GravityWellIndex(_gwi.WellsHandle):
         int
             How many keys were new; the others were replaced.
 
+        Raises
+        ------
+        ValueError, NotInitializedError, SynaIOError
+            As in `insert`.
+
         Examples
         --------
         >>> with GravityWellIndex(tmp / "many.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     print(gwi.insert_batch(["a", "b"], np.eye(2)))
         ...     print(gwi.insert_batch(["b", "c"], np.eye(2)))
         2
@@ -415,6 +425,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "saved.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     gwi.insert("a", [1, 2])
         ...     gwi.save()
         ...     print(gwi.stats().unsaved_rows)
@@ -451,6 +462,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "tidy.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     gwi.insert("a", [1, 2])
         ...     gwi.insert("a", [3, 4])
         ...     gwi.compact()
@@ -470,6 +482,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "sound.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     gwi.insert("a", [1, 2])
         ...     gwi.save()
         ...     print(gwi.verify().ok)
@@ -554,6 +567,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "near.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     _ = gwi.insert_batch(["x", "y"], np.eye(2), [{"n": 1}, {"n": 2}])
         ...     print(gwi.search([1, 0.1], k=1)[0].key)
         ...     print(gwi.search([1, 0.1], k=1, filter={"n": {"$gt": 1}})[0].key)
@@ -590,6 +604,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "pairs.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     _ = gwi.insert_batch(["x", "y"], np.eye(2))
         ...     print([hits[0].key for hits in gwi.search_batch(np.eye(2), k=1)])
         ['x', 'y']
@@ -613,6 +628,7 @@ class GravityWellIndex(_gwi.WellsHandle):
         Examples
         --------
         >>> with GravityWellIndex(tmp / "why.gwi", 2) as gwi:
+        ...     gwi.initialize([[1, 2]])
         ...     gwi.insert("a", [1, 2])
         ...     print(gwi.explain([1, 2]).exact)
         True

@@ -80,6 +80,7 @@ int32_t syna_wells_insert_batch(syna_wells *index, const char *const *keys, cons
         REQUIRE(keys);
         REQUIRE(vectors);
     }
+    SYNA_TRY(gwi_check_initialized(index));
     return gwi_insert(index, &batch, added ? added : &ignored);
 }
 

@@ -142,6 +142,25 @@ bool gwi_is_file(const syna_wells *store, uint64_t device, uint64_t inode)
 
 /* ---------------------------------------------------------------- rows */
 
+static bool initialized_locked(const syna_wells *store)
+{
+    return store->sampled || store->base.rows.count > 0;
+}
+
+syna_rc gwi_check_initialized(syna_wells *store)
+{
+    struct row_store *base = &store->base;
+    pthread_rwlock_rdlock(&base->state_lock);
+    bool initialized = initialized_locked(store);
+    pthread_rwlock_unlock(&base->state_lock);
+    if (LIKELY(initialized))
+        return SYNA_SUCCESS;
+    SYNA_TRY(row_store_check_writable(base)); /* who may not write is told that instead */
+    return syna_fail_at(SYNA_ERR_GENERIC, SYNA_WHY_NOT_INITIALIZED, base->path, -1, 0,
+                        "the index has neither a sample nor rows; call initialize before the first "
+                        "insert");
+}
+
 syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *added)
 {
     struct row_batch rows = {.keys = batch->keys,
@@ -197,7 +216,7 @@ static void fill_stats(const struct row_store *base, void *to)
     out->branching_factor = store->branching;
     out->num_levels = store->levels;
     out->wells = part->count;
-    out->initialized = store->sampled || base->rows.live > 0;
+    out->initialized = initialized_locked(store);
     out->rows = base->rows.live;
     out->dead_rows = base->rows.count - base->rows.live;
     out->fresh_rows = base->rows.count - part->end;

@@ -30,6 +30,9 @@ struct gwi_batch {
     uint32_t dims;
     size_t count;
 };
+/* NOT_INITIALIZED when no sample was ever given and the file has no rows. The hot layer of a hybrid store
+ * does not ask: its rows are sample enough. */
+syna_rc gwi_check_initialized(syna_wells *store);
 syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *added);
 syna_rc gwi_delete(syna_wells *store, const char *key, size_t key_len, int32_t *deleted);
 syna_rc gwi_get(syna_wells *store, const char *key, size_t key_len, float *out, uint32_t dims);

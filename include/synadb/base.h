@@ -64,7 +64,8 @@ typedef enum syna_reason {
     SYNA_WHY_WRONG_KIND = 9,   /* a file of another kind, or not ours at all */
     SYNA_WHY_NO_MEMORY = 10,
     SYNA_WHY_CANCELLED = 11, /* the progress callback asked to stop */
-    SYNA_WHY_READ_ONLY = 12  /* writing through a read-only handle */
+    SYNA_WHY_READ_ONLY = 12, /* writing through a read-only handle */
+    SYNA_WHY_NOT_INITIALIZED = 13 /* rows for an index that was given no sample */
 } syna_reason;
 
 /* The record of the last failure on the calling thread. A success does not clear it, so look at it

@@ -6,14 +6,14 @@
  * from the full rows, so scores are exact and the same bits on every machine: smaller is nearer, see
  * vector.h for their definitions. Rows are found as soon as they are stored.
  *
- * The wells are trained by themselves: first from the sample of syna_wells_initialize, if there was
- * one, later from the store's own rows, whenever there are four times as many as in the last training;
- * a well that gets several times its share is split. Up to 4,096 rows all lists are looked into, and
- * every search is exact. Beyond, `nprobe` says how many of the nearest wells a search looks into, and
- * what that finds is measured by the store on its own rows: nprobe = 50 aims at 99 of 100 of the 10
- * nearest rows and 100 at all of them, whatever the data (on data without any structure it takes nearly
- * all lists); 5 looks into a tenth of the lists of 50; from as many as there are wells on it is all of
- * them, and exact. `recall` names the share wanted instead.
+ * The wells are trained by themselves: first from the sample of syna_wells_initialize, which must come
+ * before the first insert, later from the store's own rows, whenever there are four times as many as in
+ * the last training; a well that gets several times its share is split. Up to 4,096 rows all lists are
+ * looked into, and every search is exact. Beyond, `nprobe` says how many of the nearest wells a search
+ * looks into, and what that finds is measured by the store on its own rows: nprobe = 50 aims at 99 of 100
+ * of the 10 nearest rows and 100 at all of them, whatever the data (on data without any structure it takes
+ * nearly all lists); 5 looks into a tenth of the lists of 50; from as many as there are wells on it is all
+ * of them, and exact. `recall` names the share wanted instead.
  *
  * Rows are durable by flush, as in syna_mmap_*: what was inserted before a flush or close that succeeded
  * survives the death of the process and power loss; what came later may be lost, but only as a whole. The
@@ -50,12 +50,16 @@ SYNA_API int32_t syna_gwi_new(const char *path, uint16_t dimensions, uint16_t br
 /* Open an index that exists; dimensions and metric are the file's. */
 SYNA_API int32_t syna_gwi_open(const char *path);
 
-/* Place the wells by a sample, `num_vectors` (at least 1) rows of `dimensions` floats. The sample is not
- * stored. An index with rows keeps them, and trains from them where they are more than the sample. */
+/* Place the wells by a sample, `num_vectors` (at least 1) rows of `dimensions` floats. It must come before
+ * the first insert, and once is enough: that there was one is part of what a flush makes durable. The
+ * sample itself is not stored. An index with rows keeps them, and trains from them where they are more
+ * than the sample. */
 SYNA_API int32_t syna_gwi_initialize(const char *path, const float *vectors, size_t num_vectors,
                                      uint16_t dimensions);
 
-/* Insert a row, or replace the one of this key. -6 for wrong dimensions. */
+/* Insert a row, or replace the one of this key. -6 for wrong dimensions. An index that was never given a
+ * sample and whose file has no rows, dead ones included, takes none: reason NOT_INITIALIZED (0; from
+ * syna_gwi_insert_batch -100), and nothing is changed. */
 SYNA_API int32_t syna_gwi_insert(const char *path, const char *key, const float *vector,
                                  uint16_t dimensions);
 /* `count` rows, one after the other in `vectors`: all of them or, on an error, none. A key that occurs
@@ -114,6 +118,7 @@ SYNA_API int32_t syna_wells_initialize(syna_wells *index, const float *vectors, 
  * meanwhile. Never needed: it happens by itself as the index grows. Progress is in rows. */
 SYNA_API int32_t syna_wells_train(syna_wells *index, syna_progress_fn progress, void *context);
 
+/* Both refuse rows before there was a sample (0, reason NOT_INITIALIZED), as syna_gwi_insert. */
 SYNA_API int32_t syna_wells_insert(syna_wells *index, const char *key, size_t key_len,
                                    const float *vector, uint32_t dimensions);
 /* Many rows: all or none. keys[i] has key_lens[i] bytes; key_lens NULL means NUL-terminated keys.
@@ -193,7 +198,7 @@ typedef struct syna_wells_stats {
     int32_t metric;
     uint32_t branching_factor, num_levels; /* as given, 0 = not */
     uint32_t wells;        /* lists; 0 = nothing was trained yet */
-    uint32_t initialized;  /* 1: a sample was given, or there are rows */
+    uint32_t initialized;  /* 1: a sample was given, or the file has rows, dead ones included */
     uint32_t reserved;
     uint64_t rows;
     uint64_t dead_rows;    /* replaced or deleted: what compaction gives back */

@@ -23,6 +23,7 @@ from synadb._migrate.vectors import METRICS
 
 _BATCH_BYTES = 16 << 20
 _BATCH_ROWS = 10_000
+_SAMPLE_ROWS = 1000  # what wells are placed by before the first insert
 
 #: 0 magic, 4 version, 8 dimensions, 10 metric, 16 count, 24 write offset; rows from 64 on.
 _MMAP = struct.Struct("<4sIHB5xQQ")
@@ -207,6 +208,8 @@ def migrate_rows(
             given = 0
             for keys, rows in batches(source, table, findings):
                 tell(source.at, source.size)
+                if kind == "gwi" and given == 0:
+                    store.initialize(rows[:_SAMPLE_ROWS])
                 store.insert_batch(keys, rows)
                 given += len(keys)
             kept = len(store)

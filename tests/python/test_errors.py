@@ -277,6 +277,7 @@ BUILTIN = {
     "FileMissingError": FileNotFoundError, "FilePermissionError": PermissionError,
     "KeyNotFoundError": KeyError, "TypeMismatchError": TypeError, "InternalError": RuntimeError,
     "OutOfMemoryError": MemoryError, "ForkedError": RuntimeError,
+    "NotInitializedError": RuntimeError,
 }  # fmt: skip
 
 
@@ -305,8 +306,8 @@ def test_every_error_carries_what_is_known_and_survives_pickling(cls):
 
 EXPECTED = {
     (0, 0): "SynaError", (0, 1): "ArgumentError", (0, 5): "ForkedError", (0, 11): "CancelledError",
-    (0, 12): "ReadOnlyError", (-1, 0): "NotOpenError", (-1, 6): "ClosedError", (-2,
-    1): "InvalidPathError",
+    (0, 12): "ReadOnlyError", (0, 13): "NotInitializedError", (-1, 0): "NotOpenError",
+    (-1, 6): "ClosedError", (-2, 1): "InvalidPathError",
     (-3, 0): "SynaIOError", (-3, 2): "LockedError", (-3, 3): "SynaIOError", (-3, 4): "SynaIOError",
     (-4, 7): "CorruptionError", (-4, 8): "FormatVersionError", (-4, 9): "WrongKindError",
     (-5, 0): "KeyNotFoundError", (-6, 0): "TypeMismatchError", (-7, 1): "InvalidKeyError",

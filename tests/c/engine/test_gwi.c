@@ -313,6 +313,98 @@ TEST(P8_a_failed_sync_ends_the_writing)
     syna_test_set_vfs(NULL);
 }
 
+/* ---------------------------------------------------------------- the sample comes first */
+
+static uint64_t file_bytes(const char *path, uint8_t *out, size_t room)
+{
+    FILE *file = fopen(path, "rb");
+    CHECK(file != NULL);
+    size_t len = fread(out, 1, room, file);
+    CHECK(len < room);
+    fclose(file);
+    return len;
+}
+
+static syna_wells *open_handle(const char *path)
+{
+    syna_wells_options options = {.size = sizeof options, .dimensions = DIMS, .threads = 1};
+    syna_wells *index;
+    CHECK_OK(syna_wells_open(path, &options, &index));
+    return index;
+}
+
+TEST(rows_before_a_sample_are_refused_by_both_faces_and_change_nothing)
+{
+    static uint8_t before[1 << 20], after[1 << 20];
+    const char *path = check_path("a.gwi");
+    struct batch *b = make_batch(0, 3);
+    size_t added;
+    int32_t deleted = 1;
+    char *json;
+    syna_wells *index = open_handle(path);
+    uint64_t len = file_bytes(path, before, sizeof before);
+    CHECK_FAILS(syna_wells_insert(index, "0", 1, b->rows[0], DIMS), SYNA_ERR_GENERIC,
+                SYNA_WHY_NOT_INITIALIZED);
+    CHECK(strstr(syna_last_error(), "a.gwi") && strstr(syna_last_error(), "call initialize"));
+    CHECK_STR(syna_last_path(), path);
+    CHECK_FAILS(syna_wells_insert_batch(index, b->pointers, NULL, b->rows[0], DIMS, NULL, NULL, 3, &added),
+                SYNA_ERR_GENERIC, SYNA_WHY_NOT_INITIALIZED);
+    CHECK_FAILS(syna_gwi_insert(path, "0", b->rows[0], DIMS), SYNA_ERR_GENERIC,
+                SYNA_WHY_NOT_INITIALIZED);
+    CHECK_RC(syna_gwi_insert_batch(path, b->pointers, b->rows[0], DIMS, 3),
+             SYNA_ERR_INTERNAL); /* 0 would be a count */
+    CHECK_EQ(syna_last_reason(), SYNA_WHY_NOT_INITIALIZED);
+    CHECK_EQ(file_bytes(path, after, sizeof after), len);
+    CHECK_MEM(after, before, len);
+    CHECK_EQ(syna_gwi_len(path), 0);
+    CHECK_OK(syna_wells_delete(index, "0", 1, &deleted));
+    CHECK_EQ(deleted, 0);
+    CHECK_EQ(syna_gwi_search(path, b->rows[0], DIMS, 1, &json), 0);
+    syna_free_json(json);
+    CHECK_OK(syna_gwi_initialize(path, b->rows[0], 1, DIMS));
+    CHECK_EQ(syna_gwi_insert_batch(path, b->pointers, b->rows[0], DIMS, 3), 3);
+    CHECK_OK(syna_wells_close(index));
+}
+
+static void sampled_body(void *context)
+{
+    float row[DIMS] = {1};
+    syna_wells *index = open_handle(context);
+    CHECK_OK(syna_wells_initialize(index, row, 1, DIMS, NULL, NULL));
+    CHECK_OK(syna_wells_flush(index));
+    _exit(0);
+}
+
+TEST(that_there_was_a_sample_outlives_a_crash_after_a_flush)
+{
+    char *path = (char *)(uintptr_t)check_path("a.gwi");
+    float row[DIMS] = {2};
+    CHECK_EQ(check_child(sampled_body, path), 0);
+    syna_wells *index = open_handle(path);
+    CHECK_OK(syna_wells_insert(index, "a", 1, row, DIMS));
+    CHECK_OK(syna_wells_close(index));
+}
+
+TEST(a_file_with_rows_takes_more_without_a_sample_also_when_all_are_dead)
+{
+    const char *path = check_path("a.gwi");
+    syna_wells *index = open_index(path);
+    int32_t deleted;
+    CHECK_OK(insert_some(index, 0, 1)); /* as the hot layer of a hybrid store stores rows */
+    CHECK_OK(gwi_close(index));
+    index = open_index(path);
+    CHECK_OK(gwi_check_initialized(index));
+    CHECK_OK(gwi_delete(index, "0", 1, &deleted));
+    CHECK_EQ(deleted, 1);
+    CHECK_OK(gwi_check_initialized(index));
+    CHECK_OK(gwi_compact(index, NULL, NULL));
+    CHECK_FAILS(gwi_check_initialized(index), SYNA_ERR_GENERIC, SYNA_WHY_NOT_INITIALIZED);
+    CHECK_OK(gwi_close(index));
+    CHECK_OK(open_as(path, true, &index));
+    CHECK_FAILS(gwi_check_initialized(index), SYNA_ERR_GENERIC, SYNA_WHY_READ_ONLY);
+    CHECK_OK(gwi_close(index));
+}
+
 /* ---------------------------------------------------------------- bad input of the C interface */
 
 TEST(structs_that_are_too_short_and_null_pointers_are_refused)
@@ -331,6 +423,7 @@ TEST(structs_that_are_too_short_and_null_pointers_are_refused)
     CHECK_RC(syna_gwi_insert(path, "a", row, DIMS), SYNA_ERR_DB_NOT_FOUND);
     CHECK_EQ(syna_gwi_len(path), SYNA_ERR_DB_NOT_FOUND);
     CHECK_OK(syna_gwi_new(path, DIMS, 16, 3, 10000));
+    CHECK_EQ(syna_gwi_insert_batch(path, NULL, row, DIMS, 1), SYNA_ERR_INVALID_PATH);
     CHECK_OK(syna_gwi_initialize(path, row, 1, DIMS));
     CHECK_FAILS(syna_gwi_initialize(path, NULL, 0, DIMS), SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT);
     CHECK_RC(syna_gwi_initialize(path, NULL, 1, DIMS), SYNA_ERR_INVALID_PATH);
