@@ -189,9 +189,10 @@ FILE *check_run_self(const char *settings, const char *arguments)
     return out;
 }
 
+/* Threads may draw at once; which of them gets which number is then up to them. */
 uint64_t check_random(void)
 {
-    uint64_t z = (random_state += 0x9e3779b97f4a7c15u);
+    uint64_t z = __atomic_add_fetch(&random_state, 0x9e3779b97f4a7c15u, __ATOMIC_RELAXED);
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
     z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
     return z ^ (z >> 31);
