@@ -92,7 +92,7 @@ def shorten(value: float) -> str:
     """Three significant digits and an SI letter for the large ones."""
     if abs(value) >= 10_000:
         for factor, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
-            if abs(value) >= factor:
+            if abs(value) >= 0.9995 * factor:
                 return f"{value / factor:.3g}{letter}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
@@ -108,7 +108,8 @@ def _cell(row: dict[str, Any], name: str) -> str:
     if not ours or not cell["value"] or not ours["value"]:
         return text
     ratio = ours["value"] / cell["value"]
-    return f"{text} ({ratio if row['higher_is_better'] else 1 / ratio:.2g}x)"
+    times = ratio if row["higher_is_better"] else 1 / ratio
+    return f"{text} ({times:,.0f}x)" if times >= 99.5 else f"{text} ({times:.2g}x)"
 
 
 def _spread(cell: dict[str, float]) -> str:
