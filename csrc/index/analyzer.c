@@ -198,8 +198,10 @@ static bool take_run(struct walk *w)
         if (!last)
             take_unit(w, second, &behind);
         w->at = second;
-        if (last && !first && w->what == ANALYZE_QUERY)
+        if (last && !first && w->what == ANALYZE_QUERY) {
+            w->position++; /* what follows is as far off as in a text */
             return true;
+        }
         if (!hand_on(w, start, behind, true, last))
             return false;
         if (last)

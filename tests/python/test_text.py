@@ -273,6 +273,16 @@ def test_scripts_without_spaces(path):
         assert found(index, "都") == {"tokyo", "kyoto"}
 
 
+def test_a_phrase_may_go_on_behind_a_run_without_spaces(path):
+    with TextIndex(path, analyzer="standard") as index:
+        index.add("tower", "sjs 東京都 tower 2024")
+        index.add("other", "東京都 2024 tower")
+        assert found(index, '"東京都 tower 2024"') == {"tower"}
+        assert found(index, '"京都 tower"') == {"tower"}
+        assert found(index, '"sjs 東京都 tower"') == {"tower"}
+        assert found(index, '"東京 tower"') == set()
+
+
 # ------------------------------------------------------------------------------------ filters
 
 
