@@ -44,7 +44,7 @@ syna_rc document_encode(const syna_document *d, struct buf *record)
     return SYNA_SUCCESS;
 }
 
-static bool take_string(struct reader *r, const char **text, size_t *len)
+bool document_string(struct reader *r, const char **text, size_t *len)
 {
     uint64_t n;
     if (reader_u8(r) != PACK_STR)
@@ -62,7 +62,7 @@ static bool take_name(struct reader *r, const char *name)
 {
     const char *text;
     size_t len;
-    return take_string(r, &text, &len) && len == strlen(name) && memcmp(text, name, len) == 0;
+    return document_string(r, &text, &len) && len == strlen(name) && memcmp(text, name, len) == 0;
 }
 
 bool document_decode(const void *record, size_t len, syna_document *out)
@@ -74,10 +74,10 @@ bool document_decode(const void *record, size_t len, syna_document *out)
     out->metadata = NULL;
     out->metadata_len = 0;
     if ((count != 1 && count != 2) || !take_name(&r, text_name) ||
-        !take_string(&r, &out->text, &out->text_len))
+        !document_string(&r, &out->text, &out->text_len))
         return false;
     if (count == 2 && (!take_name(&r, metadata_name) ||
-                       !take_string(&r, &out->metadata, &out->metadata_len)))
+                       !document_string(&r, &out->metadata, &out->metadata_len)))
         return false;
     return reader_left(&r) == 0 && utf8_valid(out->text, out->text_len);
 }

@@ -11,6 +11,9 @@
 syna_rc document_encode(const syna_document *d, struct buf *record);
 /* text and metadata point into the record. false: it is none of ours. */
 bool document_decode(const void *record, size_t len, syna_document *out);
+/* A packed string, pointing into what is read. false: there is none. */
+struct reader;
+bool document_string(struct reader *r, const char **text, size_t *len);
 
 /* What is wrong with what a caller gave: id, text, metadata. */
 syna_rc document_check(const syna_document *d);

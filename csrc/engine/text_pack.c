@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "base/utf8.h"
+#include "engine/text_document.h"
 #include "engine/text_pack.h"
 
 enum { PACK_VERSION = 0x01, PACK_NONE = 0x00, PACK_STR = 0x07, PACK_LIST = 0x0a };
@@ -107,30 +108,16 @@ bool pack_open(const void *record, size_t len, struct pack_reader *out)
     return true;
 }
 
-static bool take_string(struct reader *r, const char **text, size_t *len)
-{
-    uint64_t n;
-    if (reader_u8(r) != PACK_STR)
-        return false;
-    size_t used = varint_get(r->at, r->end, &n);
-    if (used == 0 || n > reader_left(r) - used)
-        return false;
-    reader_take(r, used);
-    *len = (size_t)n;
-    *text = (const char *)reader_take(r, *len);
-    return *text != NULL;
-}
-
 bool pack_next(struct pack_reader *p, syna_document *out)
 {
     struct reader *r = &p->bytes;
     *out = (syna_document){0};
-    if (p->left == 0 || !take_string(r, &out->id, &out->id_len) ||
-        !take_string(r, &out->text, &out->text_len))
+    if (p->left == 0 || !document_string(r, &out->id, &out->id_len) ||
+        !document_string(r, &out->text, &out->text_len))
         return false;
     if (reader_left(r) > 0 && *r->at == PACK_NONE)
         reader_take(r, 1);
-    else if (!take_string(r, &out->metadata, &out->metadata_len))
+    else if (!document_string(r, &out->metadata, &out->metadata_len))
         return false;
     p->left--;
     return true;
