@@ -123,14 +123,18 @@ class CTest(pytest.Item):
     def runtest(self) -> None:
         folder = self.path.parent.relative_to(TESTS)
         program = testing_build() / "tests" / folder / self.path.stem
-        done = subprocess.run(
-            [program],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            timeout=C_TEST_TIMEOUT,
-        )
+        try:
+            done = subprocess.run(
+                [program],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                timeout=C_TEST_TIMEOUT,
+            )
+        except subprocess.TimeoutExpired as late:
+            said = (late.output or b"").decode(errors="replace")
+            raise CTestFailure(f"{program}: still runs after {C_TEST_TIMEOUT} s\n{said}") from None
         if done.returncode != 0:
             raise CTestFailure(f"{program}: exit status {done.returncode}\n{done.stdout}")
 
