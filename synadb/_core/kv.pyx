@@ -38,7 +38,7 @@ from synadb.errors import (
     ArgumentError, ClosedError, InvalidPathError, KeyNotFoundError, Reason, TypeMismatchError)
 
 cdef enum:
-    SMALL = 512            # values up to this many bytes are read through the stack
+    SMALL = 4096           # values up to this many bytes are read once, through the stack
     ANY_TYPE = -1
     CLOSE_POLL_US = 100
 

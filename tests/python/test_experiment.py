@@ -348,7 +348,7 @@ def test_files_are_streamed_and_replace_what_was_there(exp, tmp_path):
 
 
 def test_a_large_object_is_streamed_with_its_kind(exp, monkeypatch):
-    monkeypatch.setattr(synadb.experiment, "_STREAM_FROM", 1000)
+    monkeypatch.setattr(synadb._run, "_STREAM_FROM", 1000)
     run = exp.start_run()
     array = np.arange(10_000)
     run.log_artifact("big", array)
