@@ -104,6 +104,8 @@ def measure(options: argparse.Namespace, work: Path) -> dict[str, Any]:
         raise BenchError("synadb is not installed for this Python: pip install .")
     program = None if options.no_c else native.build(_cache())
     engines = native.engines(program) if program else []
+    if options.peers:
+        engines = [engine for engine in engines if engine in names]
     context = Context(sizes, options.seed, work, names, program, engines, options.wheel)
     results: dict[str, Any] = {
         "machine": machine.facts(work),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from context import C, Context
+from context import PYTHON, Context
 from measure import Run, Sample, contest, figures
 from report import Row, Section, at_least_times
 from workloads import (
@@ -62,10 +62,8 @@ def _run_language(context: Context, section: Section, language: str) -> None:
             figures(results, lambda samples: samples[0].per_cpu),
         )
         rows.append(row)
-        if language == C and workload in _FLOORS:
-            section.floors.append(
-                at_least_times(row, _FLOORS[workload], LMDB, f"YCSB {workload}, C")
-            )
+        if language == PYTHON and workload in _FLOORS:
+            section.floors.append(at_least_times(row, _FLOORS[workload], LMDB, f"YCSB {workload}"))
     section.rows += sorted(rows, key=lambda row: row.id)
     for folder in folders.values():
         context.discard(folder)

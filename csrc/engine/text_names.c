@@ -1,5 +1,6 @@
-/* text_names.c - numbered strings: an array of bytes, an array of ends, a table of numbers. Ends are counted
- * within blocks of names, so that 32 bits are enough for them. */
+/* text_names.c - numbered strings: an array of bytes, and where each of them ends, in one of two ways. Names that
+ * are added have ends, counted within blocks of names, so that 32 bits are enough for them; names of a snapshot
+ * have lengths, to be added up from the mark before. */
 #include "base/internal.h"
 
 #include "base/bytes.h"
@@ -7,21 +8,39 @@
 
 #define BYTES_MAX ((uint64_t)1 << 40)
 #define LENGTH_ROOM 10u /* bytes of a varint at most */
+#define LENGTH_BYTE 128u /* a varint of a byte is less */
 
 /* Where the names of a block start; ends are counted from there. */
 static uint64_t *base_of(const struct names *n, uint32_t number)
 {
-    return array_at(&n->bases, number / NAMES_BLOCK);
+    return array_at(&n->bases, (number - n->mapped) / NAMES_BLOCK);
+}
+
+static uint32_t *end_at(const struct names *n, uint32_t number)
+{
+    return array_at(&n->ends, number - n->mapped);
+}
+
+static uint64_t mapped_start(const struct names *n, uint32_t number)
+{
+    uint64_t start = n->marks[number / NAMES_MARKED];
+    for (uint32_t i = number & ~(NAMES_MARKED - 1); i < number; i++)
+        start += n->lengths[i];
+    return start;
 }
 
 static uint64_t end_of(const struct names *n, uint32_t number)
 {
-    return *base_of(n, number) + *(const uint32_t *)array_at(&n->ends, number);
+    if (number < n->mapped)
+        return mapped_start(n, number) + n->lengths[number];
+    return *base_of(n, number) + *end_at(n, number);
 }
 
 static uint64_t start_of(const struct names *n, uint32_t number)
 {
-    return number % NAMES_BLOCK == 0 ? *base_of(n, number) : end_of(n, number - 1);
+    if (number < n->mapped)
+        return mapped_start(n, number);
+    return (number - n->mapped) % NAMES_BLOCK == 0 ? *base_of(n, number) : end_of(n, number - 1);
 }
 
 /* Bytes of all names. */
@@ -33,13 +52,30 @@ static uint64_t used(const struct names *n)
 const char *names_at(const struct names *n, uint32_t number, size_t *len)
 {
     uint64_t start = start_of(n, number);
-    *len = (size_t)(end_of(n, number) - start);
+    *len = number < n->mapped ? n->lengths[number] : (size_t)(end_of(n, number) - start);
     return array_at(&n->bytes, (size_t)start);
 }
 
 static const char *key_of(void *context, uint32_t row, size_t *len)
 {
     return names_at(context, row, len);
+}
+
+static const char *name_of(const void *context, uint32_t number, size_t *len)
+{
+    return names_at(context, number, len);
+}
+
+uint32_t names_find(const struct names *n, const char *name, size_t len)
+{
+    uint32_t number = name_table_find(&n->old, name_of, n, name, len);
+    return number != ROW_NONE ? number : row_keys_find(&n->table, name, len);
+}
+
+void names_forget(struct names *n, const char *name, size_t len)
+{
+    if (!name_table_remove(&n->old, name_of, n, name, len))
+        row_keys_remove(&n->table, name, len);
 }
 
 syna_rc names_init(struct names *n)
@@ -56,8 +92,11 @@ void names_dispose(struct names *n)
     array_dispose(&n->bytes);
     array_dispose(&n->ends);
     array_dispose(&n->bases);
+    mem_free(n->marks);
+    n->marks = NULL;
+    name_table_dispose(&n->old);
     row_keys_dispose(&n->table);
-    n->count = 0;
+    n->count = n->mapped = 0;
 }
 
 syna_rc names_reserve(struct names *n, size_t more, size_t bytes)
@@ -66,8 +105,9 @@ syna_rc names_reserve(struct names *n, size_t more, size_t bytes)
         return syna_fail(SYNA_ERR_INTERNAL, SYNA_WHY_NONE,
                          "%zu names are more than a text index can number", n->count + more);
     SYNA_TRY(array_reserve(&n->bytes, (size_t)used(n) + bytes + 1));
-    SYNA_TRY(array_reserve(&n->ends, n->count + more));
-    SYNA_TRY(array_reserve(&n->bases, (n->count + more) / NAMES_BLOCK + 1));
+    size_t own = n->count - n->mapped + more;
+    SYNA_TRY(array_reserve(&n->ends, own));
+    SYNA_TRY(array_reserve(&n->bases, own / NAMES_BLOCK + 1));
     return row_keys_reserve(&n->table, more);
 }
 
@@ -75,17 +115,21 @@ uint32_t names_add(struct names *n, const char *name, size_t len)
 {
     uint64_t start = used(n);
     memcpy(array_at(&n->bytes, (size_t)start), name, len);
-    if (n->count % NAMES_BLOCK == 0)
+    if ((n->count - n->mapped) % NAMES_BLOCK == 0)
         *base_of(n, n->count) = start;
-    *(uint32_t *)array_at(&n->ends, n->count) = (uint32_t)(start + len - *base_of(n, n->count));
+    *end_at(n, n->count) = (uint32_t)(start + len - *base_of(n, n->count));
     row_keys_set(&n->table, n->count);
     return n->count++;
 }
 
+/* Arrays have more memory than is in use, but the system gives pages only when they are written. */
 uint64_t names_memory(const struct names *n)
 {
-    return array_bytes(&n->bytes) + array_bytes(&n->ends) + array_bytes(&n->bases) +
-           row_keys_bytes(&n->table);
+    uint64_t own = n->count - n->mapped, head = n->bytes.head_count;
+    return (used(n) - MIN(used(n), head)) + own * n->ends.item +
+           (own + NAMES_BLOCK - 1) / NAMES_BLOCK * n->bases.item +
+           (n->marks ? (n->mapped + NAMES_MARKED - 1) / NAMES_MARKED * sizeof *n->marks : 0) +
+           name_table_bytes(&n->old) + row_keys_bytes(&n->table);
 }
 
 /* ---------------------------------------------------------------- snapshots */
@@ -132,34 +176,59 @@ static bool take_lengths(struct names *n, const uint8_t *at, const uint8_t *stop
             *base_of(n, i) = sum;
         at += used;
         sum += len;
-        *(uint32_t *)array_at(&n->ends, i) = (uint32_t)(sum - *base_of(n, i));
+        *end_at(n, i) = (uint32_t)(sum - *base_of(n, i));
     }
     return at == stop && sum == bytes;
+}
+
+static syna_rc make_ends(struct names *n, const uint8_t *lengths, size_t len, uint32_t count,
+                         size_t bytes, bool *sound)
+{
+    SYNA_TRY(array_reserve(&n->bases, count / NAMES_BLOCK + 1));
+    SYNA_TRY(array_reserve(&n->ends, count));
+    *sound = take_lengths(n, lengths, lengths + len, count, bytes);
+    return SYNA_SUCCESS;
+}
+
+/* The lengths of the section are used as they stand: each is a byte. */
+static syna_rc make_marks(struct names *n, const uint8_t *lengths, uint32_t count, size_t bytes,
+                          bool *sound)
+{
+    uint64_t sum = 0;
+    uint8_t longest = 0;
+    size_t size = ((size_t)count + NAMES_MARKED - 1) / NAMES_MARKED * sizeof *n->marks;
+    n->marks = mem_alloc(size);
+    if (!n->marks)
+        return syna_no_memory(size);
+    for (uint32_t i = 0; i < count; i++) {
+        if (i % NAMES_MARKED == 0)
+            n->marks[i / NAMES_MARKED] = sum;
+        sum += lengths[i];
+        longest = MAX(longest, lengths[i]);
+    }
+    *sound = sum == bytes && longest < LENGTH_BYTE;
+    n->lengths = lengths;
+    n->mapped = count;
+    return SYNA_SUCCESS;
 }
 
 syna_rc names_load(struct names *n, const char *tag, struct snapshot *snapshot, uint32_t count,
                    const uint64_t *live, bool *found)
 {
     char name[9];
-    size_t bytes, lengths_len;
+    size_t bytes, len;
     void *strings = snapshot_find(snapshot, section(tag, "str", name), &bytes);
-    const uint8_t *lengths = snapshot_find(snapshot, section(tag, "len", name), &lengths_len);
-    *found = strings && lengths && count <= NAMES_MAX && count <= lengths_len &&
-             snapshot_touch(snapshot, strings, bytes) &&
-             snapshot_touch(snapshot, lengths, lengths_len);
+    const uint8_t *lengths = snapshot_find(snapshot, section(tag, "len", name), &len);
+    *found = strings && lengths && count <= NAMES_MAX && count <= len &&
+             snapshot_touch(snapshot, strings, bytes) && snapshot_touch(snapshot, lengths, len);
     if (!*found)
         return SYNA_SUCCESS;
-    SYNA_TRY(array_reserve(&n->bases, count / NAMES_BLOCK + 1));
-    SYNA_TRY(array_reserve(&n->ends, count));
-    *found = take_lengths(n, lengths, lengths + lengths_len, count, bytes);
+    SYNA_TRY(len == count ? make_marks(n, lengths, count, bytes, found)
+                          : make_ends(n, lengths, len, count, bytes, found));
     if (!*found)
         return SYNA_SUCCESS;
     array_dispose(&n->bytes);
     SYNA_TRY(array_init_head(&n->bytes, 1, BYTES_MAX, strings, bytes));
     n->count = count;
-    SYNA_TRY(row_keys_reserve(&n->table, count));
-    for (uint32_t i = 0; i < count; i++)
-        if (!live || live[i / 64] >> i % 64 & 1)
-            row_keys_set(&n->table, i);
-    return SYNA_SUCCESS;
+    return name_table_make(&n->old, name_of, n, count, live);
 }
