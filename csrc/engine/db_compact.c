@@ -219,8 +219,10 @@ static syna_rc swap(struct compaction *c)
 static syna_rc write_new_log(struct compaction *c)
 {
     SYNA_TRY(begin_out(c));
-    if (c->mode == SYNA_COMPACT_HISTORY)
+    if (c->mode != SYNA_COMPACT_LATEST) {
+        SYNA_TRY(compaction_begin_histories(c));
         SYNA_TRY(compaction_fold(c));
+    }
     SYNA_TRY(compaction_copy(c, c->snapshot_end));
     SYNA_TRY(open_fresh(c));
     SYNA_TRY(index_fresh(c));
@@ -242,7 +244,7 @@ static void dispose(struct compaction *c)
     out_discard(&c->out);
     generation_unref(c->fresh);
     generation_unref(c->old);
-    buf_dispose(&c->folded);
+    buf_dispose(&c->kept_from);
     buf_dispose(&c->frame);
     status_set(&why);
 }
@@ -285,9 +287,10 @@ static syna_rc compact_once(syna_db *db, int32_t mode, const struct progress *p)
 syna_rc db_compact(syna_db *db, int32_t mode, syna_progress_fn progress, void *context)
 {
     struct progress p = {.ask = progress, .context = context, .what = "compaction"};
-    if (mode != SYNA_COMPACT_LATEST && mode != SYNA_COMPACT_HISTORY)
+    if (mode != SYNA_COMPACT_LATEST && mode != SYNA_COMPACT_HISTORY && mode != SYNA_COMPACT_LIVE_HISTORY)
         return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
-                         "compaction mode %d, expected SYNA_COMPACT_LATEST or SYNA_COMPACT_HISTORY",
+                         "compaction mode %d, expected SYNA_COMPACT_LATEST, SYNA_COMPACT_HISTORY or "
+                         "SYNA_COMPACT_LIVE_HISTORY",
                          mode);
     SYNA_TRY(db_check_writable(db));
     SYNA_TRY(take_turn(db, &p));

@@ -19,11 +19,16 @@ struct compaction {
     uint64_t snapshot_end;    /* frames before here are chosen by the index; all behind are kept */
     uint64_t at;              /* the old log is copied up to here */
     uint64_t first_stamp;     /* of the old log: the stamp of folded blocks */
-    struct buf folded;        /* uint64_t per entry number: records before this offset are folded */
+    struct buf kept_from;     /* unless LATEST, uint64_t per entry number: of its records before the
+                                 snapshot those from this offset on are copied one by one; the others are
+                                 folded, or gone */
     struct buf frame;         /* a frame being built */
 };
 
-/* db_fold.c: write the folded beginnings of all numeric histories and fill c->folded. */
+/* db_copy.c: fill c->kept_from with where each key's history begins in this mode. */
+syna_rc compaction_begin_histories(struct compaction *c);
+
+/* db_fold.c: write the folded beginnings of all numeric histories, and move c->kept_from behind them. */
 syna_rc compaction_fold(struct compaction *c);
 
 /* db_copy.c: copy what is kept of [c->at, end) of the old log. */

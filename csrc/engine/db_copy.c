@@ -1,12 +1,16 @@
 /* db_copy.c - which frames a compaction keeps, and how they look in the new log.
  *
- *   LATEST   a frame goes over when the index says that it is its key's newest record and lives; of a
- *            column block only the last value does
- *   HISTORY  all records and deletions go over, but those that db_fold.c has folded already
+ *   LATEST        a frame goes over when the index says that it is its key's newest record and lives; of
+ *                 a column block only the last value does
+ *   HISTORY       all records and deletions go over, but those that db_fold.c has folded already
+ *   LIVE_HISTORY  as HISTORY, without the records of keys whose newest one is a deletion or has expired,
+ *                 and without the last deletion of any other key and all before it
  *
  * Frames behind the snapshot were appended while the compaction ran and all go over, deletions too: a
- * key may have been copied before it was deleted. Chunks of blobs go over with the manifest that
- * names them, which is rewritten, and stay aligned as they were; other engine frames do not. Stamps and extension fields stay. */
+ * key may have been copied before it was deleted. So the histories of LIVE_HISTORY are as they were at
+ * the snapshot, however its keys fare meanwhile. Chunks of blobs go over with the manifest that names
+ * them, which is rewritten, and stay aligned as they were; other engine frames do not. Stamps and
+ * extension fields stay. */
 #include "base/internal.h"
 
 #include "engine/db_blob.h"
@@ -46,20 +50,87 @@ static syna_rc is_kept(struct compaction *c, const struct frame *f, bool *kept)
     struct entry e;
     bool live;
     *kept = f->key_len > 0;
-    if (!*kept || f->offset >= c->snapshot_end ||
-        (c->mode == SYNA_COMPACT_HISTORY && c->folded.len == 0))
+    if (!*kept || f->offset >= c->snapshot_end)
         return SYNA_SUCCESS;
     SYNA_TRY(find_entry(c, f, &e, &live));
     if (c->mode == SYNA_COMPACT_LATEST)
         *kept = live && e.offset == f->offset;
-    else if (e.id < c->folded.len / sizeof(uint64_t)) /* not one of the keys that came later */
-        *kept = f->offset >= load_u64(c->folded.bytes + (size_t)e.id * sizeof(uint64_t));
+    else if (e.id < c->kept_from.len / sizeof(uint64_t)) /* not one of the keys that came later */
+        *kept = f->offset >= load_u64(c->kept_from.bytes + (size_t)e.id * sizeof(uint64_t));
     return SYNA_SUCCESS;
 }
 
 static syna_rc copy_whole(struct compaction *c, const struct frame *f)
 {
     return out_frame(&c->out, map_base(&c->old->log.map) + f->offset, f->stamp, NULL);
+}
+
+/* ---------------------------------------------------------------- where histories begin */
+
+static void begin_history(struct compaction *c, uint32_t id, uint64_t offset)
+{
+    if (id < c->kept_from.len / sizeof offset) /* not one of the keys that came later */
+        store_u64(c->kept_from.bytes + (size_t)id * sizeof offset, offset);
+}
+
+/* Behind each key's last deletion. */
+static syna_rc begin_behind_deletions(struct compaction *c)
+{
+    for (uint64_t at = c->at; at < c->snapshot_end;) {
+        struct frame f;
+        struct entry e;
+        bool live;
+        SYNA_TRY(kvlog_frame(&c->old->log, at, &f));
+        at += f.len;
+        if (f.flags & FRAME_TOMBSTONE) {
+            SYNA_TRY(find_entry(c, &f, &e, &live));
+            begin_history(c, e.id, at);
+        }
+        SYNA_TRY(progress_tick(&c->progress, f.len));
+    }
+    return SYNA_SUCCESS;
+}
+
+/* The end of the snapshot, when the newest record of a key stands in it and has expired. */
+static syna_rc begin_behind_expired(struct compaction *c, uint32_t id)
+{
+    for (;;) {
+        struct entry e = {0};
+        bool live = true;
+        struct generation *gen = db_begin_read(c->db);
+        syna_rc rc = gen == c->old ? keydir_entry(gen->dir, id, &e) : COMPACTION_MOVED;
+        if (rc == SYNA_SUCCESS)
+            rc = db_entry_live(gen, &e, &live);
+        db_end_read(c->db);
+        if (rc == SYNA_SUCCESS && !live && e.offset < c->snapshot_end)
+            begin_history(c, id, c->snapshot_end);
+        if (rc != KEYDIR_DAMAGED)
+            return rc;
+        SYNA_TRY(db_rebuild_index(c->db));
+    }
+}
+
+static syna_rc begin_live_histories(struct compaction *c, uint32_t keys)
+{
+    SYNA_TRY(begin_behind_deletions(c));
+    for (uint32_t id = 0; id < keys; id++)
+        SYNA_TRY(begin_behind_expired(c, id));
+    return SYNA_SUCCESS;
+}
+
+syna_rc compaction_begin_histories(struct compaction *c)
+{
+    struct generation *gen = db_begin_read(c->db);
+    uint32_t keys = keydir_count(gen->dir);
+    db_end_read(c->db);
+    size_t len = (size_t)keys * sizeof(uint64_t);
+    if (!buf_reserve(&c->kept_from, len))
+        return syna_no_memory(len);
+    memset(c->kept_from.bytes, 0, len);
+    c->kept_from.len = len;
+    return c->mode == SYNA_COMPACT_LIVE_HISTORY
+               ? compaction_read_failed(c, begin_live_histories(c, keys))
+               : SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- blobs */

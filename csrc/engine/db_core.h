@@ -111,6 +111,8 @@ static inline void db_end_read(syna_db *db)
  * Expired and deleted keys are SYNA_ERR_KEY_NOT_FOUND; `f` (may be NULL) gets the verified frame. */
 syna_rc db_find(syna_db *db, struct generation **gen, const void *key, size_t key_len,
                 struct entry *e, struct frame *f);
+/* Ask for the lines of an entry's frame behind its first, so that they are waited for together. */
+void db_prefetch_value(const struct generation *gen, const struct entry *e);
 /* Is the record of `e` deleted or past its expiry? */
 syna_rc db_entry_live(struct generation *gen, const struct entry *e, bool *live);
 /* KEYDIR_DAMAGED never leaves the engine: from an index that was just rebuilt it is a fault of ours. */

@@ -20,8 +20,10 @@ struct run {
     struct compaction *c;
     uint32_t id;
     int32_t type;      /* 0: no value yet */
+    uint64_t from;     /* offset where the history begins */
+    uint64_t skipped;  /* records before that */
     uint64_t values;   /* in the run */
-    uint64_t records;  /* read so far */
+    uint64_t records;  /* in the run */
     uint64_t until;    /* offset of the first record that is not in the run */
     bool ended;
     bool written;      /* at least one block is in the new log */
@@ -111,21 +113,27 @@ static syna_rc next_offsets(struct run *r, uint32_t *count)
 {
     struct history_cursor cursor;
     struct entry e;
+    uint64_t skipped = 0;
     struct generation *gen = db_begin_read(r->c->db);
     syna_rc rc = gen == r->c->old ? keydir_entry(gen->dir, r->id, &e) : COMPACTION_MOVED;
     *count = 0;
     /* A single record is copied in its place. */
     if (rc == SYNA_SUCCESS && e.history)
-        rc = history_seek(gen->dir, &e, r->records, &cursor);
+        rc = history_seek(gen->dir, &e, r->skipped + r->records, &cursor);
     else if (rc == SYNA_SUCCESS)
         rc = SYNA_ERR_KEY_NOT_FOUND;
     while (rc == SYNA_SUCCESS && *count < BATCH && cursor.offset < r->c->snapshot_end) {
-        r->offsets[(*count)++] = cursor.offset;
+        if (cursor.offset < r->from)
+            skipped++;
+        else
+            r->offsets[(*count)++] = cursor.offset;
         rc = history_next(&cursor);
     }
     db_end_read(r->c->db);
-    if (rc != KEYDIR_DAMAGED)
+    if (rc != KEYDIR_DAMAGED) {
+        r->skipped += skipped;
         return rc == SYNA_ERR_KEY_NOT_FOUND ? SYNA_SUCCESS : rc;
+    }
     SYNA_TRY(db_rebuild_index(r->c->db));
     return next_offsets(r, count);
 }
@@ -147,14 +155,15 @@ static syna_rc add_records(struct run *r, uint32_t count, struct frame *last)
     return SYNA_SUCCESS;
 }
 
-/* Fold the beginning of one history; *until is where it goes on unfolded (0: nothing was folded). */
-static syna_rc fold_key(struct compaction *c, struct run *r, uint32_t id, uint64_t *until)
+/* Fold the beginning of one history. *from is where it begins, then where it goes on unfolded. */
+static syna_rc fold_key(struct compaction *c, struct run *r, uint32_t id, uint64_t *from)
 {
     struct frame last = {0};
     uint32_t count;
     memset(r, 0, offsetof(struct run, bits));
     r->c = c;
     r->id = id;
+    r->from = *from;
     r->until = c->snapshot_end;
     do {
         SYNA_TRY(next_offsets(r, &count));
@@ -162,17 +171,19 @@ static syna_rc fold_key(struct compaction *c, struct run *r, uint32_t id, uint64
     } while (count > 0 && !r->ended);
 
     bool pays = r->written || (r->values >= COLUMN_MIN && r->records > 1);
-    *until = pays ? r->until : 0;
+    if (pays)
+        *from = r->until;
     return pays && r->count > 0 ? write_block(r, &last) : SYNA_SUCCESS;
 }
 
-static syna_rc fold_all(struct compaction *c, struct run *r, uint32_t keys)
+static syna_rc fold_all(struct compaction *c, struct run *r)
 {
-    for (uint32_t id = 0; id < keys; id++) {
-        uint64_t until = 0;
-        SYNA_TRY(fold_key(c, r, id, &until));
-        if (!buf_append(&c->folded, &until, sizeof until))
-            return syna_no_memory(c->folded.len);
+    uint8_t *end = c->kept_from.bytes + c->kept_from.len;
+    uint32_t id = 0;
+    for (uint8_t *at = c->kept_from.bytes; at < end; at += sizeof(uint64_t)) {
+        uint64_t from = load_u64(at);
+        SYNA_TRY(fold_key(c, r, id++, &from));
+        store_u64(at, from);
     }
     return SYNA_SUCCESS;
 }
@@ -182,10 +193,7 @@ syna_rc compaction_fold(struct compaction *c)
     struct run *r = mem_alloc(sizeof *r);
     if (!r)
         return syna_no_memory(sizeof *r);
-    struct generation *gen = db_begin_read(c->db);
-    uint32_t keys = keydir_count(gen->dir);
-    db_end_read(c->db);
-    syna_rc rc = compaction_read_failed(c, fold_all(c, r, keys));
+    syna_rc rc = compaction_read_failed(c, fold_all(c, r));
     mem_free(r);
     return rc;
 }

@@ -73,6 +73,20 @@ static syna_rc find_live(syna_db *db, struct generation **gen, const void *key, 
     return *live ? db_note_damage(db, db_entry_live(*gen, e, live)) : SYNA_SUCCESS;
 }
 
+#define CACHE_LINE 64u
+/* Behind these bytes the processor has seen where reading goes. */
+#define PREFETCH_BYTES 1024u
+
+void db_prefetch_value(const struct generation *gen, const struct entry *e)
+{
+    if (e->flags & ENTRY_INLINE)
+        return;
+    const uint8_t *frame = map_base(&gen->log.map) + e->offset;
+    uint64_t len = MIN(e->payload, (uint64_t)PREFETCH_BYTES);
+    for (uint64_t at = CACHE_LINE; at < len; at += CACHE_LINE)
+        __builtin_prefetch(frame + at);
+}
+
 syna_rc db_find(syna_db *db, struct generation **gen, const void *key, size_t key_len,
                 struct entry *e, struct frame *f)
 {
@@ -120,6 +134,7 @@ static syna_rc copy_newest(struct generation *gen, const struct entry *e, void *
             memcpy(buf, &e->payload, sizeof e->payload);
         return SYNA_SUCCESS;
     }
+    db_prefetch_value(gen, e);
     SYNA_TRY(kvlog_frame(&gen->log, e->offset, &f));
     return copy_frame_value(gen, &f, buf, cap, len, type);
 }

@@ -14,6 +14,9 @@
 #include "store/column.h"
 
 #define SLICE 128u
+/* The first slice is short, each later one twice as long: few keys are looked at for nothing when the
+ * caller wants only some. */
+#define SLICE_FIRST 16u
 /* Entries looked at under one hold of the lock, deleted ones included. */
 #define SLICE_SEEN 4096u
 /* Frames up to this long are checked whole even when only the key is wanted. */
@@ -28,6 +31,7 @@ struct syna_scan {
     struct buf from;            /* the least key wanted next */
     struct order_cursor cursor; /* the same as a place in the order of `version`; 0 = not yet sought */
     bool finished;
+    uint32_t wanted; /* entries of the next slice */
     uint32_t count, next;
     struct entry slice[SLICE];
     struct buf scratch; /* values that had to be unpacked */
@@ -70,6 +74,7 @@ syna_rc db_scan_new(syna_db *db, const char *prefix, size_t prefix_len, const ch
         return syna_no_memory(sizeof *s);
     s->db = db;
     s->mode = mode;
+    s->wanted = SLICE_FIRST;
     if (!set_bounds(s, prefix, prefix_len, start, start_len, end, end_len)) {
         db_scan_free(s);
         return syna_no_memory(prefix_len + start_len + end_len);
@@ -110,7 +115,8 @@ static syna_rc take_entries(struct syna_scan *s)
     struct keydir *dir = s->gen->dir;
     const uint8_t *key = NULL;
     size_t key_len = 0;
-    for (uint32_t seen = 0; s->count < SLICE && seen < SLICE_SEEN; seen++) {
+    keydir_order_prefetch(dir, &s->cursor, s->wanted);
+    for (uint32_t seen = 0; s->count < s->wanted && seen < SLICE_SEEN; seen++) {
         struct entry e;
         uint32_t id;
         bool live;
@@ -128,6 +134,7 @@ static syna_rc take_entries(struct syna_scan *s)
         if (db_entry_live(s->gen, &e, &live) != SYNA_SUCCESS || live)
             s->slice[s->count++] = e;
     }
+    s->wanted = MIN(2 * s->wanted, SLICE);
     return go_on_behind(s, key, key_len);
 }
 
@@ -252,6 +259,8 @@ static syna_rc read_record(struct syna_scan *s, const struct entry *e, syna_reco
     r->key_len = e->key_len;
     if (s->mode == SYNA_SCAN_KEYS)
         return check_key(s, e);
+    if (s->next < s->count)
+        db_prefetch_value(s->gen, &s->slice[s->next]);
     SYNA_TRY(kvlog_frame(&s->gen->log, e->offset, &f));
     if (f.flags & FRAME_BLOCK)
         return read_block(s, &f, r);

@@ -115,6 +115,9 @@ syna_rc keydir_order_seek(struct keydir *dir, const void *key, size_t key_len,
 /* The entry number of the next key, deleted ones included; SYNA_ERR_KEY_NOT_FOUND behind the last.
  * The cursor's version must be the current one. */
 syna_rc keydir_order_next(struct keydir *dir, struct order_cursor *c, uint32_t *id);
+/* Fetch entries and beginnings of frames of the next `count` keys, so that they are waited for
+ * together. A hint: nothing is checked, nothing fails. */
+void keydir_order_prefetch(const struct keydir *dir, const struct order_cursor *c, uint32_t count);
 
 /* ---- checkpoint */
 #define SNAPSHOT_KEYS SNAPSHOT_FOURCC('K', 'E', 'Y', 'S')
