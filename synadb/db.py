@@ -472,15 +472,20 @@ class SynaDB(Interchange):
 
     # -------------------------------------------------------------------------------- upkeep
 
-    def compact(self, keep_history: bool = False, *, progress: Progress = None) -> None:
+    def compact(
+        self, keep_history: bool | Literal["live"] = False, *, progress: Progress = None
+    ) -> None:
         """Rewrite the file without what is no longer needed, while readers and writers go on.
 
         Parameters
         ----------
-        keep_history : bool, default False
+        keep_history : {False, True, "live"}, default False
             False keeps the newest value of each live key and nothing else: histories shrink to one
             value, deletions and expired values go. True keeps everything, and folds numeric
-            histories into compressed column blocks.
+            histories into compressed column blocks. ``"live"`` does the same for live keys only, as
+            they are when it begins: of a key that is deleted, or whose newest value has expired,
+            nothing stays, and a key that was deleted and put again keeps what was put since its
+            last deletion. For files where whole things are deleted, such as runs of experiments.
         progress : bool or callable, optional
             True draws a bar on standard error; a callable gets ``(done, total)`` in bytes about
             every 50 ms, and stops the compaction by raising. Ctrl-C does the same.
@@ -491,6 +496,15 @@ class SynaDB(Interchange):
         It keeps its permissions and, where the system allows, its owner. Offsets returned by puts
         are no longer valid afterwards. When the file was moved away or deleted since it was opened,
         that is a `SynaIOError` and whatever has its name now stays as it is.
+
+        Examples
+        --------
+        >>> _ = db.append_floats("kept", [1.0, 2.0, 3.0])
+        >>> _ = db.put_text("mail", "to be forgotten")
+        >>> _ = db.delete("mail")
+        >>> db.compact(keep_history="live")
+        >>> len(db.get_history("kept").values), len(db.get_history("mail").values)
+        (3, 0)
         """
         upkeep.compact(self, keep_history, progress)
 

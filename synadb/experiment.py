@@ -58,9 +58,9 @@ class Experiment:
     -----
     Any method may be called from any thread, and after `os.fork` in the child, too, as long as the
     file is open there through experiments only. A file that this process has open already is used
-    as it was opened. Use ``compact(keep_history=True)`` on the file's `SynaDB` if it is to be
-    compacted: after a plain ``compact()`` each metric has only its last point. The command line
-    asks which of the two is meant.
+    as it was opened. Use ``compact(keep_history="live")`` on the file's `SynaDB` if it is to be
+    compacted: that removes what deleted runs have left and keeps the metrics of the others, of
+    which a plain ``compact()`` leaves only the last points. The command line asks which is meant.
 
     Examples
     --------

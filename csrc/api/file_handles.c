@@ -1,91 +1,55 @@
-/* file_handles.c - tables of open stores with a file each. A handle is in one of three states, always
- * seen under the table's lock:
- *
- *     (none) --open--> OPENING --> OPEN --last close--> CLOSING --> (none)
- *                         \--failure--> (none)
- *
- * Threads that want a handle that is OPENING or CLOSING wait for `moved`. No call that can block is made
- * with the lock held. Few stores are open at once, so a list does. */
+/* file_handles.c - tables of open stores with a file each. */
 #include "base/internal.h"
 
 #include "api/file_handles.h"
+#include "api/spellings.h"
 #include "base/mem.h"
 #include "base/utf8.h"
 #include "engine/db.h"
 #include "io/vfs.h"
 
-enum handle_state { OPENING, OPEN, CLOSING };
-
-struct spelling {
-    struct spelling *next;
-    char text[];
-};
-
 struct store_handle {
-    struct store_handle *next;
-    void *store; /* NULL while OPENING */
-    char *path;  /* canonical */
-    struct spelling *spellings; /* absolute ones that led here */
-    enum handle_state state;
+    struct open_entry entry; /* inherited: who opens the file in this process gets another one */
+    struct spellings paths;
     bool read_only;
-    bool inherited; /* by fork: whoever opens the file in this process gets a handle of its own */
-    uint32_t openings;
-    uint32_t pins; /* calls in progress */
 };
 
 /* ---------------------------------------------------------------- fork */
 
-static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct file_table *tables;
-static pthread_once_t registered = PTHREAD_ONCE_INIT;
+static void release(struct open_entry *entry)
+{
+    spellings_dispose(&((struct store_handle *)entry)->paths);
+    mem_free(entry);
+}
+
+static void before_store(const struct open_table *table, void *store)
+{
+    ((const struct file_table *)table)->component->before_fork(store);
+}
+
+static void after_store(const struct open_table *table, void *store, bool child)
+{
+    ((const struct file_table *)table)->component->after_fork(store, child);
+}
+
+static void register_hooks(void);
+
+static struct open_kind kind = {OPEN_KIND_INIT, .register_hooks = register_hooks, .release = release,
+                                .before_fork = before_store, .after_fork = after_store};
 
 static void before_fork(void)
 {
-    pthread_mutex_lock(&tables_lock);
-    for (struct file_table *t = tables; t; t = t->next_table) {
-        pthread_mutex_lock(&t->lock);
-        for (struct store_handle *h = t->first; h; h = h->next)
-            if (h->state == OPEN)
-                t->component->before_fork(h->store);
-    }
-}
-
-static void unlist(struct file_table *t, struct store_handle *h);
-
-/* Handles that a thread of the parent was opening or closing: that thread is not here to finish it. */
-static void drop_unfinished(struct file_table *t)
-{
-    for (struct store_handle *h = t->first, *next; h; h = next) {
-        next = h->next;
-        h->pins = 0; /* nor are those that made calls */
-        h->inherited = true;
-        if (h->state != OPEN)
-            unlist(t, h);
-    }
-    pthread_cond_init(&t->moved, NULL);
-}
-
-static void after_fork(bool child)
-{
-    for (struct file_table *t = tables; t; t = t->next_table) {
-        if (child)
-            drop_unfinished(t);
-        for (struct store_handle *h = t->first; h; h = h->next)
-            if (h->state == OPEN)
-                t->component->after_fork(h->store, child);
-        pthread_mutex_unlock(&t->lock);
-    }
-    pthread_mutex_unlock(&tables_lock);
+    open_kind_before_fork(&kind);
 }
 
 static void after_fork_parent(void)
 {
-    after_fork(false);
+    open_kind_after_fork(&kind, false);
 }
 
 static void after_fork_child(void)
 {
-    after_fork(true);
+    open_kind_after_fork(&kind, true);
 }
 
 static void register_hooks(void)
@@ -93,77 +57,28 @@ static void register_hooks(void)
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
-static void list_table(struct file_table *t)
-{
-    pthread_once(&registered, register_hooks);
-    pthread_mutex_lock(&tables_lock);
-    if (!t->listed) {
-        t->next_table = tables;
-        tables = t;
-        t->listed = true;
-    }
-    pthread_mutex_unlock(&tables_lock);
-}
-
-/* ---------------------------------------------------------------- the list (lock held) */
-
-static void unlist(struct file_table *t, struct store_handle *h)
-{
-    struct store_handle **at = &t->first;
-    while (*at != h)
-        at = &(*at)->next;
-    *at = h->next;
-    for (struct spelling *s = h->spellings, *next; s; s = next) {
-        next = s->next;
-        mem_free(s);
-    }
-    mem_free(h->path);
-    mem_free(h);
-    pthread_cond_broadcast(&t->moved);
-}
-
-static bool is_spelled(const struct store_handle *h, const char *path)
-{
-    for (const struct spelling *s = h->spellings; s; s = s->next)
-        if (strcmp(s->text, path) == 0)
-            return true;
-    return strcmp(h->path, path) == 0;
-}
-
-/* Remembering a spelling saves a system call the next time; without memory it is not remembered. */
-static void remember(struct store_handle *h, const char *path)
-{
-    if (path[0] != '/' || is_spelled(h, path))
-        return;
-    size_t len = strlen(path) + 1;
-    struct spelling *s = mem_alloc(sizeof *s + len);
-    if (!s)
-        return;
-    memcpy(s->text, path, len);
-    s->next = h->spellings;
-    h->spellings = s;
-}
-
-static struct store_handle *find_store(struct file_table *t, const void *store)
-{
-    struct store_handle *h = t->first;
-    while (h && (h->store != store || h->state == OPENING))
-        h = h->next;
-    return h;
-}
-
 /* ---------------------------------------------------------------- opening */
 
-static struct store_handle *find_for_open(struct file_table *t, const char *canonical,
+static struct store_handle *first(const struct file_table *t)
+{
+    return (struct store_handle *)t->base.first;
+}
+
+static struct store_handle *after(const struct store_handle *h)
+{
+    return (struct store_handle *)h->entry.next;
+}
+
+static struct store_handle *find_for_open(const struct file_table *t, const char *canonical,
                                          const struct vfs_stat *st, bool read_only)
 {
-    for (struct store_handle *h = t->first; h; h = h->next) {
-        if (h->read_only != read_only || h->inherited)
+    for (struct store_handle *h = first(t); h; h = after(h)) {
+        if (h->read_only != read_only || h->entry.inherited)
             continue;
-        if (strcmp(h->path, canonical) == 0)
+        if (strcmp(h->paths.canonical, canonical) == 0)
             return h;
-        if (h->state == OPEN && st->inode &&
-            t->component->is_file(h->store, st->device, st->inode))
+        if (h->entry.state == OPEN && st->inode &&
+            t->component->is_file(h->entry.store, st->device, st->inode))
             return h;
     }
     return NULL;
@@ -178,31 +93,21 @@ static syna_rc open_new(struct file_table *t, char *canonical, const char *path,
         mem_free(canonical);
         return syna_no_memory(sizeof *h);
     }
-    h->path = canonical;
+    h->paths.canonical = canonical;
     h->read_only = read_only;
-    h->state = OPENING;
-    h->next = t->first;
-    t->first = h;
-    pthread_mutex_unlock(&t->lock);
+    open_table_add(&t->base, &h->entry);
+    pthread_mutex_unlock(&t->base.lock);
     void *store = NULL;
     syna_rc rc = t->component->open_store(path, options, &store);
-    pthread_mutex_lock(&t->lock);
+    pthread_mutex_lock(&t->base.lock);
     if (rc != SYNA_SUCCESS) {
-        unlist(t, h);
+        open_table_remove(&t->base, &h->entry);
         return rc;
     }
-    h->store = *out = store;
-    h->state = OPEN;
-    h->openings = 1;
-    remember(h, path);
-    pthread_cond_broadcast(&t->moved);
+    spellings_add(&h->paths, path);
+    open_table_opened(&t->base, &h->entry, store);
+    *out = store;
     return SYNA_SUCCESS;
-}
-
-static void unpin(struct file_table *t, struct store_handle *h)
-{
-    if (--h->pins == 0 && h->state == CLOSING)
-        pthread_cond_broadcast(&t->moved);
 }
 
 /* The opening counts from the start, so that nobody closes the store meanwhile; the lock is given back
@@ -210,16 +115,16 @@ static void unpin(struct file_table *t, struct store_handle *h)
 static syna_rc count_opening(struct file_table *t, struct store_handle *h, const char *path,
                              const void *options, void **out)
 {
-    h->openings++;
-    h->pins++;
-    pthread_mutex_unlock(&t->lock);
-    syna_rc rc = t->component->again(h->store, options);
-    pthread_mutex_lock(&t->lock);
+    h->entry.openings++;
+    h->entry.pins++;
+    pthread_mutex_unlock(&t->base.lock);
+    syna_rc rc = t->component->again(h->entry.store, options);
+    pthread_mutex_lock(&t->base.lock);
     if (rc == SYNA_SUCCESS) {
-        remember(h, path);
-        *out = h->store;
+        spellings_add(&h->paths, path);
+        *out = h->entry.store;
     }
-    unpin(t, h);
+    open_table_unpin(&t->base, &h->entry);
     return rc;
 }
 
@@ -235,11 +140,11 @@ static syna_rc open_locked(struct file_table *t, const char *path, bool read_onl
         if (!h)
             return open_new(t, canonical, path, read_only, options, out);
         mem_free(canonical);
-        if (h->state != OPEN) {
-            pthread_cond_wait(&t->moved, &t->lock);
+        if (h->entry.state != OPEN) {
+            pthread_cond_wait(&t->base.moved, &t->base.lock);
             continue;
         }
-        void *store = h->store;
+        void *store = h->entry.store;
         syna_rc rc = count_opening(t, h, path, options, out);
         if (rc != SYNA_SUCCESS)
             *refused = store;
@@ -251,10 +156,10 @@ syna_rc file_table_open(struct file_table *t, const char *path, bool read_only,
                         const void *options, void **out)
 {
     void *refused = NULL;
-    list_table(t);
-    pthread_mutex_lock(&t->lock);
+    open_table_list(&t->base, &kind);
+    pthread_mutex_lock(&t->base.lock);
     syna_rc rc = open_locked(t, path, read_only, options, out, &refused);
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&t->base.lock);
     if (refused) { /* the opening was counted before it was refused */
         struct status_record why = *status_get();
         file_table_close(t, refused);
@@ -265,30 +170,22 @@ syna_rc file_table_open(struct file_table *t, const char *path, bool read_only,
 
 /* ---------------------------------------------------------------- closing */
 
-static syna_rc not_open(void)
-{
-    return syna_fail(SYNA_ERR_DB_NOT_FOUND, SYNA_WHY_CLOSED, "the handle is not open");
-}
-
 syna_rc file_table_close(struct file_table *t, void *store)
 {
     syna_rc rc = SYNA_SUCCESS;
-    pthread_mutex_lock(&t->lock);
-    struct store_handle *h = find_store(t, store);
-    if (!h || h->state != OPEN) {
-        pthread_mutex_unlock(&t->lock);
-        return not_open();
+    pthread_mutex_lock(&t->base.lock);
+    struct open_entry *entry = open_table_find(&t->base, store);
+    if (!entry || entry->state != OPEN) {
+        pthread_mutex_unlock(&t->base.lock);
+        return syna_fail(SYNA_ERR_DB_NOT_FOUND, SYNA_WHY_CLOSED, "the handle is not open");
     }
-    if (--h->openings == 0) {
-        h->state = CLOSING;
-        while (h->pins > 0)
-            pthread_cond_wait(&t->moved, &t->lock);
-        pthread_mutex_unlock(&t->lock);
+    if (open_table_close(&t->base, entry)) {
+        pthread_mutex_unlock(&t->base.lock);
         rc = t->component->close_store(store);
-        pthread_mutex_lock(&t->lock);
-        unlist(t, h);
+        pthread_mutex_lock(&t->base.lock);
+        open_table_remove(&t->base, entry);
     }
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&t->base.lock);
     return rc;
 }
 
@@ -299,20 +196,20 @@ static struct store_handle *prefer_writer(struct store_handle *a, struct store_h
     return a && !a->read_only ? a : b ? b : a;
 }
 
-static struct store_handle *find_for_call(struct file_table *t, const char *path)
+static struct store_handle *find_for_call(const struct file_table *t, const char *path)
 {
     struct store_handle *found = NULL;
-    for (struct store_handle *h = t->first; h && path[0] == '/'; h = h->next)
-        if (h->state == OPEN && is_spelled(h, path))
+    for (struct store_handle *h = first(t); h && path[0] == '/'; h = after(h))
+        if (h->entry.state == OPEN && spellings_have(&h->paths, path))
             found = prefer_writer(found, h);
     struct vfs_stat st;
     if (found || syna_vfs->stat_path(path, &st) < 0)
         return found;
-    for (struct store_handle *h = t->first; h; h = h->next)
-        if (h->state == OPEN && t->component->is_file(h->store, st.device, st.inode))
+    for (struct store_handle *h = first(t); h; h = after(h))
+        if (h->entry.state == OPEN && t->component->is_file(h->entry.store, st.device, st.inode))
             found = prefer_writer(found, h);
     if (found)
-        remember(found, path);
+        spellings_add(&found->paths, path);
     return found;
 }
 
@@ -323,12 +220,12 @@ void *file_table_enter(struct file_table *t, const char *path, syna_rc *code)
                           path ? "not UTF-8" : "a null pointer");
         return NULL;
     }
-    pthread_mutex_lock(&t->lock);
+    pthread_mutex_lock(&t->base.lock);
     struct store_handle *h = find_for_call(t, path);
     if (h)
-        h->pins++;
-    void *store = h ? h->store : NULL;
-    pthread_mutex_unlock(&t->lock);
+        h->entry.pins++;
+    void *store = h ? h->entry.store : NULL;
+    pthread_mutex_unlock(&t->base.lock);
     if (!store)
         *code = syna_fail_at(SYNA_ERR_DB_NOT_FOUND, SYNA_WHY_CLOSED, path, -1, 0,
                              "not open in this process; call %s first", t->component->opener);
@@ -337,9 +234,7 @@ void *file_table_enter(struct file_table *t, const char *path, syna_rc *code)
 
 void file_table_leave(struct file_table *t, void *store)
 {
-    pthread_mutex_lock(&t->lock);
-    struct store_handle *h = find_store(t, store);
-    if (h && h->pins > 0) /* a forked child forgets the calls of its parent */
-        unpin(t, h);
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_lock(&t->base.lock);
+    open_table_unpin(&t->base, open_table_find(&t->base, store));
+    pthread_mutex_unlock(&t->base.lock);
 }

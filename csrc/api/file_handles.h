@@ -1,5 +1,5 @@
 /* A table of open stores that have a file each: path -> counted handle. Components with a file of their
- * own kind share this; those on a log go through handles.h.
+ * own kind share this; those on a log go through log_handles.h.
  *
  * The table's lock is held for the look-up, never while a store opens or closes. Every way to write the
  * name of a file means the same store: absolute spellings are remembered, others are told by the
@@ -7,13 +7,14 @@
 #ifndef SYNA_API_FILE_HANDLES_H
 #define SYNA_API_FILE_HANDLES_H
 
+#include "api/open_table.h"
 #include "base/status.h"
 
-/* What the table asks of a component. None but `open` and `close` may block. */
+/* What the table asks of a component. The first three may block: the lock is not held. */
 struct file_component {
     const char *opener; /* the function that opens one, for messages */
     syna_rc (*open_store)(const char *path, const void *options, void **out);
-    /* One more opening of an open store: the refusals of open_store. May block; the handle is pinned. */
+    /* One more opening of an open store: the refusals of open_store. The handle is pinned. */
     syna_rc (*again)(void *store, const void *options);
     syna_rc (*close_store)(void *store); /* frees it, whatever it returns */
     bool (*is_file)(const void *store, uint64_t device, uint64_t inode);
@@ -21,19 +22,13 @@ struct file_component {
     void (*after_fork)(void *store, bool child);
 };
 
-struct store_handle;
 struct file_table {
+    struct open_table base;
     const struct file_component *component;
-    pthread_mutex_t lock;
-    pthread_cond_t moved;
-    struct store_handle *first;
-    struct file_table *next_table; /* for the fork hooks */
-    bool listed;
 };
 #define FILE_TABLE_INIT(component_)                                                              \
     {                                                                                            \
-        .component = (component_), .lock = PTHREAD_MUTEX_INITIALIZER,                            \
-        .moved = PTHREAD_COND_INITIALIZER                                                        \
+        .base = OPEN_TABLE_INIT, .component = (component_)                                       \
     }
 
 /* Open or count one more opening. */

@@ -9,22 +9,18 @@
 #include "base/internal.h"
 
 #include "api/handles.h"
+#include "api/spellings.h"
+#include "base/mem.h"
 #include "base/status.h"
 #include "base/utf8.h"
 #include "io/vfs.h"
 
 enum handle_state { OPENING, OPEN, CLOSING };
 
-struct spelling {
-    struct spelling *next;
-    char text[];
-};
-
 struct handle {
     struct handle *next;
     syna_db *db;
-    char *path; /* canonical */
-    struct spelling *spellings; /* absolute ones that led here */
+    struct spellings paths;
     enum handle_state state;
     bool read_only, shared;
     uint32_t openings;
@@ -74,34 +70,8 @@ static void unlist(struct handle *h)
 
 static void handle_free(struct handle *h)
 {
-    for (struct spelling *s = h->spellings, *next; s; s = next) {
-        next = s->next;
-        mem_free(s);
-    }
-    mem_free(h->path);
+    spellings_dispose(&h->paths);
     mem_free(h);
-}
-
-static bool is_spelled(const struct handle *h, const char *path)
-{
-    for (const struct spelling *s = h->spellings; s; s = s->next)
-        if (strcmp(s->text, path) == 0)
-            return true;
-    return strcmp(h->path, path) == 0;
-}
-
-/* Remembering a spelling saves a system call the next time; without memory it is not remembered. */
-static void remember(struct handle *h, const char *path)
-{
-    if (path[0] != '/' || is_spelled(h, path))
-        return;
-    size_t len = strlen(path) + 1;
-    struct spelling *s = mem_alloc(sizeof *s + len);
-    if (!s)
-        return;
-    memcpy(s->text, path, len);
-    s->next = h->spellings;
-    h->spellings = s;
 }
 
 /* ---------------------------------------------------------------- opening */
@@ -112,7 +82,7 @@ static struct handle *find_for_open(const char *canonical, const struct vfs_stat
         /* After fork() this process may open a file again that it holds a copy of. */
         if (h->read_only != read_only || (h->state == OPEN && db_is_inherited(h->db)))
             continue;
-        if (strcmp(h->path, canonical) == 0)
+        if (strcmp(h->paths.canonical, canonical) == 0)
             return h;
         if (h->state == OPEN && st->inode && db_is_file(h->db, st->device, st->inode))
             return h;
@@ -125,7 +95,7 @@ static struct handle *handle_new(char *canonical, const syna_db_options *options
     struct handle *h = mem_zalloc(sizeof *h);
     if (!h)
         return NULL;
-    h->path = canonical;
+    h->paths.canonical = canonical;
     h->state = OPENING;
     h->read_only = options && options->read_only;
     h->shared = options && options->shared;
@@ -156,7 +126,7 @@ static syna_rc open_new(char *canonical, const char *path, const syna_db_options
     h->db = db;
     h->state = OPEN;
     h->openings = 1;
-    remember(h, path);
+    spellings_add(&h->paths, path);
     *out = db;
     return SYNA_SUCCESS;
 }
@@ -172,7 +142,7 @@ static syna_rc count_opening(struct handle *h, const char *path, const syna_db_o
     if (!options || !options->no_sync)
         db_require_sync(h->db);
     h->openings++;
-    remember(h, path);
+    spellings_add(&h->paths, path);
     *out = h->db;
     return SYNA_SUCCESS;
 }
@@ -255,7 +225,7 @@ static struct handle *find_for_call(const char *path)
     struct handle *found = NULL;
     if (path[0] == '/')
         for (struct handle *h = table; h; h = h->next)
-            if (h->state == OPEN && is_spelled(h, path))
+            if (h->state == OPEN && spellings_have(&h->paths, path))
                 found = prefer_writer(found, h);
     if (found)
         return found;
@@ -267,7 +237,7 @@ static struct handle *find_for_call(const char *path)
         if (h->state == OPEN && db_is_file(h->db, st.device, st.inode))
             found = prefer_writer(found, h);
     if (found)
-        remember(found, path);
+        spellings_add(&found->paths, path);
     return found;
 }
 
@@ -296,7 +266,7 @@ void handles_leave(syna_db *db)
     struct handle *h = table;
     while (h && h->db != db)
         h = h->next;
-    if (h && --h->pins == 0 && h->state == CLOSING)
+    if (h && h->pins > 0 && --h->pins == 0 && h->state == CLOSING) /* 0: a forked child forgot the call */
         pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&table_lock);
 }

@@ -1,11 +1,5 @@
-/* log_handles.c - tables of open stores that lie in a log. A store is in one of three states, always
- * seen under its table's lock:
- *
- *     (none) --open--> LOADING --> READY --last close--> CLOSING --> (none)
- *                         \--failure--> (none)
- *
- * Each opening of a store holds one opening of its database. Threads that want a store that is LOADING
- * or CLOSING wait for `moved`; the lock is given back while rows are read and snapshots written. */
+/* log_handles.c - tables of open stores that lie in a log. Each opening of a store holds one opening of its
+ * database. The table's lock is given back while rows are read and snapshots written. */
 #include "base/internal.h"
 
 #include "api/handles.h"
@@ -13,76 +7,46 @@
 #include "base/mem.h"
 #include "base/status.h"
 
-enum store_state { LOADING, READY, CLOSING };
-
 struct log_store {
-    struct log_store *next;
+    struct open_entry entry;
     syna_db *db;
-    void *store; /* NULL while LOADING */
-    enum store_state state;
-    uint32_t openings;
-    uint32_t calls; /* path-keyed calls in progress */
 };
 
 /* ---------------------------------------------------------------- fork */
 
-static pthread_mutex_t tables_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct log_table *tables;
-static pthread_once_t registered = PTHREAD_ONCE_INIT;
+static void release(struct open_entry *entry)
+{
+    mem_free(entry);
+}
+
+static void before_store(const struct open_table *table, void *store)
+{
+    ((const struct log_table *)table)->component->before_fork(store);
+}
+
+static void after_store(const struct open_table *table, void *store, bool child)
+{
+    ((const struct log_table *)table)->component->after_fork(store, child);
+}
+
+static void register_hooks(void);
+
+static struct open_kind kind = {OPEN_KIND_INIT, .register_hooks = register_hooks, .release = release,
+                                .before_fork = before_store, .after_fork = after_store};
 
 static void before_fork(void)
 {
-    pthread_mutex_lock(&tables_lock);
-    for (struct log_table *t = tables; t; t = t->next_table) {
-        pthread_mutex_lock(&t->lock);
-        for (struct log_store *s = t->first; s; s = s->next)
-            if (s->state == READY)
-                t->component->before_fork(s->store);
-    }
-}
-
-static void unlist(struct log_table *t, struct log_store *s)
-{
-    struct log_store **at = &t->first;
-    while (*at != s)
-        at = &(*at)->next;
-    *at = s->next;
-    mem_free(s);
-}
-
-/* Stores that a thread of the parent was opening or closing: that thread is not here to finish it. */
-static void drop_unfinished(struct log_table *t)
-{
-    for (struct log_store *s = t->first, *next; s; s = next) {
-        next = s->next;
-        s->calls = 0; /* nor are those that made calls */
-        if (s->state != READY)
-            unlist(t, s);
-    }
-    pthread_cond_init(&t->moved, NULL);
-}
-
-static void after_fork(bool child)
-{
-    for (struct log_table *t = tables; t; t = t->next_table) {
-        if (child)
-            drop_unfinished(t);
-        for (struct log_store *s = t->first; s; s = s->next)
-            if (s->state == READY)
-                t->component->after_fork(s->store, child);
-        pthread_mutex_unlock(&t->lock);
-    }
-    pthread_mutex_unlock(&tables_lock);
+    open_kind_before_fork(&kind);
 }
 
 static void after_fork_parent(void)
 {
-    after_fork(false);
+    open_kind_after_fork(&kind, false);
 }
 
 static void after_fork_child(void)
 {
-    after_fork(true);
+    open_kind_after_fork(&kind, true);
 }
 
 static void register_hooks(void)
@@ -90,39 +54,15 @@ static void register_hooks(void)
     pthread_atfork(before_fork, after_fork_parent, after_fork_child);
 }
 
-/* Called with a database open, which has registered its own hooks: what is registered later runs
- * earlier, so a fork takes the store's lock before the database's, as every write does. */
-static void list_table(struct log_table *t)
-{
-    pthread_once(&registered, register_hooks);
-    pthread_mutex_lock(&tables_lock);
-    if (!t->listed) {
-        t->next_table = tables;
-        tables = t;
-        t->listed = true;
-    }
-    pthread_mutex_unlock(&tables_lock);
-}
-
-/* ---------------------------------------------------------------- the list (lock held) */
+/* ---------------------------------------------------------------- opening */
 
 static struct log_store *find_db(const struct log_table *t, const syna_db *db)
 {
-    struct log_store *s = t->first;
+    struct log_store *s = (struct log_store *)t->base.first;
     while (s && s->db != db)
-        s = s->next;
+        s = (struct log_store *)s->entry.next;
     return s;
 }
-
-static struct log_store *find_store(const struct log_table *t, const void *store)
-{
-    struct log_store *s = t->first;
-    while (s && (s->store != store || s->state == LOADING))
-        s = s->next;
-    return s;
-}
-
-/* ---------------------------------------------------------------- opening */
 
 /* The lock is given back while the rows are read. */
 static syna_rc load_new(struct log_table *t, syna_db *db, const void *options, void **out)
@@ -131,46 +71,44 @@ static syna_rc load_new(struct log_table *t, syna_db *db, const void *options, v
     if (!s)
         return syna_no_memory(sizeof *s);
     s->db = db;
-    s->state = LOADING;
-    s->next = t->first;
-    t->first = s;
-    pthread_mutex_unlock(&t->lock);
+    open_table_add(&t->base, &s->entry);
+    pthread_mutex_unlock(&t->base.lock);
     void *store = NULL;
     syna_rc rc = t->component->create(db, options, &store);
-    pthread_mutex_lock(&t->lock);
-    pthread_cond_broadcast(&t->moved);
+    pthread_mutex_lock(&t->base.lock);
     if (rc != SYNA_SUCCESS) {
-        unlist(t, s);
+        open_table_remove(&t->base, &s->entry);
         return rc;
     }
-    s->store = *out = store;
-    s->state = READY;
-    s->openings = 1;
+    open_table_opened(&t->base, &s->entry, store);
+    *out = store;
     return SYNA_SUCCESS;
 }
 
 static syna_rc open_locked(struct log_table *t, syna_db *db, const void *options, void **out)
 {
     struct log_store *s;
-    while ((s = find_db(t, db)) && s->state != READY)
-        pthread_cond_wait(&t->moved, &t->lock);
+    while ((s = find_db(t, db)) && s->entry.state != OPEN)
+        pthread_cond_wait(&t->base.moved, &t->base.lock);
     if (!s)
         return load_new(t, db, options, out);
-    SYNA_TRY(t->component->again(s->store, options));
-    s->openings++;
-    *out = s->store;
+    SYNA_TRY(t->component->again(s->entry.store, options));
+    s->entry.openings++;
+    *out = s->entry.store;
     return SYNA_SUCCESS;
 }
 
+/* The table is listed with a database open, which has registered its own hooks: what is registered later
+ * runs earlier, so a fork takes the store's lock before the database's, as every write does. */
 syna_rc log_table_open(struct log_table *t, const char *path, const syna_db_options *log,
                        const void *options, void **out)
 {
     syna_db *db;
     SYNA_TRY(handles_open(path, log, &db));
-    list_table(t);
-    pthread_mutex_lock(&t->lock);
+    open_table_list(&t->base, &kind);
+    pthread_mutex_lock(&t->base.lock);
     syna_rc rc = open_locked(t, db, options, out);
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&t->base.lock);
     if (rc != SYNA_SUCCESS) {
         struct status_record why = *status_get();
         handles_close(db);
@@ -183,25 +121,21 @@ syna_rc log_table_open(struct log_table *t, const char *path, const syna_db_opti
 
 syna_rc log_table_close(struct log_table *t, void *store)
 {
-    pthread_mutex_lock(&t->lock);
-    struct log_store *s = find_store(t, store);
-    if (!s || s->state != READY) {
-        pthread_mutex_unlock(&t->lock);
+    pthread_mutex_lock(&t->base.lock);
+    struct log_store *s = (struct log_store *)open_table_find(&t->base, store);
+    if (!s || s->entry.state != OPEN) {
+        pthread_mutex_unlock(&t->base.lock);
         return syna_fail(SYNA_ERR_DB_NOT_FOUND, SYNA_WHY_CLOSED, "%s is not open: the handle was closed",
                          t->component->noun);
     }
     syna_db *db = s->db;
-    if (--s->openings == 0) {
-        s->state = CLOSING;
-        while (s->calls > 0)
-            pthread_cond_wait(&t->moved, &t->lock);
-        pthread_mutex_unlock(&t->lock);
+    if (open_table_close(&t->base, &s->entry)) {
+        pthread_mutex_unlock(&t->base.lock);
         t->component->finish(store);
-        pthread_mutex_lock(&t->lock);
-        unlist(t, s);
-        pthread_cond_broadcast(&t->moved);
+        pthread_mutex_lock(&t->base.lock);
+        open_table_remove(&t->base, &s->entry);
     }
-    pthread_mutex_unlock(&t->lock);
+    pthread_mutex_unlock(&t->base.lock);
     return handles_close(db);
 }
 
@@ -212,14 +146,14 @@ void *log_table_enter(struct log_table *t, const char *path, syna_rc *code)
     syna_db *db = handles_enter(path, code);
     if (!db)
         return NULL;
-    pthread_mutex_lock(&t->lock);
+    pthread_mutex_lock(&t->base.lock);
     struct log_store *s = find_db(t, db);
-    bool ready = s && s->state == READY;
-    if (ready)
-        s->calls++;
-    pthread_mutex_unlock(&t->lock);
-    if (ready)
-        return s->store;
+    void *store = s && s->entry.state == OPEN ? s->entry.store : NULL;
+    if (store)
+        s->entry.pins++;
+    pthread_mutex_unlock(&t->base.lock);
+    if (store)
+        return store;
     handles_leave(db);
     *code = syna_fail_at(SYNA_ERR_DB_NOT_FOUND, SYNA_WHY_CLOSED, path, -1, 0,
                          "not open as %s in this process; call %s first", t->component->noun,
@@ -229,11 +163,12 @@ void *log_table_enter(struct log_table *t, const char *path, syna_rc *code)
 
 void log_table_leave(struct log_table *t, void *store)
 {
-    pthread_mutex_lock(&t->lock);
-    struct log_store *s = find_store(t, store);
-    syna_db *db = s->db;
-    if (--s->calls == 0 && s->state == CLOSING)
-        pthread_cond_broadcast(&t->moved);
-    pthread_mutex_unlock(&t->lock);
-    handles_leave(db);
+    pthread_mutex_lock(&t->base.lock);
+    struct log_store *s = (struct log_store *)open_table_find(&t->base, store);
+    syna_db *db = s ? s->db : NULL;
+    if (s)
+        open_table_unpin(&t->base, &s->entry);
+    pthread_mutex_unlock(&t->base.lock);
+    if (db) /* NULL: a forked child forgot a store that was closing */
+        handles_leave(db);
 }

@@ -5,6 +5,7 @@
 #ifndef SYNA_API_LOG_HANDLES_H
 #define SYNA_API_LOG_HANDLES_H
 
+#include "api/open_table.h"
 #include "engine/db.h"
 
 /* What the table asks of a component. */
@@ -19,19 +20,13 @@ struct log_component {
     void (*after_fork)(void *store, bool child);
 };
 
-struct log_store;
 struct log_table {
+    struct open_table base;
     const struct log_component *component;
-    pthread_mutex_t lock;
-    pthread_cond_t moved;
-    struct log_store *first;
-    struct log_table *next_table; /* for the fork hooks */
-    bool listed;
 };
 #define LOG_TABLE_INIT(component_)                                                               \
     {                                                                                            \
-        .component = (component_), .lock = PTHREAD_MUTEX_INITIALIZER,                            \
-        .moved = PTHREAD_COND_INITIALIZER                                                        \
+        .base = OPEN_TABLE_INIT, .component = (component_)                                       \
     }
 
 /* Open the log and the store in it, or count one more opening. */

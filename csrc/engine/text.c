@@ -10,8 +10,7 @@
 
 #define TEXT_INDEX_SUFFIX ".text"
 #define TEXT_ANALYZER "english"
-#define SNAPSHOT_SHARE 10u  /* a tenth of the rows changed: the snapshot is written anew */
-#define SNAPSHOT_ROWS 1000u /* fewer are read as quickly as loaded */
+#define REMADE_ROWS 1000u /* a snapshot of so many that did not fit is replaced at once */
 #define K1_DEFAULT 1.2
 #define B_DEFAULT 0.75
 
@@ -162,6 +161,19 @@ static syna_rc load_from_log(syna_text *index, const syna_text_options *o)
                      &loading.progress.total, load_document, &loading);
 }
 
+/* All documents had to be read, since the snapshot is damaged, of an earlier format, or not there: the next
+ * opening is to have one. */
+static void replace_snapshot(syna_text *index)
+{
+    struct status_record why = *status_get();
+    if (!db_is_writer(index->db) || index->rows.ids.count < REMADE_ROWS || index->changes == 0)
+        return;
+    pthread_mutex_lock(&index->upkeep_lock);
+    if (text_save_open(index, false) != SYNA_SUCCESS)
+        status_set(&why);
+    pthread_mutex_unlock(&index->upkeep_lock);
+}
+
 static syna_rc load(syna_text *index, const syna_text_options *o)
 {
     bool loaded;
@@ -171,7 +183,10 @@ static syna_rc load(syna_text *index, const syna_text_options *o)
     index->opening = true;
     SYNA_TRY(text_follow(index));
     index->opening = false;
-    return text_maintain(index);
+    SYNA_TRY(text_maintain(index));
+    if (!loaded)
+        replace_snapshot(index);
+    return SYNA_SUCCESS;
 }
 
 static void init_locks(syna_text *index)
@@ -244,28 +259,6 @@ syna_rc text_reopen(syna_text *index, const syna_text_options *o)
     }
     pthread_rwlock_unlock(&index->state_lock);
     return rc;
-}
-
-/* ---------------------------------------------------------------- closing */
-
-static bool snapshot_pays(const syna_text *index)
-{
-    uint32_t rows = index->rows.ids.count;
-    return rows >= SNAPSHOT_ROWS && index->changes > rows / SNAPSHOT_SHARE;
-}
-
-void text_save(syna_text *index)
-{
-    struct status_record why = *status_get();
-    pthread_mutex_lock(&index->upkeep_lock);
-    pthread_rwlock_wrlock(&index->state_lock);
-    /* What a snapshot covers is durable before it is; a handle that may not write cannot flush. */
-    if (index->promised.rows == 0 && snapshot_pays(index) &&
-        db_flush(index->db) == SYNA_SUCCESS && text_follow(index) == SYNA_SUCCESS)
-        text_save_snapshot(index);
-    pthread_rwlock_unlock(&index->state_lock);
-    pthread_mutex_unlock(&index->upkeep_lock);
-    status_set(&why);
 }
 
 /* ---------------------------------------------------------------- fork */

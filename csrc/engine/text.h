@@ -2,10 +2,11 @@
  * have its contract; only what differs is said here.
  *
  * Files: text_core.h the struct and its locks; text.c open and remember; text_document.[ch] records and
- * their words; text_rows.c the rows in memory; text_names.[ch] ids and terms; text_forward.[ch] the terms of
- * each row; text_pack.[ch] many documents in one record, text_packs.c what they mean, text_repack.c their
- * compaction; text_file.c the snapshot and following the log; text_write.c; text_read.c; text_query.[ch] what a
- * query means; text_search.c; text_spans.c. */
+ * their words; text_rows.c the rows in memory; text_names.[ch] ids and terms, text_name_table.[ch] how those
+ * of a snapshot are found; text_runs.[ch] the packs of rows; text_forward.[ch] the terms of each row;
+ * text_pack.[ch] many documents in one record, text_packs.c what they mean, text_repack.c their compaction;
+ * text_file.c the snapshot and following the log, text_save.c when it is written; text_write.c; text_read.c; text_query.[ch] what a query
+ * means; text_search.c; text_spans.c. */
 #ifndef SYNA_ENGINE_TEXT_H
 #define SYNA_ENGINE_TEXT_H
 
@@ -20,7 +21,7 @@ syna_rc text_options(const syna_text_options *given, syna_text_options *out);
 syna_rc text_new(syna_db *db, const syna_text_options *options, syna_text **out);
 /* One more opening: the refusals of text_new; an empty index takes the new analyser. */
 syna_rc text_reopen(syna_text *index, const syna_text_options *options);
-/* Before the last close: write the snapshot when that pays. A failure does no harm. */
+/* Before the last close: write the snapshot when that pays. A failure does no harm. (text_save.c) */
 void text_save(syna_text *index);
 void text_free(syna_text *index);
 

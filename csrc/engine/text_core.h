@@ -30,6 +30,7 @@
 #include "engine/text_forward.h"
 #include "engine/text_names.h"
 #include "engine/text_pack.h"
+#include "engine/text_runs.h"
 #include "index/postings.h"
 
 #define DOC_PREFIX "doc/"
@@ -59,7 +60,7 @@ struct text_rows {
     struct postings *postings;
     struct meta *meta;
     struct array hashes;   /* uint64 a row: of its record, or of what that would be */
-    struct array packs;    /* uint32 a row: the newest pack that has its id, 0: none */
+    struct runs packs;     /* of each row the newest pack that has its id, 0: none */
     struct forward forward; /* of each row its terms */
     struct array found;    /* uint32 a term: live rows that have it */
     uint64_t live_words;   /* length of all live rows */
@@ -86,6 +87,7 @@ struct syna_text {
     struct text_room promised;
     uint64_t begun, done; /* writes: promised, applied or given up */
     uint64_t changes;     /* rows added or dropped since the snapshot was written */
+    uint32_t tried;       /* rows when it was last written, or was to be, while the index was open */
     struct snapshot *snapshot; /* parts of the above may stand in it */
 };
 
@@ -122,13 +124,26 @@ static inline uint64_t text_row_hash(const struct text_rows *rows, uint32_t row)
 }
 static inline uint32_t text_row_pack(const struct text_rows *rows, uint32_t row)
 {
-    return *(const uint32_t *)array_at(&rows->packs, row);
+    return runs_pack(&rows->packs, row);
 }
 static inline uint32_t text_found(const struct text_rows *rows, uint32_t term)
 {
     return *(const uint32_t *)array_at(&rows->found, term);
 }
 uint64_t text_rows_memory(const struct text_rows *rows);
+
+/* The name of a document's own record. */
+struct text_name {
+    size_t len;
+    char bytes[DOC_PREFIX_LEN + SYNA_TEXT_ID_MAX];
+};
+/* The id has SYNA_TEXT_ID_MAX bytes at most. */
+static inline void text_name_of(const char *id, size_t id_len, struct text_name *name)
+{
+    memcpy(name->bytes, DOC_PREFIX, DOC_PREFIX_LEN);
+    memcpy(name->bytes + DOC_PREFIX_LEN, id, id_len);
+    name->len = DOC_PREFIX_LEN + id_len;
+}
 
 /* ---- text_packs.c */
 /* A document as its record or, when it has none, as it stands in pack `pack` (0: in none). The block is
@@ -167,8 +182,12 @@ void hit_list_dispose(struct hit_list *list);
 
 /* ---- text_file.c */
 syna_rc text_load_snapshot(syna_text *index, bool *loaded);
-/* Write it. upkeep_lock is held, and state_lock exclusively; nothing is promised. */
+/* Write it: the sections, and then the rest. upkeep_lock is held, and state_lock exclusively; nothing is promised.
+ * *writer NULL: somebody wrote meanwhile, another time. */
 syna_rc text_save_snapshot(syna_text *index);
+syna_rc text_begin_snapshot(syna_text *index, struct snapshot_writer **writer);
+/* What was written, but for metadata. *snapshot NULL: there is none, and no rows. upkeep_lock is held. */
+syna_rc text_open_snapshot(syna_text *index, struct text_rows *rows, struct snapshot **snapshot);
 /* Apply what the log has and this index has not seen. Exclusive. */
 syna_rc text_follow(syna_text *index);
 /* A document that is new here, in pack `pack` or with a record of its own (0). Exclusive. */
@@ -179,6 +198,12 @@ syna_rc text_apply(syna_text *index, const char *name, size_t len, bool anew);
 /* The same for a record that was read already. */
 syna_rc text_apply_record(syna_text *index, const char *name, size_t len, const void *record,
                           size_t record_len, bool anew);
+
+/* ---- text_save.c */
+/* Is it time for a snapshot, though the index stays open? Shared. */
+bool text_save_due(const syna_text *index);
+/* Write it, if that is still `due` or in any case, and use what it has. upkeep_lock is held. */
+syna_rc text_save_open(syna_text *index, bool due);
 
 /* ---- text_write.c */
 /* After a write: seal, join, pack when it is time. Takes the locks. */

@@ -3,7 +3,7 @@
  *   "text"              struct text_head
  *   "idssstr" "idsslen" ids      "wordstr" "wordlen"  terms (text_names.c)
  *   "hashes"            uint64 a row      "found"  uint32 a term
- *   "packs"             struct pack_run: which rows stand in which pack
+ *   "packs"             which rows stand in which pack (text_runs.h)
  *   "post..."           the postings (index/postings_file.c)
  *
  * It is derived from the log and names what it covers; whatever does not fit is as if it were not there.
@@ -37,24 +37,6 @@ static syna_rc save_array(struct snapshot_writer *w, const char *name, const str
     return array_save(a, count, w);
 }
 
-struct pack_run {
-    uint32_t first, pack; /* rows from here on to the next run */
-};
-
-/* The rows of a pack stand together. */
-static syna_rc save_packs(const struct text_rows *rows, struct snapshot_writer *w)
-{
-    struct pack_run run = {0};
-    SYNA_TRY(snapshot_section(w, "packs"));
-    for (uint32_t row = 0; row < rows->ids.count; row++) {
-        if (row > 0 && text_row_pack(rows, row) == run.pack)
-            continue;
-        run = (struct pack_run){row, text_row_pack(rows, row)};
-        SYNA_TRY(snapshot_append(w, &run, sizeof run));
-    }
-    return SYNA_SUCCESS;
-}
-
 static uint64_t count_metadata(const struct text_rows *rows)
 {
     uint64_t count = 0;
@@ -84,27 +66,37 @@ static syna_rc save_sections(const syna_text *index, uint64_t last, struct snaps
     SYNA_TRY(names_save(&rows->ids, "idss", w));
     SYNA_TRY(names_save(&rows->words, "word", w));
     SYNA_TRY(save_array(w, "hashes", &rows->hashes, rows->ids.count));
-    SYNA_TRY(save_packs(rows, w));
+    SYNA_TRY(runs_save(&rows->packs, w));
     SYNA_TRY(save_array(w, "found", &rows->found, rows->words.count));
     return postings_save(rows->postings, w);
+}
+
+syna_rc text_begin_snapshot(syna_text *index, struct snapshot_writer **writer)
+{
+    struct snapshot_cover cover;
+    uint64_t last;
+    *writer = NULL;
+    db_view_cover(index->view, SNAPSHOT_TEXT, &cover, &last);
+    if (last == 0 || cover.end != index->followed)
+        return SYNA_SUCCESS;
+    SYNA_TRY(postings_settle(index->rows.postings));
+    SYNA_TRY(snapshot_begin(index->index_path, &cover, writer));
+    syna_rc rc = save_sections(index, last, *writer);
+    if (rc != SYNA_SUCCESS) {
+        struct status_record why = *status_get();
+        snapshot_abort(*writer);
+        *writer = NULL;
+        return status_set(&why);
+    }
+    return SYNA_SUCCESS;
 }
 
 syna_rc text_save_snapshot(syna_text *index)
 {
     struct snapshot_writer *writer;
-    struct snapshot_cover cover;
-    uint64_t last;
-    db_view_cover(index->view, SNAPSHOT_TEXT, &cover, &last);
-    if (last == 0 || cover.end != index->followed)
-        return SYNA_SUCCESS; /* somebody wrote meanwhile: another time */
-    SYNA_TRY(postings_settle(index->rows.postings));
-    SYNA_TRY(snapshot_begin(index->index_path, &cover, &writer));
-    syna_rc rc = save_sections(index, last, writer);
-    if (rc != SYNA_SUCCESS) {
-        struct status_record why = *status_get();
-        snapshot_abort(writer);
-        return status_set(&why);
-    }
+    SYNA_TRY(text_begin_snapshot(index, &writer));
+    if (!writer)
+        return SYNA_SUCCESS;
     SYNA_TRY(snapshot_commit(writer));
     index->changes = 0;
     return SYNA_SUCCESS;
@@ -137,28 +129,6 @@ static syna_rc take_array(struct snapshot *s, const char *name, struct array *a,
     return array_init_head(a, item, max, bytes, count);
 }
 
-static syna_rc take_packs(struct snapshot *s, struct array *packs, const struct text_head *head,
-                          bool *found)
-{
-    size_t len;
-    const struct pack_run *runs = snapshot_find(s, "packs", &len);
-    size_t count = len / sizeof *runs;
-    *found = runs && len % sizeof *runs == 0 && count > 0 && snapshot_touch(s, runs, len) &&
-             runs[0].first == 0;
-    for (size_t i = 0; *found && i < count; i++)
-        *found = runs[i].pack <= head->last_pack && runs[i].first < head->rows &&
-                 (i == 0 || runs[i - 1].first < runs[i].first);
-    if (!*found)
-        return SYNA_SUCCESS;
-    SYNA_TRY(array_reserve(packs, head->rows));
-    for (size_t i = 0; i < count; i++) {
-        uint32_t stop = i + 1 < count ? runs[i + 1].first : head->rows;
-        for (uint32_t row = runs[i].first; row < stop; row++)
-            *(uint32_t *)array_at(packs, row) = runs[i].pack;
-    }
-    return SYNA_SUCCESS;
-}
-
 static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struct text_head *head,
                          bool *found)
 {
@@ -173,7 +143,7 @@ static syna_rc take_rows(struct text_rows *rows, struct snapshot *s, const struc
     if (*found)
         SYNA_TRY(take_array(s, "hashes", &rows->hashes, head->rows, NAMES_MAX, found));
     if (*found)
-        SYNA_TRY(take_packs(s, &rows->packs, head, found));
+        SYNA_TRY(runs_load(&rows->packs, s, head->rows, head->last_pack, found));
     if (*found)
         SYNA_TRY(take_array(s, "found", &rows->found, head->words, NAMES_MAX, found));
     forward_dispose(&rows->forward);
@@ -226,22 +196,50 @@ static syna_rc load_metadata(void *context, const syna_record *record)
     return take_metadata(rows, &d, record_hash(record->data, record->len));
 }
 
-static syna_rc take_snapshot(syna_text *index, struct snapshot *s, bool *loaded)
+static syna_rc take_snapshot(const syna_text *index, struct snapshot *s, struct text_head *head,
+                             struct text_rows *rows, bool *loaded)
 {
-    struct text_head head;
-    uint64_t count;
-    const struct snapshot_cover *cover = snapshot_cover_of(s);
-    *loaded = false;
-    if (!read_head(index, s, &head) || !db_view_covers(index->view, cover, head.last))
-        return SYNA_SUCCESS;
-    SYNA_TRY(take_rows(&index->rows, s, &head, loaded));
+    *loaded = read_head(index, s, head) &&
+              db_view_covers(index->view, snapshot_cover_of(s), head->last);
     if (!*loaded)
         return SYNA_SUCCESS;
-    index->followed = cover->end;
-    index->changes = 0;
-    index->last_pack = head.last_pack;
-    if (head.with_metadata == 0)
+    syna_rc rc = text_rows_init(rows);
+    if (rc == SYNA_SUCCESS)
+        rc = take_rows(rows, s, head, loaded);
+    if (rc != SYNA_SUCCESS || !*loaded)
+        text_rows_dispose(rows);
+    return rc;
+}
+
+/* The rows of the snapshot beside the log, if there is one that fits. */
+static syna_rc open_snapshot(const syna_text *index, struct text_head *head, struct text_rows *rows,
+                             struct snapshot **out)
+{
+    struct snapshot_cover cover;
+    uint64_t last;
+    bool loaded;
+    db_view_cover(index->view, SNAPSHOT_TEXT, &cover, &last);
+    SYNA_TRY(snapshot_open(index->index_path, &cover, out));
+    if (!*out)
         return SYNA_SUCCESS;
+    syna_rc rc = take_snapshot(index, *out, head, rows, &loaded);
+    if (rc == SYNA_SUCCESS && loaded)
+        return SYNA_SUCCESS;
+    snapshot_close(*out);
+    *out = NULL;
+    return rc;
+}
+
+syna_rc text_open_snapshot(syna_text *index, struct text_rows *rows, struct snapshot **snapshot)
+{
+    struct text_head head;
+    return open_snapshot(index, &head, rows, snapshot);
+}
+
+/* Metadata are with the documents. */
+static syna_rc load_all_metadata(syna_text *index)
+{
+    uint64_t count;
     struct metadata_loading loading = {.index = index};
     syna_rc rc = db_newest(index->db, LOG_PREFIX, LOG_PREFIX_LEN, SYNA_TYPE_PACKED, &count,
                            load_metadata, &loading);
@@ -251,23 +249,23 @@ static syna_rc take_snapshot(syna_text *index, struct snapshot *s, bool *loaded)
 
 syna_rc text_load_snapshot(syna_text *index, bool *loaded)
 {
-    struct snapshot_cover cover;
+    struct text_head head;
+    struct text_rows rows;
     struct snapshot *s;
-    uint64_t last;
-    *loaded = false;
-    db_view_cover(index->view, SNAPSHOT_TEXT, &cover, &last);
-    SYNA_TRY(snapshot_open(index->index_path, &cover, &s));
-    if (!s)
-        return SYNA_SUCCESS;
-    syna_rc rc = take_snapshot(index, s, loaded);
-    if (rc == SYNA_SUCCESS && *loaded) {
-        index->snapshot = s;
-        return SYNA_SUCCESS;
-    }
+    syna_rc rc = open_snapshot(index, &head, &rows, &s);
+    *loaded = rc == SYNA_SUCCESS && s;
+    if (!*loaded)
+        return rc;
     text_rows_dispose(&index->rows);
-    snapshot_close(s);
-    *loaded = false;
-    return rc == SYNA_SUCCESS ? text_rows_init(&index->rows) : rc;
+    index->rows = rows;
+    names_moved(&index->rows.ids);
+    names_moved(&index->rows.words);
+    index->snapshot = s;
+    index->followed = snapshot_cover_of(s)->end;
+    index->changes = 0;
+    index->last_pack = head.last_pack;
+    index->tried = head.rows;
+    return head.with_metadata ? load_all_metadata(index) : SYNA_SUCCESS;
 }
 
 /* ---------------------------------------------------------------- following the log */

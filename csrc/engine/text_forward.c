@@ -28,12 +28,6 @@ void forward_dispose(struct forward *f)
     *f = (struct forward){0};
 }
 
-uint64_t forward_memory(const struct forward *f)
-{
-    uint64_t own = array_bytes(&f->bytes) + array_bytes(&f->ends);
-    return f->old_ends ? own + f->first * sizeof *f->old_ends + f->old_ends[f->first - 1] : own;
-}
-
 /* ---------------------------------------------------------------- rows that are added */
 
 static uint64_t end_of(const struct forward *f, uint32_t i)
@@ -44,6 +38,12 @@ static uint64_t end_of(const struct forward *f, uint32_t i)
 static uint64_t start_of(const struct forward *f, uint32_t i)
 {
     return i == 0 ? 0 : end_of(f, i - 1);
+}
+
+uint64_t forward_memory(const struct forward *f)
+{
+    uint64_t own = start_of(f, f->count) + f->count * f->ends.item; /* written; there is more room */
+    return f->old_ends ? own + f->first * sizeof *f->old_ends + f->old_ends[f->first - 1] : own;
 }
 
 syna_rc forward_reserve(struct forward *f, size_t rows, size_t terms)

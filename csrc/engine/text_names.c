@@ -4,6 +4,7 @@
 #include "base/internal.h"
 
 #include "base/bytes.h"
+#include "base/mem.h"
 #include "engine/text_names.h"
 
 #define BYTES_MAX ((uint64_t)1 << 40)

@@ -5,13 +5,6 @@
 #include "base/status.h"
 #include "engine/text_core.h"
 
-static size_t own_name(const char *id, size_t id_len, char name[DOC_PREFIX_LEN + SYNA_TEXT_ID_MAX])
-{
-    memcpy(name, DOC_PREFIX, DOC_PREFIX_LEN);
-    memcpy(name + DOC_PREFIX_LEN, id, id_len);
-    return DOC_PREFIX_LEN + id_len;
-}
-
 /* ---------------------------------------------------------------- reading */
 
 static syna_rc not_there(void **block, const struct status_record *why)
@@ -42,14 +35,14 @@ static syna_rc read_packed(const syna_text *index, const char *id, size_t id_len
 syna_rc text_newest(const syna_text *index, const char *id, size_t id_len, uint32_t pack,
                     void **block, size_t *len, syna_document *d)
 {
-    char name[DOC_PREFIX_LEN + SYNA_TEXT_ID_MAX];
+    struct text_name name;
     int32_t type;
     struct status_record why = *status_get();
     *block = NULL;
     if (id_len > SYNA_TEXT_ID_MAX || id_len == 0)
         return SYNA_ERR_KEY_NOT_FOUND;
-    syna_rc rc = db_get_copy(index->db, name, own_name(id, id_len, name), SYNA_TYPE_PACKED, block, len,
-                             &type);
+    text_name_of(id, id_len, &name);
+    syna_rc rc = db_get_copy(index->db, name.bytes, name.len, SYNA_TYPE_PACKED, block, len, &type);
     if (rc == SYNA_ERR_KEY_NOT_FOUND || rc == SYNA_ERR_TYPE_MISMATCH) {
         *block = NULL;
         status_set(&why);
@@ -65,8 +58,9 @@ syna_rc text_newest(const syna_text *index, const char *id, size_t id_len, uint3
 
 syna_rc text_stands_alone(const syna_text *index, const char *id, size_t id_len, bool *alone)
 {
-    char name[DOC_PREFIX_LEN + SYNA_TEXT_ID_MAX];
-    return db_exists(index->db, name, own_name(id, id_len, name), alone);
+    struct text_name name;
+    text_name_of(id, id_len, &name);
+    return db_exists(index->db, name.bytes, name.len, alone);
 }
 
 syna_rc text_hash(const syna_document *d, struct buf *scratch, uint64_t *hash)
@@ -103,7 +97,7 @@ static syna_rc apply_one(syna_text *index, const syna_document *d, uint32_t numb
     if (!alone && (anew || row == ROW_NONE || hash != text_row_hash(rows, row)))
         return text_apply_document(index, d, hash, number);
     if (row != ROW_NONE)
-        *(uint32_t *)array_at(&rows->packs, row) = number;
+        return runs_set(&rows->packs, row, number);
     return SYNA_SUCCESS;
 }
 

@@ -284,7 +284,7 @@ static syna_rc settle_copies(struct repacking *r)
         uint32_t row = m->copied ? names_find(&rows->ids, m->id, m->id_len) : ROW_NONE;
         if (row == ROW_NONE)
             continue;
-        *(uint32_t *)array_at(&rows->packs, row) = m->to;
+        SYNA_TRY(runs_set(&rows->packs, row, m->to));
         r->index->changes++;
         if (m->own && m->hash == text_row_hash(rows, row) && !buf_append(&r->own, m, sizeof *m))
             return syna_no_memory(r->own.len);

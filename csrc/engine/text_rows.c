@@ -12,7 +12,7 @@ syna_rc text_rows_init(struct text_rows *rows)
     SYNA_TRY(names_init(&rows->ids));
     SYNA_TRY(names_init(&rows->words));
     SYNA_TRY(array_init(&rows->hashes, sizeof(uint64_t), NAMES_MAX));
-    SYNA_TRY(array_init(&rows->packs, sizeof(uint32_t), NAMES_MAX));
+    SYNA_TRY(runs_init(&rows->packs));
     SYNA_TRY(forward_init(&rows->forward, 0));
     SYNA_TRY(array_init(&rows->found, sizeof(uint32_t), NAMES_MAX));
     SYNA_TRY(meta_new(&rows->meta));
@@ -24,7 +24,7 @@ void text_rows_dispose(struct text_rows *rows)
     names_dispose(&rows->ids);
     names_dispose(&rows->words);
     array_dispose(&rows->hashes);
-    array_dispose(&rows->packs);
+    runs_dispose(&rows->packs);
     forward_dispose(&rows->forward);
     array_dispose(&rows->found);
     if (rows->meta)
@@ -33,13 +33,20 @@ void text_rows_dispose(struct text_rows *rows)
     *rows = (struct text_rows){0};
 }
 
+/* Bytes of items that stand in memory of their own and have been written. */
+static uint64_t in_use(const struct array *a, size_t count)
+{
+    return (count - MIN(count, a->head_count)) * a->item;
+}
+
 uint64_t text_rows_memory(const struct text_rows *rows)
 {
     struct postings_facts facts;
     postings_get_facts(rows->postings, &facts);
     return facts.memory_bytes + names_memory(&rows->ids) + names_memory(&rows->words) +
-           array_bytes(&rows->hashes) + array_bytes(&rows->packs) + forward_memory(&rows->forward) +
-           array_bytes(&rows->found) + meta_bytes(rows->meta);
+           in_use(&rows->hashes, rows->ids.count) + runs_memory(&rows->packs) +
+           forward_memory(&rows->forward) + in_use(&rows->found, rows->words.count) +
+           meta_bytes(rows->meta);
 }
 
 /* ---------------------------------------------------------------- numbers of terms */
@@ -122,9 +129,11 @@ syna_rc text_rows_reserve(struct text_rows *rows, const struct text_room *promis
                          "%zu documents are more than a text index can number", top);
     SYNA_TRY(names_reserve(&rows->ids, count, promised->ids + more->ids));
     SYNA_TRY(array_reserve(&rows->hashes, top));
-    SYNA_TRY(array_reserve(&rows->packs, top));
+    SYNA_TRY(runs_reserve(&rows->packs, count));
     SYNA_TRY(forward_reserve(&rows->forward, count, postings));
-    SYNA_TRY(meta_reserve(rows->meta, (uint32_t)top, count, promised->metadata + more->metadata));
+    size_t metadata = promised->metadata + more->metadata;
+    if (metadata > 0) /* without any, no row needs a place for it */
+        SYNA_TRY(meta_reserve(rows->meta, (uint32_t)top, count, metadata));
     return postings_reserve(rows->postings, count, postings);
 }
 
@@ -172,7 +181,7 @@ bool text_rows_put(struct text_rows *rows, const syna_document *d, const struct 
         ++*(uint32_t *)array_at(&rows->found, numbers[i]);
     names_add(&rows->ids, d->id, d->id_len);
     *(uint64_t *)array_at(&rows->hashes, number) = hash;
-    *(uint32_t *)array_at(&rows->packs, number) = pack;
+    runs_add(&rows->packs, pack);
     if (d->metadata)
         meta_set(rows->meta, number, d->metadata, d->metadata_len); /* was checked, has room */
     rows->live_words += terms->length;

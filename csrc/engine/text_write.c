@@ -9,21 +9,23 @@
 
 /* ---------------------------------------------------------------- documents to be written */
 
+/* Of many documents nothing has a block of its own: what is taken at once can be given back at once. */
 struct writing {
     const syna_document *d;
-    char *name; /* DOC_PREFIX and the id */
-    size_t name_len;
-    struct buf record;
-    struct terms_found terms;
-    struct row_terms numbers;
-    uint64_t hash;
-    uint32_t pack; /* that it was written to; 0: a record of its own */
+    uint64_t hash;    /* of its record */
+    size_t at;        /* in `terms`; from the promise on in `numbers`: its numbers and then its counts */
+    uint32_t count;   /* terms, repetitions included; from the promise on different ones */
+    uint32_t length;  /* repetitions included */
+    uint32_t pack;    /* that it was written to; 0: a record of its own */
 };
 
 struct storing {
     syna_text *index;
     struct writing *items;
     size_t count;
+    struct buf terms;   /* of all items, as in struct terms_found */
+    struct buf numbers; /* uint32 */
+    struct buf record;  /* of the item at hand */
     struct text_room room;
     bool with_config;
     char config[TEXT_CONFIG_ROOM];
@@ -35,50 +37,51 @@ struct storing {
     size_t pending;
 };
 
-static syna_rc make_name(const char *id, size_t id_len, char **name, size_t *len)
+/* A name in the log, or what is wrong with the id. */
+static syna_rc make_name(const char *id, size_t id_len, struct text_name *name)
 {
     syna_document d = {.id = id, .id_len = id_len};
     SYNA_TRY(document_check(&d));
     SYNA_TRY(db_check_key(id, id_len));
-    *len = DOC_PREFIX_LEN + id_len;
-    *name = mem_alloc(*len);
-    if (!*name)
-        return syna_no_memory(*len);
-    memcpy(*name, DOC_PREFIX, DOC_PREFIX_LEN);
-    memcpy(*name + DOC_PREFIX_LEN, id, id_len);
+    text_name_of(id, id_len, name);
     return SYNA_SUCCESS;
 }
 
-static syna_rc prepare(const struct analyzer *analyzer, struct writing *w)
+static syna_rc prepare(struct storing *s, const struct analyzer *analyzer, struct writing *w,
+                       struct terms_found *terms)
 {
     SYNA_TRY(document_check(w->d));
-    SYNA_TRY(make_name(w->d->id, w->d->id_len, &w->name, &w->name_len));
-    SYNA_TRY(document_encode(w->d, &w->record));
-    w->hash = record_hash(w->record.bytes, w->record.len);
-    return document_terms(analyzer, w->d, &w->terms);
+    SYNA_TRY(db_check_key(w->d->id, w->d->id_len));
+    SYNA_TRY(text_hash(w->d, &s->record, &w->hash));
+    SYNA_TRY(document_terms(analyzer, w->d, terms));
+    w->at = s->terms.len;
+    w->count = terms->count;
+    return buf_append(&s->terms, terms->bytes.bytes, terms->bytes.len) ? SYNA_SUCCESS
+                                                                       : syna_no_memory(terms->bytes.len);
 }
 
 static syna_rc prepare_all(struct storing *s, const syna_document *documents)
 {
     struct analyzer analyzer;
+    struct terms_found terms = {0};
+    syna_rc rc = SYNA_SUCCESS;
     pthread_rwlock_rdlock(&s->index->state_lock); /* another opening may choose another one */
     analyzer = s->index->analyzer;
     pthread_rwlock_unlock(&s->index->state_lock);
-    for (size_t i = 0; i < s->count; i++) {
+    for (size_t i = 0; rc == SYNA_SUCCESS && i < s->count; i++) {
         s->items[i].d = &documents[i];
-        SYNA_TRY(prepare(&analyzer, &s->items[i]));
+        rc = prepare(s, &analyzer, &s->items[i], &terms);
     }
-    return SYNA_SUCCESS;
+    terms_found_dispose(&terms);
+    return rc;
 }
 
-static void free_items(struct storing *s)
+static void free_all(struct storing *s)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        mem_free(s->items[i].name);
-        buf_dispose(&s->items[i].record);
-        terms_found_dispose(&s->items[i].terms);
-        row_terms_dispose(&s->items[i].numbers);
-    }
+    buf_dispose(&s->terms);
+    buf_dispose(&s->numbers);
+    buf_dispose(&s->record);
+    pack_dispose(&s->pack);
     mem_free(s->items);
 }
 
@@ -93,15 +96,48 @@ static void room_change(struct text_room *sum, const struct text_room *room, boo
     sum->metadata += sign * room->metadata;
 }
 
+/* Numbers for the terms of an item. */
+static syna_rc intern(struct storing *s, struct writing *w, struct row_terms *numbers)
+{
+    struct terms_found terms = {.bytes = {.bytes = s->terms.bytes + w->at}, .count = w->count};
+    SYNA_TRY(text_intern(&s->index->rows, &terms, numbers));
+    size_t at = s->numbers.len, bytes = numbers->count * sizeof(uint32_t);
+    if (!buf_append(&s->numbers, numbers->numbers.bytes, bytes) ||
+        !buf_append(&s->numbers, numbers->counts.bytes, bytes))
+        return syna_no_memory(2 * bytes);
+    w->at = at;
+    w->count = numbers->count;
+    w->length = numbers->length;
+    text_room_add(&s->room, w->d, numbers);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc intern_all(struct storing *s)
+{
+    struct row_terms numbers = {0};
+    syna_rc rc = SYNA_SUCCESS;
+    for (size_t i = 0; rc == SYNA_SUCCESS && i < s->count; i++)
+        rc = intern(s, &s->items[i], &numbers);
+    row_terms_dispose(&numbers);
+    buf_dispose(&s->terms);
+    return rc;
+}
+
+/* What intern kept of an item; borrowed. */
+static struct row_terms numbers_of(const struct storing *s, const struct writing *w)
+{
+    size_t bytes = w->count * sizeof(uint32_t);
+    uint8_t *at = bytes ? s->numbers.bytes + w->at : NULL;
+    return (struct row_terms){.numbers = {.bytes = at, .len = bytes},
+                              .counts = {.bytes = at ? at + bytes : NULL, .len = bytes},
+                              .count = w->count,
+                              .length = w->length};
+}
+
 static syna_rc promise_locked(struct storing *s)
 {
     syna_text *index = s->index;
-    for (size_t i = 0; i < s->count; i++) {
-        struct writing *w = &s->items[i];
-        SYNA_TRY(text_intern(&index->rows, &w->terms, &w->numbers));
-        terms_found_dispose(&w->terms);
-        text_room_add(&s->room, w->d, &w->numbers);
-    }
+    SYNA_TRY(intern_all(s));
     SYNA_TRY(text_rows_reserve(&index->rows, &index->promised, &s->room));
     room_change(&index->promised, &s->room, true);
     s->done = index->done;
@@ -123,23 +159,28 @@ static syna_rc promise(struct storing *s)
 
 /* ---------------------------------------------------------------- commit */
 
-static syna_rc put_in_batch(const struct storing *s, syna_batch *batch)
+static syna_rc put_config(const struct storing *s, syna_batch *batch)
 {
-    if (s->with_config)
-        SYNA_TRY(db_batch_put(batch, TEXT_CONFIG_KEY, strlen(TEXT_CONFIG_KEY), SYNA_TYPE_TEXT,
-                              s->config, s->config_len, NULL));
-    for (size_t i = 0; i < s->count; i++) {
-        const struct writing *w = &s->items[i];
-        SYNA_TRY(db_batch_put(batch, w->name, w->name_len, SYNA_TYPE_PACKED, w->record.bytes,
-                              w->record.len, NULL));
-    }
-    return SYNA_SUCCESS;
+    return db_batch_put(batch, TEXT_CONFIG_KEY, strlen(TEXT_CONFIG_KEY), SYNA_TYPE_TEXT, s->config,
+                        s->config_len, NULL);
 }
 
-static syna_rc put_alone(syna_batch *batch, const struct writing *w)
+static syna_rc put_alone(struct storing *s, syna_batch *batch, const struct writing *w)
 {
-    return db_batch_put(batch, w->name, w->name_len, SYNA_TYPE_PACKED, w->record.bytes,
-                        w->record.len, NULL);
+    struct text_name name;
+    text_name_of(w->d->id, w->d->id_len, &name);
+    SYNA_TRY(document_encode(w->d, &s->record));
+    return db_batch_put(batch, name.bytes, name.len, SYNA_TYPE_PACKED, s->record.bytes,
+                        s->record.len, NULL);
+}
+
+static syna_rc put_in_batch(struct storing *s, syna_batch *batch)
+{
+    if (s->with_config)
+        SYNA_TRY(put_config(s, batch));
+    for (size_t i = 0; i < s->count; i++)
+        SYNA_TRY(put_alone(s, batch, &s->items[i]));
+    return SYNA_SUCCESS;
 }
 
 /* The documents that wait, up to `until`, into the batch. */
@@ -149,7 +190,7 @@ static syna_rc put_pending(struct storing *s, syna_batch *batch, size_t until)
         return SYNA_SUCCESS;
     bool one = s->pack.count == 1;
     if (one)
-        SYNA_TRY(put_alone(batch, &s->items[s->pending]));
+        SYNA_TRY(put_alone(s, batch, &s->items[s->pending]));
     else {
         SYNA_TRY(text_new_pack(s->index, &s->last_pack));
         SYNA_TRY(text_put_pack(batch, s->last_pack, &s->pack));
@@ -175,7 +216,7 @@ static syna_rc put_packed(void *context, syna_batch *batch)
         w->pack = 0;
         if (alone) {
             SYNA_TRY(put_pending(s, batch, i));
-            SYNA_TRY(put_alone(batch, w));
+            SYNA_TRY(put_alone(s, batch, w));
             continue;
         }
         if (s->pack.count == 0)
@@ -186,16 +227,15 @@ static syna_rc put_packed(void *context, syna_batch *batch)
     }
     SYNA_TRY(put_pending(s, batch, s->count));
     if (s->with_config || (s->last_pack > before && !s->packs_told))
-        SYNA_TRY(db_batch_put(batch, TEXT_CONFIG_KEY, strlen(TEXT_CONFIG_KEY), SYNA_TYPE_TEXT,
-                              s->config, s->config_len, NULL));
+        SYNA_TRY(put_config(s, batch));
     return SYNA_SUCCESS;
 }
 
-static const char *name_of(void *context, uint32_t row, size_t *len)
+static const char *id_of(void *context, uint32_t row, size_t *len)
 {
     const struct writing *w = (const struct writing *)context + row;
-    *len = w->name_len;
-    return w->name;
+    *len = w->d->id_len;
+    return w->d->id;
 }
 
 /* Many at once, no id twice: then it does not matter which of them go into packs. */
@@ -205,12 +245,12 @@ static syna_rc may_pack(const struct storing *s, bool *may)
     *may = false;
     if (s->count < PACK_LEAST || s->count > NAMES_MAX)
         return SYNA_SUCCESS;
-    row_keys_init(&keys, name_of, s->items);
+    row_keys_init(&keys, id_of, s->items);
     syna_rc rc = row_keys_reserve(&keys, s->count);
     *may = rc == SYNA_SUCCESS;
     for (uint32_t i = 0; *may && i < s->count; i++) {
         const struct writing *w = &s->items[i];
-        *may = row_keys_find(&keys, w->name, w->name_len) == ROW_NONE;
+        *may = row_keys_find(&keys, w->d->id, w->d->id_len) == ROW_NONE;
         row_keys_set(&keys, i);
     }
     row_keys_dispose(&keys);
@@ -220,14 +260,17 @@ static syna_rc may_pack(const struct storing *s, bool *may)
 /* One document alone is a put; everything else is a batch, so that it is there whole or not at all. */
 static syna_rc commit(struct storing *s, bool packed)
 {
-    const struct writing *first = &s->items[0];
+    const syna_document *first = s->items[0].d;
     syna_db *db = s->index->db;
+    struct text_name name;
+    syna_batch *batch;
     if (packed)
         return db_update(db, put_packed, s);
-    if (s->count == 1 && !s->with_config)
-        return db_put(db, first->name, first->name_len, SYNA_TYPE_PACKED, first->record.bytes,
-                      first->record.len, NULL, NULL);
-    syna_batch *batch;
+    if (s->count == 1 && !s->with_config) {
+        text_name_of(first->id, first->id_len, &name); /* the record is that of `prepare` */
+        return db_put(db, name.bytes, name.len, SYNA_TYPE_PACKED, s->record.bytes, s->record.len,
+                      NULL, NULL);
+    }
     SYNA_TRY(db_batch_new(db, &batch));
     syna_rc rc = put_in_batch(s, batch);
     if (rc == SYNA_SUCCESS)
@@ -249,16 +292,18 @@ static bool was_alone(const struct storing *s)
  * found out it is applied: the next opening reads the log anyhow. */
 static bool is_newest(const syna_text *index, const struct writing *w)
 {
+    struct text_name name;
     void *record;
     size_t len;
     int32_t type;
     struct status_record why = *status_get();
-    syna_rc rc = db_get_copy(index->db, w->name, w->name_len, SYNA_TYPE_PACKED, &record, &len, &type);
+    text_name_of(w->d->id, w->d->id_len, &name);
+    syna_rc rc = db_get_copy(index->db, name.bytes, name.len, SYNA_TYPE_PACKED, &record, &len, &type);
     if (rc != SYNA_SUCCESS) {
         status_set(&why);
         return rc != SYNA_ERR_KEY_NOT_FOUND && rc != SYNA_ERR_TYPE_MISMATCH;
     }
-    bool same = len == w->record.len && memcmp(record, w->record.bytes, len) == 0;
+    bool same = record_hash(record, len) == w->hash;
     mem_free(record);
     return same;
 }
@@ -283,8 +328,9 @@ static void apply_all(struct storing *s, size_t *added)
     bool alone = was_alone(s);
     for (size_t i = 0; i < s->count; i++) {
         const struct writing *w = &s->items[i];
+        struct row_terms numbers = numbers_of(s, w);
         if (alone || (w->pack ? is_newest_pack(index, w) : is_newest(index, w)))
-            *added += text_rows_put(&index->rows, w->d, &w->numbers, w->hash, w->pack);
+            *added += text_rows_put(&index->rows, w->d, &numbers, w->hash, w->pack);
         index->changes++;
     }
     index->packs_told |= s->with_config || s->last_pack > index->last_pack;
@@ -334,8 +380,7 @@ syna_rc text_put(syna_text *index, const syna_document *documents, size_t count,
         rc = settle(&s, commit(&s, packed), added);
     if (packed)
         pthread_mutex_unlock(&index->pack_lock);
-    pack_dispose(&s.pack);
-    free_items(&s);
+    free_all(&s);
     if (rc == SYNA_SUCCESS)
         maintain(index);
     return rc;
@@ -345,8 +390,11 @@ syna_rc text_put(syna_text *index, const syna_document *documents, size_t count,
 
 /* The text is read under the writers' lock, so nobody can replace it between. */
 struct metadata_change {
-    struct storing *storing;
+    syna_text *index;
+    const syna_document *d; /* id and metadata */
+    struct text_name name;
     void *block; /* the record that was read */
+    struct buf record;
     uint32_t pack; /* where the document stands if it has no record */
     bool missing;
 };
@@ -354,25 +402,25 @@ struct metadata_change {
 static syna_rc read_and_put(void *context, syna_batch *batch)
 {
     struct metadata_change *change = context;
-    struct writing *w = &change->storing->items[0];
-    syna_document old;
+    const struct text_name *name = &change->name;
+    syna_document changed;
     size_t len;
     mem_free(change->block);
     change->block = NULL;
-    syna_rc rc = text_newest(change->storing->index, w->d->id, w->d->id_len, change->pack,
-                             &change->block, &len, &old);
+    syna_rc rc = text_newest(change->index, change->d->id, change->d->id_len, change->pack,
+                             &change->block, &len, &changed);
     change->missing = rc == SYNA_ERR_KEY_NOT_FOUND;
     if (change->missing)
         return SYNA_SUCCESS;
     SYNA_TRY(rc);
-    old.id = w->d->id;
-    old.id_len = w->d->id_len;
-    old.metadata = w->d->metadata;
-    old.metadata_len = w->d->metadata_len;
-    SYNA_TRY(document_check(&old));
-    SYNA_TRY(document_encode(&old, &w->record));
-    return db_batch_put(batch, w->name, w->name_len, SYNA_TYPE_PACKED, w->record.bytes,
-                        w->record.len, NULL);
+    changed.id = change->d->id;
+    changed.id_len = change->d->id_len;
+    changed.metadata = change->d->metadata;
+    changed.metadata_len = change->d->metadata_len;
+    SYNA_TRY(document_check(&changed));
+    SYNA_TRY(document_encode(&changed, &change->record));
+    return db_batch_put(batch, name->bytes, name->len, SYNA_TYPE_PACKED, change->record.bytes,
+                        change->record.len, NULL);
 }
 
 /* Around a change that is no put: who puts meanwhile is not alone. Returns the pack that has the id. */
@@ -387,10 +435,10 @@ static uint32_t change_begins(syna_text *index, const char *id, size_t id_len)
 }
 
 /* Make the rows of a name what the log has, unless the change failed. */
-static syna_rc change_ends(syna_text *index, const char *name, size_t len, syna_rc changed)
+static syna_rc change_ends(syna_text *index, const struct text_name *name, syna_rc changed)
 {
     pthread_rwlock_wrlock(&index->state_lock);
-    syna_rc rc = changed == SYNA_SUCCESS ? text_apply(index, name, len, true) : changed;
+    syna_rc rc = changed == SYNA_SUCCESS ? text_apply(index, name->bytes, name->len, true) : changed;
     index->done++;
     pthread_rwlock_unlock(&index->state_lock);
     if (rc == SYNA_SUCCESS)
@@ -403,21 +451,18 @@ syna_rc text_set_metadata(syna_text *index, const char *id, size_t id_len, const
 {
     syna_document d = {.id = id, .id_len = id_len, .metadata = metadata,
                        .metadata_len = metadata_len};
-    struct writing item = {.d = &d};
-    struct storing s = {.index = index, .items = &item, .count = 1};
-    struct metadata_change change = {.storing = &s};
+    struct metadata_change change = {.index = index, .d = &d};
     SYNA_TRY(document_check(&d));
-    SYNA_TRY(make_name(id, id_len, &item.name, &item.name_len));
+    SYNA_TRY(make_name(id, id_len, &change.name));
     pthread_mutex_lock(&index->pack_lock);
     change.pack = change_begins(index, id, id_len);
     syna_rc rc = db_update(index->db, read_and_put, &change);
     if (rc == SYNA_SUCCESS && change.missing)
         rc = text_missing(index, id, id_len);
-    rc = change_ends(index, item.name, item.name_len, rc);
+    rc = change_ends(index, &change.name, rc);
     pthread_mutex_unlock(&index->pack_lock);
     mem_free(change.block);
-    mem_free(item.name);
-    buf_dispose(&item.record);
+    buf_dispose(&change.record);
     return rc;
 }
 
@@ -425,32 +470,30 @@ syna_rc text_set_metadata(syna_text *index, const char *id, size_t id_len, const
 
 /* As long as there has been no pack nothing is left of the document. Otherwise a null stands under its name,
  * until a compaction, since a pack may have it. */
-static syna_rc discard(syna_text *index, const char *name, size_t len, int32_t *deleted)
+static syna_rc discard(syna_text *index, const struct text_name *name, int32_t *deleted)
 {
     pthread_rwlock_rdlock(&index->state_lock);
     bool packs = index->last_pack > 0;
     pthread_rwlock_unlock(&index->state_lock);
     if (!packs)
-        return db_delete(index->db, name, len, deleted);
-    SYNA_TRY(db_put(index->db, name, len, SYNA_TYPE_NULL, NULL, 0, NULL, NULL));
+        return db_delete(index->db, name->bytes, name->len, deleted);
+    SYNA_TRY(db_put(index->db, name->bytes, name->len, SYNA_TYPE_NULL, NULL, 0, NULL, NULL));
     *deleted = 1;
     return SYNA_SUCCESS;
 }
 
 syna_rc text_delete(syna_text *index, const char *id, size_t id_len, int32_t *deleted)
 {
-    char *name;
-    size_t len;
+    struct text_name name;
     *deleted = 0;
-    SYNA_TRY(make_name(id, id_len, &name, &len));
+    SYNA_TRY(make_name(id, id_len, &name));
     syna_rc rc = SYNA_SUCCESS;
     pthread_mutex_lock(&index->pack_lock);
     if (text_contains(index, id, id_len)) { /* a value that is no document of ours stays */
         change_begins(index, id, id_len);
-        rc = change_ends(index, name, len, discard(index, name, len, deleted));
+        rc = change_ends(index, &name, discard(index, &name, deleted));
     }
     pthread_mutex_unlock(&index->pack_lock);
-    mem_free(name);
     return rc;
 }
 
@@ -475,13 +518,14 @@ static bool pack_due(const syna_text *index)
     return index->promised.rows == 0 && rows->ids.count - live > live + PACK_SLACK;
 }
 
-enum work { NOTHING, WINDOWS, PACK };
+enum work { NOTHING, WINDOWS, PACK, SAVE };
 
 static enum work next_work(syna_text *index)
 {
     pthread_rwlock_rdlock(&index->state_lock);
     enum work work = pack_due(index)                         ? PACK
                      : postings_due(index->rows.postings) ? WINDOWS
+                     : text_save_due(index)               ? SAVE
                                                           : NOTHING;
     pthread_rwlock_unlock(&index->state_lock);
     return work;
@@ -521,7 +565,9 @@ syna_rc text_maintain(syna_text *index)
         enum work work = next_work(index);
         if (work == NOTHING)
             break;
-        rc = work == PACK ? pack(index) : renew_windows(index);
+        rc = work == PACK      ? pack(index)
+             : work == WINDOWS ? renew_windows(index)
+                               : text_save_open(index, true);
     }
     pthread_mutex_unlock(&index->upkeep_lock);
     return rc;

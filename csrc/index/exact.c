@@ -2,8 +2,9 @@
  *
  * Rows are taken in blocks. For each query a block's integers are compared with one number, which
  * stands for the query's limit and the block's largest error; the few rows that pass are looked at one
- * by one (exact_seeker.c). A few queries scan a block one after the other; many make a matrix product
- * of it, for which their codes are packed once. */
+ * by one (exact_seeker.c). A few queries scan a stretch of blocks one after the other, long enough to be read
+ * in several places at once (math/int8_loops.h); many make a matrix product of a block, for which their
+ * codes are packed once. */
 #include "base/internal.h"
 
 #include "index/exact_core.h"
@@ -12,6 +13,9 @@
 #include <synadb/vector.h>
 
 #define BLOCK_ROWS 128u
+#define STRETCH_BLOCKS 16u
+#define STRETCH_ROWS (STRETCH_BLOCKS * BLOCK_ROWS)
+#define DENSE_SHARE 8u  /* of a stretch of which fewer are left out, all codes are scanned */
 #define BATCH 256u      /* queries that share a pass over the rows */
 #define BATCH_LEAST 6u  /* fewer scan one by one */
 
@@ -61,7 +65,7 @@ float row_set_rank(const struct row_set *set, const float *query, float query_no
     return score_rank(set->codes.metric, sum, query_norm, *(const float *)array_at(&set->norms, row));
 }
 
-/* ---------------------------------------------------------------- blocks of rows */
+/* ---------------------------------------------------------------- stretches of rows */
 
 struct rows {
     const struct row_set *set;
@@ -69,18 +73,37 @@ struct rows {
     uint64_t next, end;
 };
 
-struct block {
-    uint32_t rows[BLOCK_ROWS];
+/* Some blocks; only the last one may have fewer rows than BLOCK_ROWS. */
+struct stretch {
+    uint32_t rows[STRETCH_ROWS];
     uint32_t count;
-    const uint8_t *codes[BLOCK_ROWS];
-    float errors[BLOCK_ROWS], norms[BLOCK_ROWS];
-    float error, norm; /* the largest */
-    bool run;          /* codes stand one after the other */
+    const uint64_t *chosen; /* NULL: all these rows are; otherwise a bit each, as for exact_search */
+    const uint8_t *codes[STRETCH_ROWS]; /* of runs to be scanned the first alone */
+    const float *errors, *norms;        /* in place, or copied to what follows */
+    float copied[2][STRETCH_ROWS];
+    float error[STRETCH_BLOCKS], norm[STRETCH_BLOCKS]; /* the largest of each block */
+    bool run; /* codes stand one after the other */
 };
 
-static void take_chosen(struct rows *from, struct block *b)
+/* Are nearly all of the next rows chosen? */
+static bool is_dense(const struct rows *from)
 {
-    while (b->count < BLOCK_ROWS && from->next < from->end) {
+    if (from->next >= from->end)
+        return false;
+    uint64_t end = MIN(from->end, from->next + STRETCH_ROWS), most = (end - from->next) / DENSE_SHARE;
+    uint64_t left_out = 0;
+    for (uint64_t at = from->next; at < end && left_out <= most; at = (at / 64 + 1) * 64) {
+        uint64_t bits = ~from->chosen[at / 64] >> at % 64;
+        if (end - at < 64)
+            bits &= (1ull << (end - at)) - 1;
+        left_out += (unsigned)__builtin_popcountll(bits);
+    }
+    return left_out <= most;
+}
+
+static void take_chosen(struct rows *from, struct stretch *some)
+{
+    while (some->count < BLOCK_ROWS && from->next < from->end) {
         uint64_t bits = from->chosen[from->next / 64] >> from->next % 64;
         if (bits == 0) {
             from->next = (from->next / 64 + 1) * 64;
@@ -88,34 +111,33 @@ static void take_chosen(struct rows *from, struct block *b)
         }
         from->next += (unsigned)__builtin_ctzll(bits);
         if (from->next < from->end)
-            b->rows[b->count++] = (uint32_t)from->next++;
+            some->rows[some->count++] = (uint32_t)from->next++;
     }
 }
 
-static void take_all(struct rows *from, struct block *b)
+static void take_all(struct rows *from, uint32_t most, struct stretch *some)
 {
-    b->count = (uint32_t)MIN(from->end - from->next, (uint64_t)BLOCK_ROWS);
-    for (uint32_t i = 0; i < b->count; i++)
-        b->rows[i] = (uint32_t)from->next + i;
-    from->next += b->count;
+    some->count = (uint32_t)MIN(from->end - from->next, (uint64_t)most);
+    for (uint32_t i = 0; i < some->count; i++)
+        some->rows[i] = (uint32_t)from->next + i;
+    from->next += some->count;
 }
 
 /* Do the items of these rows stand one after the other? */
-static bool is_run(const struct array *a, const struct block *b)
+static bool is_run(const struct array *a, const struct stretch *some)
 {
-    uint32_t last = b->count - 1;
-    return b->rows[last] - b->rows[0] == last &&
-           array_at(a, b->rows[last]) == (uint8_t *)array_at(a, b->rows[0]) + last * a->item;
+    uint32_t last = some->count - 1;
+    return some->rows[last] - some->rows[0] == last &&
+           array_at(a, some->rows[last]) == (uint8_t *)array_at(a, some->rows[0]) + last * a->item;
 }
 
-static void take_floats(const struct array *a, const struct block *b, float *out)
+static const float *take_floats(const struct array *a, const struct stretch *some, float *room)
 {
-    if (is_run(a, b)) {
-        memcpy(out, array_at(a, b->rows[0]), b->count * sizeof *out);
-        return;
-    }
-    for (uint32_t i = 0; i < b->count; i++)
-        out[i] = *(const float *)array_at(a, b->rows[i]);
+    if (is_run(a, some))
+        return array_at(a, some->rows[0]);
+    for (uint32_t i = 0; i < some->count; i++)
+        room[i] = *(const float *)array_at(a, some->rows[i]);
+    return room;
 }
 
 /* Of floats that are not negative, which sort as integers do; compilers make vectors of those. */
@@ -132,59 +154,104 @@ static float largest(const float *values, size_t count)
     return largest_value;
 }
 
-/* The next block, with codes, errors and lengths; false at the end. */
-static bool next_block(struct rows *from, struct block *b)
+static uint32_t block_end(const struct stretch *some, uint32_t first)
+{
+    return MIN(first + BLOCK_ROWS, some->count);
+}
+
+static void take_codes(const struct row_set *set, struct stretch *some, bool each)
+{
+    some->run = is_run(&set->code_rows, some);
+    const uint8_t *code = array_at(&set->code_rows, some->rows[0]);
+    uint32_t count = some->run && !each ? 1 : some->count;
+    for (uint32_t i = 0; some->run && i < count; i++)
+        some->codes[i] = code + (size_t)i * set->codes.stride;
+    for (uint32_t i = 0; !some->run && i < count; i++)
+        some->codes[i] = array_at(&set->code_rows, some->rows[i]);
+}
+
+/* The next rows, with codes, errors and lengths; false at the end. For a batch a block of chosen rows, with the
+ * codes of each. */
+static bool next_stretch(struct rows *from, bool batch, struct stretch *some)
 {
     const struct row_set *set = from->set;
-    b->count = 0;
-    if (from->chosen)
-        take_chosen(from, b);
+    bool dense = from->chosen && !batch && is_dense(from);
+    some->count = 0;
+    some->chosen = dense ? from->chosen : NULL;
+    if (from->chosen && !dense)
+        take_chosen(from, some);
     else
-        take_all(from, b);
-    if (b->count == 0)
+        take_all(from, batch ? BLOCK_ROWS : STRETCH_ROWS, some);
+    if (some->count == 0)
         return false;
-    b->run = is_run(&set->code_rows, b);
-    const uint8_t *code = array_at(&set->code_rows, b->rows[0]);
-    for (uint32_t i = 0; b->run && i < b->count; i++)
-        b->codes[i] = code + (size_t)i * set->codes.stride;
-    for (uint32_t i = 0; !b->run && i < b->count; i++)
-        b->codes[i] = array_at(&set->code_rows, b->rows[i]);
-    take_floats(&set->errors, b, b->errors);
-    take_floats(&set->norms, b, b->norms);
-    b->error = largest(b->errors, b->count);
-    b->norm = largest(b->norms, b->count);
+    take_codes(set, some, batch);
+    some->errors = take_floats(&set->errors, some, some->copied[0]);
+    some->norms = take_floats(&set->norms, some, some->copied[1]);
+    for (uint32_t i = 0; i < some->count; i += BLOCK_ROWS) {
+        uint32_t rows = block_end(some, i) - i;
+        some->error[i / BLOCK_ROWS] = largest(some->errors + i, rows);
+        some->norm[i / BLOCK_ROWS] = largest(some->norms + i, rows);
+    }
     return true;
 }
 
-static bool suspect(struct seeker *s, const struct block *b, uint32_t i, int32_t integer)
+static bool is_chosen(const struct stretch *some, uint32_t i)
 {
-    return seeker_suspect(s, b->rows[i], integer, b->errors[i], b->norms[i]);
+    return !some->chosen || (some->chosen[some->rows[i] / 64] >> some->rows[i] % 64 & 1);
 }
 
-static int32_t limit_for(const struct seeker *s, const struct block *b)
+static bool suspect(struct seeker *s, const struct stretch *some, uint32_t i, int32_t integer)
 {
-    return codes_limit(&s->code_limit, b->error, b->norm);
+    return !is_chosen(some, i) ||
+           seeker_suspect(s, some->rows[i], integer, some->errors[i], some->norms[i]);
+}
+
+/* For the block that row i of the stretch is in. */
+static int32_t limit_for(const struct seeker *s, const struct stretch *some, uint32_t i)
+{
+    return codes_limit(&s->code_limit, some->error[i / BLOCK_ROWS], some->norm[i / BLOCK_ROWS]);
 }
 
 /* ---------------------------------------------------------------- a few queries */
 
-static bool scan_block(struct seeker *s, const struct block *b)
+/* The rows of the block from `first` on, by their integers. */
+static bool judge_block(struct seeker *s, const struct stretch *some, uint32_t first,
+                        const int32_t *integers)
+{
+    int32_t limits[BLOCK_ROWS], limit = limit_for(s, some, first);
+    uint32_t within[BLOCK_ROWS], rows = block_end(some, first) - first;
+    for (uint32_t i = 0; i < rows; i++)
+        limits[i] = limit;
+    size_t found = s->set->kernels->int8->within(integers, limits, rows, within);
+    for (size_t i = 0; i < found; i++)
+        if (!suspect(s, some, first + within[i], integers[within[i]]))
+            return false;
+    return true;
+}
+
+/* Of a seeker to whom codes say nothing. */
+static bool score(struct seeker *s, const struct stretch *some)
+{
+    uint32_t rows[STRETCH_ROWS], count = 0;
+    for (uint32_t i = 0; i < some->count; i++) {
+        rows[count] = some->rows[i];
+        count += is_chosen(some, i);
+    }
+    return seeker_score(s, rows, count);
+}
+
+static bool scan(struct seeker *s, const struct stretch *some)
 {
     const struct row_set *set = s->set;
-    int32_t integers[BLOCK_ROWS];
+    int32_t integers[STRETCH_ROWS];
     if (s->plain)
-        return seeker_score(s, b->rows, b->count);
-    if (b->run)
-        codes_scan(&set->codes, set->kernels, &s->code, b->codes[0], b->count, integers);
+        return score(s, some);
+    if (some->run)
+        codes_scan(&set->codes, set->kernels, &s->code, some->codes[0], some->count, integers);
     else
-        codes_many(&set->codes, set->kernels, &s->code, b->codes, b->count, integers);
-    int32_t limits[BLOCK_ROWS], limit = limit_for(s, b);
-    uint32_t within[BLOCK_ROWS];
-    for (uint32_t i = 0; i < b->count; i++)
-        limits[i] = limit;
-    size_t found = set->kernels->int8->within(integers, limits, b->count, within);
-    for (size_t i = 0; i < found; i++)
-        if (!suspect(s, b, within[i], integers[within[i]]))
+        codes_many(&set->codes, set->kernels, &s->code, some->codes, some->count, integers);
+    for (uint32_t i = 0; i < some->count; i += BLOCK_ROWS)
+        if (!judge_block(s, some, i, integers + i))
             return false;
     return true;
 }
@@ -250,20 +317,20 @@ static struct batch *batch_new(struct seeker *seekers, size_t count, const struc
     return batch;
 }
 
-static bool multiply_block(struct batch *batch, const struct block *b, const struct row_set *set)
+static bool multiply(struct batch *batch, const struct stretch *block, const struct row_set *set)
 {
     if (batch->count == 0)
         return true;
-    set->kernels->int8->tile(&batch->panels, 0, b->codes, b->count, batch->integers, BATCH);
+    set->kernels->int8->tile(&batch->panels, 0, block->codes, block->count, batch->integers, BATCH);
     for (size_t q = 0; q < batch->count; q++)
-        batch->limits[q] = limit_for(batch->seekers[q], b);
-    for (uint32_t i = 0; i < b->count; i++) {
+        batch->limits[q] = limit_for(batch->seekers[q], block, 0);
+    for (uint32_t i = 0; i < block->count; i++) {
         const int32_t *integers = batch->integers + (size_t)i * BATCH;
         uint32_t within[BATCH];
         size_t found =
             set->kernels->int8->within(integers, batch->limits, batch->count, within);
         for (size_t w = 0; w < found; w++)
-            if (!suspect(batch->seekers[within[w]], b, i, integers[within[w]]))
+            if (!suspect(batch->seekers[within[w]], block, i, integers[within[w]]))
                 return false;
     }
     return true;
@@ -273,12 +340,12 @@ static bool multiply_block(struct batch *batch, const struct block *b, const str
 
 static bool search_rows(struct seeker *seekers, size_t count, struct batch *batch, struct rows *from)
 {
-    struct block b;
-    while (next_block(from, &b)) {
-        if (batch && !multiply_block(batch, &b, from->set))
+    struct stretch some;
+    while (next_stretch(from, batch != NULL, &some)) {
+        if (batch && !multiply(batch, &some, from->set))
             return false;
         for (size_t q = 0; q < count; q++)
-            if ((!batch || seekers[q].plain) && !scan_block(&seekers[q], &b))
+            if ((!batch || seekers[q].plain) && !scan(&seekers[q], &some))
                 return false;
     }
     for (size_t q = 0; q < count; q++)

@@ -32,6 +32,7 @@
         (out)[r] = SUM_OF((sum)[r]) + (base)
 #endif
 #define FETCH_BYTES 1024 /* of a row ahead; the processor follows a longer one by itself */
+#define APART_BYTES 320  /* rows from this size on are scanned in four places at once */
 
 INLINE void NAME(fetch)(const uint8_t *row, size_t n)
 {
@@ -111,30 +112,70 @@ KERNEL void NAME(difference_many)(const uint8_t *query, const uint8_t *const *ro
         out[r] = NAME(difference_one)(query, rows[r], n);
 }
 
+/* Row i of each quarter of 4 * `quarter` rows. Memory that is followed in four places comes up to twice as
+ * quickly as the same bytes in one; short rows of a group are one place as they are. */
+INLINE void NAME(product_apart)(const int8_t *query, int32_t base, const uint8_t *rows, size_t quarter,
+                                size_t n, int32_t *out)
+{
+    int32_t found[GROUP];
+    for (size_t i = 0; i < quarter; i++) {
+        const uint8_t *row = rows + i * n;
+        const uint8_t *const group[GROUP] = {row, row + quarter * n, row + 2 * quarter * n,
+                                             row + 3 * quarter * n};
+        NAME(product_group)(query, base, group, n, found);
+        EACH_OF_GROUP(r)
+            out[r * quarter + i] = found[r];
+    }
+}
+
 KERNEL void NAME(product_scan)(const int8_t *query, int32_t base, const uint8_t *rows, size_t count,
                                size_t n, int32_t *out)
 {
+    size_t r = 0;
     if (!UNSIGNED_ROWS)
         base = 0;
-    size_t r = 0;
-    for (; r + GROUP <= count; r += GROUP, rows += GROUP * n) {
-        const uint8_t *const group[GROUP] = {rows, rows + n, rows + 2 * n, rows + 3 * n};
+    if (n >= APART_BYTES) {
+        NAME(product_apart)(query, base, rows, count / GROUP, n, out);
+        r = count / GROUP * GROUP;
+    }
+    for (; r + GROUP <= count; r += GROUP) {
+        const uint8_t *row = rows + r * n;
+        const uint8_t *const group[GROUP] = {row, row + n, row + 2 * n, row + 3 * n};
         NAME(product_group)(query, base, group, n, out + r);
     }
-    for (; r < count; r++, rows += n)
-        out[r] = NAME(product_one)(query, base, rows, n);
+    for (; r < count; r++)
+        out[r] = NAME(product_one)(query, base, rows + r * n, n);
+}
+
+INLINE void NAME(difference_apart)(const uint8_t *query, const uint8_t *rows, size_t quarter, size_t n,
+                                   int32_t *out)
+{
+    int32_t found[GROUP];
+    for (size_t i = 0; i < quarter; i++) {
+        const uint8_t *row = rows + i * n;
+        const uint8_t *const group[GROUP] = {row, row + quarter * n, row + 2 * quarter * n,
+                                             row + 3 * quarter * n};
+        NAME(difference_group)(query, group, n, found);
+        EACH_OF_GROUP(r)
+            out[r * quarter + i] = found[r];
+    }
 }
 
 KERNEL void NAME(difference_scan)(const uint8_t *query, const uint8_t *rows, size_t count, size_t n,
                                   int32_t *out)
 {
     size_t r = 0;
-    for (; r + GROUP <= count; r += GROUP, rows += GROUP * n) {
-        const uint8_t *const group[GROUP] = {rows, rows + n, rows + 2 * n, rows + 3 * n};
+    if (n >= APART_BYTES) {
+        NAME(difference_apart)(query, rows, count / GROUP, n, out);
+        r = count / GROUP * GROUP;
+    }
+    for (; r + GROUP <= count; r += GROUP) {
+        const uint8_t *row = rows + r * n;
+        const uint8_t *const group[GROUP] = {row, row + n, row + 2 * n, row + 3 * n};
         NAME(difference_group)(query, group, n, out + r);
     }
-    for (; r < count; r++, rows += n)
-        out[r] = NAME(difference_one)(query, rows, n);
+    for (; r < count; r++)
+        out[r] = NAME(difference_one)(query, rows + r * n, n);
 }
 
 /* ---------------------------------------------------------------- matrix product */
@@ -253,6 +294,7 @@ const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NA
 #undef GROUP
 #undef EACH_OF_GROUP
 #undef FETCH_BYTES
+#undef APART_BYTES
 #undef SUMS_OF
 #undef EACH_TILE_ROW
 #undef EACH_TILE_PANEL

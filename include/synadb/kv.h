@@ -270,6 +270,9 @@ SYNA_API void syna_blob_free(syna_blob *blob); /* an unfinished write is forgott
 /* ---- upkeep */
 #define SYNA_COMPACT_LATEST 0  /* the newest value of each live key */
 #define SYNA_COMPACT_HISTORY 1 /* everything, with numeric histories folded into column blocks */
+/* The same for keys that are live, from behind their last deletion on: a key that was deleted and put
+ * again keeps what was put since. Of keys that are deleted, or whose newest value has expired, nothing. */
+#define SYNA_COMPACT_LIVE_HISTORY 2
 /* Readers and writers go on meanwhile. A failure leaves the database as it was; damage met on the way
  * refuses the compaction and makes the handle read-only. A second compaction of the same database
  * waits for the first. The new file has the permissions of the old one; -3 when another file, or

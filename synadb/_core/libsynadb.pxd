@@ -43,6 +43,7 @@ cdef extern from "synadb/kv.h" nogil:
         SYNA_SCAN_VALUES
         SYNA_COMPACT_LATEST
         SYNA_COMPACT_HISTORY
+        SYNA_COMPACT_LIVE_HISTORY
 
     ctypedef struct syna_db:
         pass

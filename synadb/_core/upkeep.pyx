@@ -8,20 +8,31 @@ from cpython.bytes cimport PyBytes_FromStringAndSize
 
 from synadb._core.kv cimport Database, db_enter, db_leave, path_bytes
 from synadb._core.libsynadb cimport (
-    SYNA_COMPACT_HISTORY, SYNA_COMPACT_LATEST, syna_check, syna_db_backup, syna_db_compact,
-    syna_db_get_stats, syna_db_refresh, syna_db_report, syna_db_stats, syna_open_report,
-    syna_salvage, syna_verify)
+    SYNA_COMPACT_HISTORY, SYNA_COMPACT_LATEST, SYNA_COMPACT_LIVE_HISTORY, syna_check, syna_db_backup,
+    syna_db_compact, syna_db_get_stats, syna_db_refresh, syna_db_report, syna_db_stats,
+    syna_open_report, syna_salvage, syna_verify)
 from synadb._core.progress cimport Progress, progress_context, progress_step
 from synadb._core.status cimport check
 
 import os
 
+from synadb.errors import ArgumentError, Reason
 from synadb.types import CheckReport, Finding, OpenReport, Stats
 
 
-def compact(Database db not None, bint keep_history, progress):
+cdef int32_t mode_of(keep_history) except -1:
+    if keep_history == "live":
+        return SYNA_COMPACT_LIVE_HISTORY
+    if isinstance(keep_history, str):
+        raise ArgumentError(
+            0, f"keep_history is {keep_history!r}; expected False, True or 'live'",
+            reason=Reason.ARGUMENT)
+    return SYNA_COMPACT_HISTORY if keep_history else SYNA_COMPACT_LATEST
+
+
+def compact(Database db not None, keep_history, progress):
     cdef Progress p = Progress(progress)
-    cdef int32_t mode = SYNA_COMPACT_HISTORY if keep_history else SYNA_COMPACT_LATEST
+    cdef int32_t mode = mode_of(keep_history)
     cdef int32_t rc
     ident = db.begin_upkeep()
     with nogil:

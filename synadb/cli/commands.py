@@ -264,7 +264,8 @@ def _refuse_to_drop(db: SynaDB) -> None:
             raise ArgumentError(
                 0,
                 f"{db.path}: {what} ({prefix}...) are histories, of which this keeps the newest "
-                "value only; --keep-history keeps them, --drop-history says that it is meant",
+                "value only; --keep-history or --live-history keeps them, --drop-history says "
+                "that it is meant",
                 reason=Reason.ARGUMENT,
                 path=db.path,
             )

@@ -195,6 +195,10 @@ def _add_upkeep(b: Builder) -> None:
         "--keep-history", action="store_true", help="keep everything, fold numeric histories"
     )
     p.add_argument(
+        "--live-history", dest="keep_history", action="store_const", const="live",
+        help="keep the histories of live keys, since their last deletion",
+    )  # fmt: skip
+    p.add_argument(
         "--drop-history", action="store_true",
         help="keep only newest values even where metrics or features are histories",
     )  # fmt: skip

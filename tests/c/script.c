@@ -75,7 +75,7 @@ struct script_op script_op_at(uint64_t seed, uint32_t id, const uint8_t *kinds, 
     if (op.kind == DO_PUT && op.how > 3)
         op.how = 0;
     if (op.kind == DO_COMPACT)
-        op.how %= 2;
+        op.how %= 3;
     if (op.kind == DO_APPEND) {
         op.type = op.type % 2 ? SYNA_TYPE_FLOAT : SYNA_TYPE_INT;
         op.size = MIN(op.size, 100u);

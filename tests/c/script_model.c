@@ -92,17 +92,27 @@ static void model_batch_entry(struct script_model *m, const struct script_op *e)
         model_put(m, e, e->type);
 }
 
-static void model_compact(struct model_key *k)
+/* The first record that a compaction keeps of a key. */
+static size_t first_kept(const struct model_key *k, uint8_t mode)
 {
-    const struct model_record *r = newest_of(k);
-    if (!r) {
-        forget(k, 0);
-        return;
-    }
-    struct model_record kept = *r;
-    k->count--;
-    forget(k, 0);
-    k->records[k->count++] = kept;
+    if (mode == SYNA_COMPACT_HISTORY)
+        return 0;
+    if (!newest_of(k))
+        return k->count;
+    size_t first = k->count - 1;
+    while (mode == SYNA_COMPACT_LIVE_HISTORY && first > 0 && !k->records[first - 1].deleted)
+        first--;
+    return first;
+}
+
+static void model_compact(struct model_key *k, uint8_t mode)
+{
+    size_t first = first_kept(k, mode);
+    for (size_t i = 0; i < first; i++)
+        free(k->records[i].data);
+    k->count -= first;
+    if (k->count)
+        memmove(k->records, k->records + first, k->count * sizeof *k->records);
 }
 
 void script_model_step(struct script_model *m, const struct script_op *op)
@@ -131,8 +141,8 @@ void script_model_step(struct script_model *m, const struct script_op *op)
         model_put(m, op, SYNA_TYPE_BLOB);
         break;
     case DO_COMPACT:
-        for (uint32_t i = 0; op->how == SYNA_COMPACT_LATEST && i < SCRIPT_KEYS; i++)
-            model_compact(&m->key[i]);
+        for (uint32_t i = 0; i < SCRIPT_KEYS; i++)
+            model_compact(&m->key[i], op->how);
         break;
     case DO_OPEN:
     case DO_CLOSE:

@@ -126,6 +126,21 @@ static const struct workload workloads[] = {
      "compact 0 0 null 0 0 1\n"
      "close 0 0 null 0 0 0\n",
      1},
+    {"live-histories",
+     "open 0 0 null 0 0 0\n"
+     "append 0 0 float 40 1 0\n"
+     "append 0 1 float 12 2 0\n"
+     "put 0 2 text 20 3 1\n"
+     "delete 0 1 null 0 0 0\n"
+     "delete 0 0 null 0 0 0\n"
+     "append 0 0 float 12 4 0\n"
+     "blob 0 3 blob 100 5 0\n"
+     "delete 0 3 null 0 0 0\n"
+     "compact 0 0 null 0 0 2\n"
+     "append 0 1 int 9 6 0\n"
+     "compact 0 0 null 0 0 2\n"
+     "close 0 0 null 0 0 0\n",
+     1},
     {"compaction-unsynced",
      "open 0 0 null 0 0 1\n"
      "put 0 0 text 30 1 0\n"

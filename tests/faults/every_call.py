@@ -65,6 +65,7 @@ WRITES = {
     "blob": write_blob,
     "compact": lambda db: db.compact(),
     "compact with history": lambda db: db.compact(keep_history=True),
+    "compact with live histories": lambda db: db.compact(keep_history="live"),
     "flush": lambda db: db.flush(),
     "close and open": reopen,
 }

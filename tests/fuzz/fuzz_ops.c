@@ -116,7 +116,7 @@ static void step(struct world *w, const uint8_t *bytes, uint32_t id)
         if (op.kind == DO_BATCH)
             op.size %= 8;
         if (op.kind == DO_COMPACT)
-            op.how %= 2;
+            op.how %= 3;
         must(script_step(&w->run, &op) == SYNA_SUCCESS);
         script_model_step(w->model, &op);
     } else if (choice == COUNT_OF(kinds)) {

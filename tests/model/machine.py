@@ -103,10 +103,16 @@ class Model:
             )
         return seen
 
-    def compact(self, now):
-        for key in KEYS:
-            newest = self.live(key, now)
-            self.records[key] = [newest] if newest else []
+    def compact(self, now, keep_history):
+        if keep_history is True:
+            return
+        for key, records in self.records.items():
+            first = len(records)
+            if self.live(key, now):
+                first -= 1
+                while keep_history and first > 0 and records[first - 1].value != MISSING:
+                    first -= 1
+            self.records[key] = records[first:]
 
 
 def observe(db):
@@ -274,12 +280,11 @@ class Machine(RuleBasedStateMachine):
         self.db.flush()
         self.durable()
 
-    @rule(keep_history=st.booleans())
+    @rule(keep_history=st.sampled_from([False, True, "live"]))
     def compact(self, keep_history):
         self.tick()
         self.db.compact(keep_history=keep_history)
-        if not keep_history:
-            self.model.compact(self.now)
+        self.model.compact(self.now, keep_history)
         self.durable()
 
     @rule(seconds=st.integers(1, 40))

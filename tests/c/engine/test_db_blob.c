@@ -227,7 +227,7 @@ TEST(a_writer_goes_on_across_compactions)
 {
     enum { LEN = 3 * BLOB_CHUNK_BYTES + 5 };
     uint8_t *bytes = content_of(LEN, 9);
-    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_HISTORY; mode++)
+    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_LIVE_HISTORY; mode++)
         for (int sync = 0; sync < 2; sync++) {
             syna_db *db = open_with("a.db", (syna_db_options){.no_sync = !sync});
             syna_blob *blob = create(db, "b");

@@ -69,7 +69,7 @@ static void add_two(struct beside *b)
 
 TEST(P3_a_writer_that_outruns_a_compaction_loses_nothing_and_does_not_hold_it_up_for_ever)
 {
-    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_HISTORY; mode++) {
+    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_LIVE_HISTORY; mode++) {
         struct vfs table = vfs_posix;
         table.now_us = jumping_clock;
         syna_test_set_vfs(&table);

@@ -7,7 +7,7 @@ TEST(what_cannot_be_compacted_is_refused)
 {
     syna_db *db = fast("a.db");
     put_int(db, "k", 1);
-    CHECK_FAILS(db_compact(db, 2, NULL, NULL), SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT);
+    CHECK_FAILS(db_compact(db, 3, NULL, NULL), SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT);
     CHECK_FAILS(db_compact(db, -1, NULL, NULL), SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT);
     CHECK_OK(db_close(db));
     db = reader("a.db");
@@ -29,7 +29,7 @@ TEST(P11_a_forked_child_does_not_compact)
 
 TEST(P5_damage_is_refused_and_nothing_changes)
 {
-    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_HISTORY; mode++) {
+    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_LIVE_HISTORY; mode++) {
         syna_db *db = fast("a.db");
         for (int i = 0; i < 20; i++)
             put_float(db, "h", i);
@@ -125,7 +125,7 @@ TEST(P13_a_cancelled_compaction_leaves_everything_as_it_was)
 
 TEST(P7_without_memory_everything_stays_as_it_was)
 {
-    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_HISTORY; mode++) {
+    for (int32_t mode = SYNA_COMPACT_LATEST; mode <= SYNA_COMPACT_LIVE_HISTORY; mode++) {
         bool history = mode == SYNA_COMPACT_HISTORY;
         syna_db *db = fast("a.db");
         fill_with_everything(db);

@@ -108,6 +108,33 @@ TEST(more_queries_than_a_batch_and_more_rows_than_a_block)
         check_kind(CLUSTERED, metrics[m], 33, 3000, 270);
 }
 
+/* Long stretches of long rows, where some rows are left out, nearly all, or none. */
+TEST(few_queries_of_long_stretches)
+{
+    enum { ROWS = 4500, DIMS = 330, WORDS = (ROWS + 63) / 64 };
+    static const unsigned left_out[] = {ROWS, 40, 7, 2};
+    float *data = malloc((ROWS + 2) * DIMS * sizeof *data), *query = data + ROWS * DIMS;
+    uint64_t chosen[WORDS], rest[WORDS];
+    fixture_fill(CLUSTERED, data, ROWS + 2, DIMS);
+    EACH_METRIC(m) {
+        struct fixture f;
+        fixture_init(&f, kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
+        for (size_t i = 0; i < COUNT_OF(left_out); i++) {
+            struct question ask = {i % 2 ? 77 : 0, ROWS - 100, chosen, 10, FLT_MAX};
+            some_bits(rest, ROWS, left_out[i]);
+            for (size_t w = 0; w < WORDS; w++)
+                chosen[w] = ~rest[w] & (w < WORDS / 2 ? ~0ull : w % 9 ? ~0ull : 0);
+            CHECK(check_question(&f.set, &ask, query, 2) < 2 * ROWS / 4);
+            ask.k = ROWS / 2; /* codes say nothing: every row is scored */
+            check_question(&f.set, &ask, query, 1);
+        }
+        struct question all = {0, ROWS, NULL, 10, FLT_MAX};
+        CHECK(check_question(&f.set, &all, query, 2) < 2 * ROWS / 4);
+        fixture_dispose(&f);
+    }
+    free(data);
+}
+
 TEST(rows_without_codes_are_scored)
 {
     enum { ROWS = 300, DIMS = 20 };
