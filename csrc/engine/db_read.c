@@ -99,12 +99,31 @@ syna_rc db_find(syna_db *db, struct generation **gen, const void *key, size_t ke
 
 /* ---------------------------------------------------------------- the newest value */
 
+/* The length and type of a frame's value; nothing is decompressed. */
+static syna_rc measure_frame_value(struct generation *gen, const struct frame *f, size_t *len,
+                                   int32_t *type)
+{
+    struct value v;
+    SYNA_TRY(value_peek(f, gen->log.file.path, &v));
+    uint64_t size = v.len;
+    if (v.type == SYNA_TYPE_BLOB)
+        SYNA_TRY(blob_read_manifest(gen, f, &size));
+    *len = (size_t)size;
+    *type = v.type;
+    return SYNA_SUCCESS;
+}
+
 /* Copy the value of a frame; its full length goes to *len whether it fits or not. */
 static syna_rc copy_frame_value(struct generation *gen, const struct frame *f, void *buf, size_t cap,
                                 size_t *len, int32_t *type)
 {
     struct buf scratch = {0};
     struct value v;
+    if (f->flags & FRAME_LZ4) { /* is not unpacked for a buffer that is too small */
+        SYNA_TRY(measure_frame_value(gen, f, len, type));
+        if (*len > cap)
+            return SYNA_SUCCESS;
+    }
     syna_rc rc = value_decode(f, gen->log.file.path, &scratch, &v);
     if (rc == SYNA_SUCCESS && v.type == SYNA_TYPE_BLOB) {
         uint64_t size = 0;
@@ -165,24 +184,29 @@ syna_rc db_get_number(syna_db *db, const char *key, size_t key_len, int32_t type
     return SYNA_SUCCESS;
 }
 
-static syna_rc copy_to_heap(syna_db *db, struct generation *gen, const struct entry *e, void **out,
-                            size_t *len, int32_t *type)
+static syna_rc copy_to_heap(struct generation *gen, const struct entry *e, void **out, size_t *len,
+                            int32_t *type)
 {
-    size_t cap = 0;
-    syna_rc rc = copy_newest(gen, e, NULL, 0, len, type);
-    if (rc == SYNA_SUCCESS) {
-        cap = *len;
-        uint8_t *block = mem_alloc(cap + 1);
-        if (!block)
-            return syna_no_memory(cap + 1);
-        rc = copy_newest(gen, e, block, cap, len, type);
-        block[cap] = 0;
-        if (rc == SYNA_SUCCESS)
-            *out = block;
-        else
-            mem_free(block);
+    struct frame f;
+    bool in_index = e->flags & ENTRY_INLINE;
+    *len = sizeof e->payload;
+    if (!in_index) {
+        db_prefetch_value(gen, e);
+        SYNA_TRY(kvlog_frame(&gen->log, e->offset, &f));
+        SYNA_TRY(measure_frame_value(gen, &f, len, type));
     }
-    return db_note_damage(db, rc);
+    size_t cap = *len;
+    uint8_t *block = mem_alloc(cap + 1);
+    if (!block)
+        return syna_no_memory(cap + 1);
+    syna_rc rc = in_index ? copy_newest(gen, e, block, cap, len, type)
+                          : copy_frame_value(gen, &f, block, cap, len, type);
+    block[cap] = 0;
+    if (rc == SYNA_SUCCESS)
+        *out = block;
+    else
+        mem_free(block);
+    return rc;
 }
 
 syna_rc db_get_copy(syna_db *db, const char *key, size_t key_len, int32_t type, void **out,
@@ -194,7 +218,7 @@ syna_rc db_get_copy(syna_db *db, const char *key, size_t key_len, int32_t type, 
     if (rc == SYNA_SUCCESS && type >= 0 && e.type != type)
         rc = mismatch(db, key, key_len, e.type, type);
     if (rc == SYNA_SUCCESS)
-        rc = copy_to_heap(db, gen, &e, out, len, found_type);
+        rc = db_note_damage(db, copy_to_heap(gen, &e, out, len, found_type));
     db_end_read(db);
     return rc;
 }
