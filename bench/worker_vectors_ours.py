@@ -79,6 +79,8 @@ def churn(data: Set, folder: Path, _rows: int) -> None:
         alive = np.concatenate([np.setdiff1d(alive, gone), np.arange(first, len(rows))])
     fresh = _open(folder, "fresh.db", data)
     fresh.insert_batch([str(number) for number in alive], rows[alive])
+    for one in (store, fresh):
+        one.absorb()  # both are measured through their graphs
     living = np.zeros(len(rows), bool)
     living[alive] = True
     truth = nearest(rows, data.query, K, living)

@@ -46,6 +46,9 @@ class Engine:
         """Of the index, a row, with the vectors unless they lie apart; 0: not known."""
         return 0.0
 
+    def settle(self) -> None:
+        """After `add`: whatever is left to do until all rows are in the index."""
+
 
 class Syna(Engine):
     module = "synadb"
@@ -90,6 +93,9 @@ class Syna(Engine):
 
     def add(self, number: int, row: np.ndarray) -> None:
         self.store.insert(str(number), row)
+
+    def settle(self) -> None:
+        self.store.absorb()
 
     def build_labelled(self, rows: np.ndarray, labels: np.ndarray, section: np.ndarray) -> None:
         data = [{"n": int(n), "s": int(s)} for n, s in zip(labels, section)]

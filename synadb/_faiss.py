@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from synadb._arrays import refused
 from synadb._bar import Bar
-from synadb._loading import need
+from synadb._optional import need
 from synadb.filters import metadata_of
 from synadb.types import SearchResult
 

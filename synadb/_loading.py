@@ -1,9 +1,7 @@
-"""What all loaders share: rows of a file read by path in any process, and optional packages."""
+"""What all loaders share: rows of a file read by path in any process."""
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import math
 import os
 import threading
@@ -13,29 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from synadb._optional import need
 from synadb._order import Indices
 from synadb.errors import ArgumentError, KeyNotFoundError, Reason
 from synadb.tensor import TensorEngine
 
 # The integers that carry the bits of what numpy does not know by itself.
 _BITS = {"bfloat16": "uint16", "float8_e4m3fn": "uint8", "float8_e5m2": "uint8"}
-
-
-def available(module: str) -> bool:
-    """Whether a package is installed; it is not imported."""
-    return importlib.util.find_spec(module) is not None
-
-
-def need(module: str, extra: str) -> Any:
-    """The package, imported now, or an ImportError that names what to install."""
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        if error.name != module.partition(".")[0]:
-            raise  # installed, and broken in its own way
-        raise ImportError(
-            f"{module} is not installed: pip install 'synadb[{extra}]'", name=module
-        ) from error
 
 
 class Rows:
@@ -219,4 +201,4 @@ class _Opened:
         self.engine.close()
 
 
-__all__ = ["Rows", "available", "need"]
+__all__ = ["Rows"]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
+
+from synadb._optional import need
 
 if TYPE_CHECKING:
     from synadb.experiment import Run
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 def plot_metric(runs: Iterable[Run], metric: str, ax: Any) -> Any:
     """One line per run that has the metric, over its steps; returns the axes."""
     if ax is None:
-        ax = _new_axes()
+        ax = need("matplotlib.pyplot", "plots").figure().add_subplot()
     lines = 0
     for run in runs:
         steps, values, _ = run._points(metric)
@@ -25,11 +26,3 @@ def plot_metric(runs: Iterable[Run], metric: str, ax: Any) -> Any:
     if lines > 1:
         ax.legend()
     return ax
-
-
-def _new_axes() -> Any:
-    try:
-        pyplot = importlib.import_module("matplotlib.pyplot")
-    except ImportError as error:
-        raise ImportError("plots need matplotlib: pip install 'synadb[plots]'") from error
-    return pyplot.figure().add_subplot()

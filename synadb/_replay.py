@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from synadb._arrays import refused
 from synadb._transitions import Column, Record
-from synadb.errors import ArgumentError, Reason
 
 Array = npt.NDArray[Any]
 
@@ -280,7 +280,7 @@ class Buffer:
                 self._tree = SumTree(self._priorities.array() ** alpha)
         tree = self._tree
         if not 0 < tree.sums[1] < np.inf:
-            raise refuse(f"priorities ** {alpha} have the sum {tree.sums[1]}; expected a number")
+            raise refused(f"priorities ** {alpha} have the sum {tree.sums[1]}; expected a number")
         indices = np.minimum(tree.draw((np.arange(n) + rng.random(n)) / n), count - 1)
         chances = tree.sums[tree.leaves + indices] / tree.sums[1]
         weights = (count * chances) ** -beta
@@ -326,7 +326,3 @@ class Buffer:
 
 
 _COLUMN_NAMES = ("states", "actions", "next_states")
-
-
-def refuse(message: str) -> ArgumentError:
-    return ArgumentError(0, message, reason=Reason.ARGUMENT)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from datetime import datetime, timezone
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from synadb._optional import need
 from synadb._run_facts import Facts
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ Table = dict[str, list[Any]]
 
 def points_frame(run: Run) -> Any:
     """See `Run.to_dataframe`."""
-    pandas = _pandas()
+    pandas = need("pandas", "pandas")
     columns: Table = {"metric": [], "step": [], "value": [], "time": []}
     run._refresh()
     for name in run._metric_names():
@@ -32,12 +31,12 @@ def points_frame(run: Run) -> Any:
 
 def runs_frame(rows: list[Facts], runs: list[Run]) -> Any:
     """See `Experiment.to_dataframe`; `rows` are the facts of `runs`."""
-    return _pandas().DataFrame.from_dict(_runs_table(rows, runs))
+    return need("pandas", "pandas").DataFrame.from_dict(_runs_table(rows, runs))
 
 
 def runs_arrow(rows: list[Facts], runs: list[Run]) -> Any:
     """See `Experiment.to_arrow`; `rows` are the facts of `runs`."""
-    pyarrow = _optional("pyarrow", "to_arrow needs pyarrow: pip install pyarrow")
+    pyarrow = need("pyarrow", "arrow")
     text, time = pyarrow.string(), pyarrow.timestamp("us", tz="UTC")
     types = {
         **dict.fromkeys(("run_id", "experiment", "status", "parent_id"), text),
@@ -71,14 +70,3 @@ def _runs_table(rows: list[Facts], runs: list[Run]) -> Table:
 
 def _utc(seconds: float | None) -> datetime | None:
     return None if seconds is None else datetime.fromtimestamp(seconds, timezone.utc)
-
-
-def _pandas() -> Any:
-    return _optional("pandas", "to_dataframe needs pandas: pip install 'synadb[pandas]'")
-
-
-def _optional(module: str, otherwise: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise ImportError(otherwise) from error

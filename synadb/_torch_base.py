@@ -11,7 +11,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Callable
 
-from synadb._loading import need
+from synadb._optional import need
 from synadb.errors import ArgumentError, Reason
 
 Transform = Callable[[Any], Any]

@@ -23,9 +23,9 @@ from typing import Any, Union
 import numpy as np
 import numpy.typing as npt
 
+from synadb._arrays import refused
 from synadb._core.pack import pack
 from synadb._core.unpack import unpack
-from synadb.errors import ArgumentError, Reason
 
 KEY = re.compile(r"exp/(.+)/(\d{1,20})_([0-9a-f]{16})\Z", re.S)
 _ROW = re.compile(r"(.+)#(\d+)\Z", re.S)
@@ -219,10 +219,10 @@ def chunks(columns: Mapping[str, Column], count: int) -> Iterator[slice]:
 def micros(time: object) -> int:
     """A time from a record or a line: microseconds since 1970 as an int, or seconds."""
     if isinstance(time, bool) or not isinstance(time, (int, float)) or not math.isfinite(time):
-        raise _refused(f"the timestamp is {time!r}; expected a number")
+        raise refused(f"the timestamp is {time!r}; expected a number")
     moment = round(time * 1_000_000) if abs(time) < _SECONDS_BELOW else int(time)
     if not 0 <= moment < 2**63:
-        raise _refused(f"the timestamp {time!r} is out of range")
+        raise refused(f"the timestamp {time!r} is out of range")
     return moment
 
 
@@ -232,19 +232,19 @@ def micros(time: object) -> int:
 def from_json(line: Any, machine_id: str, timestamp: int) -> Transition:
     """The transition of a parsed line; the last two are for lines that do not say."""
     if not isinstance(line, dict):
-        raise _refused(f"expected an object, found {type(line).__name__}")
+        raise refused(f"expected an object, found {type(line).__name__}")
     missing = [n for n in ("state", "action", "reward", "next_state") if n not in line]
     if missing:
-        raise _refused(f"there is no {missing[0]!r}")
+        raise refused(f"there is no {missing[0]!r}")
     metadata = _restore(line.get("metadata") or {})
     session, machine = line.get("session_id", "default"), line.get("machine_id", machine_id)
     if not isinstance(metadata, dict):
-        raise _refused(f"metadata is {type(metadata).__name__}, expected an object")
+        raise refused(f"metadata is {type(metadata).__name__}, expected an object")
     if not isinstance(session, str) or not isinstance(machine, str) or not session:
-        raise _refused("session_id and machine_id are texts")
+        raise refused("session_id and machine_id are texts")
     reward = _restore(line["reward"])
     if isinstance(reward, bool) or not isinstance(reward, (int, float)):
-        raise _refused(f"the reward is {reward!r}; expected a number")
+        raise refused(f"the reward is {reward!r}; expected a number")
     time = line.get("timestamp")
     return Transition(
         _restore(line["state"]),
@@ -284,7 +284,3 @@ def _restore(value: Any) -> Any:
 def _digest(plain: dict[str, Any]) -> str:
     text = json.dumps(plain, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
-
-
-def _refused(message: str) -> ArgumentError:
-    return ArgumentError(0, message, reason=Reason.ARGUMENT)

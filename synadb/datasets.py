@@ -24,7 +24,8 @@ from urllib.parse import quote
 import numpy as np
 import numpy.typing as npt
 
-from synadb._loading import Rows, available, need
+from synadb._loading import Rows
+from synadb._optional import available, need
 from synadb._order import at_least
 from synadb.db import SynaDB
 from synadb.errors import ArgumentError, FormatVersionError, KeyNotFoundError, Reason

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synadb import _replay, _transitions
+from synadb import _transitions
+from synadb._arrays import refused
 from synadb._replay import Buffer, TransitionBatch
 from synadb._shared import SharedLog
 from synadb._transitions import Record, Transition
@@ -70,7 +71,7 @@ class ExperienceCollector:
         read_only: bool = False,
     ) -> None:
         if machine_id is not None and (not isinstance(machine_id, str) or not machine_id):
-            raise _replay.refuse(f"machine_id is {machine_id!r}; expected a text")
+            raise refused(f"machine_id is {machine_id!r}; expected a text")
         options = {
             "sync_on_write": bool(sync_on_write),
             "shared": bool(shared) and not read_only,
@@ -226,7 +227,7 @@ class ExperienceCollector:
         """
         amounts = np.asarray(rewards, np.float64)
         if amounts.ndim != 1:
-            raise _replay.refuse(f"rewards has shape {amounts.shape}; expected one dimension")
+            raise refused(f"rewards has shape {amounts.shape}; expected one dimension")
         count = len(amounts)
         columns = {
             "states": _column(states),
@@ -236,7 +237,7 @@ class ExperienceCollector:
         notes = None if metadata is None else [dict(entry) for entry in metadata]
         for name, column in (*columns.items(), ("metadata", notes)):
             if column is not None and len(column) != count:
-                raise _replay.refuse(f"{name} has {len(column)} entries, rewards has {count}")
+                raise refused(f"{name} has {len(column)} entries, rewards has {count}")
         name = _session(session_id)
         if count == 0:
             return 0
@@ -406,15 +407,15 @@ class ExperienceCollector:
         come; `refresh` reads those of other processes.
         """
         if n < 1:
-            raise _replay.refuse(f"n is {n}; expected at least 1")
+            raise refused(f"n is {n}; expected at least 1")
         for name, exponent in (("alpha", alpha), ("beta", beta)):
             if not 0 <= exponent < math.inf:
-                raise _replay.refuse(f"{name} is {exponent}; expected a number of 0 or more")
+                raise refused(f"{name} is {exponent}; expected a number of 0 or more")
         rng = self._rng if seed is None else np.random.default_rng(seed)
         with self._lock:
             buffer = self._columns()
             if len(buffer) == 0:
-                raise _replay.refuse(f"{self.path}: there are no transitions to draw from")
+                raise refused(f"{self.path}: there are no transitions to draw from")
             if prioritized:
                 return buffer.prioritized(n, rng, alpha, beta)
             return buffer.uniform(n, rng)
@@ -428,13 +429,13 @@ class ExperienceCollector:
         rows = np.asarray(indices, np.int64).reshape(-1)
         values = np.asarray(priorities, np.float64).reshape(-1)
         if rows.shape != values.shape:
-            raise _replay.refuse(f"{len(values)} priorities for {len(rows)} indices")
+            raise refused(f"{len(values)} priorities for {len(rows)} indices")
         if not np.all(np.isfinite(values) & (values > 0)):
-            raise _replay.refuse("priorities are finite and greater than 0")
+            raise refused("priorities are finite and greater than 0")
         with self._lock:
             buffer = self._columns()
             if len(rows) and not (rows.min() >= 0 and rows.max() < len(buffer)):
-                raise _replay.refuse(f"an index is outside 0 to {len(buffer) - 1}")
+                raise refused(f"an index is outside 0 to {len(buffer) - 1}")
             buffer.set_priorities(rows, values)
 
     def n_step(
@@ -452,7 +453,7 @@ class ExperienceCollector:
             ``done``.
         """
         if n < 1:
-            raise _replay.refuse(f"n is {n}; expected at least 1")
+            raise refused(f"n is {n}; expected at least 1")
         with self._lock:
             return self._columns().n_step(int(n), float(gamma), session_id)
 
@@ -687,7 +688,7 @@ def _session(session_id: str) -> str:
     if not isinstance(session_id, str):
         raise TypeError(f"a session's id is a str, not {type(session_id).__name__}")
     if not session_id or "\0" in session_id:
-        raise _replay.refuse(f"the session's id is {session_id!r}; expected text without NUL")
+        raise refused(f"the session's id is {session_id!r}; expected text without NUL")
     return session_id
 
 

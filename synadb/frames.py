@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from synadb._core.arrow import Rows, Selection
+from synadb._optional import need
 from synadb.errors import ArgumentError, Reason, TypeMismatchError
 
 if TYPE_CHECKING:
@@ -17,18 +17,9 @@ if TYPE_CHECKING:
 _KEYS = 4096
 
 
-def _pandas() -> Any:
-    try:
-        return importlib.import_module("pandas")
-    except ImportError as error:
-        raise ImportError(
-            f"data frames need pandas: pip install 'synadb[pandas]' ({error})"
-        ) from None
-
-
 def to_dataframe(db: SynaDB, key_pattern: str | None = None) -> Any:
     """See `SynaDB.to_dataframe`."""
-    pandas = _pandas()
+    pandas = need("pandas", "pandas")
     columns = {key: db.get_history_tensor(key) for key in _float_keys(db, key_pattern)}
     rows = max(map(len, columns.values()), default=0)
     return pandas.DataFrame({key: _padded(values, rows) for key, values in columns.items()})
@@ -53,7 +44,7 @@ def _padded(values: npt.NDArray[np.float64], rows: int) -> npt.NDArray[np.float6
 
 def to_timeseries_dataframe(db: SynaDB, key: str) -> Any:
     """See `SynaDB.to_timeseries_dataframe`."""
-    pandas = _pandas()
+    pandas = need("pandas", "pandas")
     values, times = float_history(db, key)
     index = pandas.DatetimeIndex(times, tz="UTC", name="time")
     return pandas.DataFrame({"value": values}, index=index)
@@ -79,7 +70,7 @@ def float_history(
 
 def from_dataframe(db: SynaDB, df: Any, key_prefix: str = "") -> int:
     """See `SynaDB.from_dataframe`."""
-    pandas = _pandas()
+    pandas = need("pandas", "pandas")
     if not isinstance(df, pandas.DataFrame):
         raise TypeError(f"from_dataframe takes a DataFrame, not {type(df).__name__}")
     times = _times(pandas, df.index)

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Union
 
-from synadb._loading import Rows, available, need
+from synadb._loading import Rows
+from synadb._optional import available, need
 from synadb._order import Epoch, Indices, at_least
 
 # What has to be installed for the examples below.

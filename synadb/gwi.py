@@ -538,7 +538,9 @@ class GravityWellIndex(_gwi.WellsHandle):
             look into wells in proportion; as many as there are wells: all of them, exactly. Up to
             4,096 vectors every search is exact.
         recall : float, optional
-            The share of the true nearest wanted, 0 to 1, instead of `nprobe`.
+            The share of the true nearest wanted, 0 to 1, instead of `nprobe`. Each query looks into
+            as many wells as the index's own vectors took that were as hard to find as it looks in
+            its first two.
         filter : mapping, optional
             Only vectors whose metadata match: ``{"lang": "en"}``, ``{"year": {"$gte": 2020}}``,
             ``$and``, ``$or``, ``$not``, ``$in``, ``$nin``, ``$exists``, ``$contains``.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
 import operator
 import os
 from collections.abc import Iterable, Mapping
@@ -29,8 +28,6 @@ _MOST_EF = 8192
 
 #: Whether a long call shows a bar (True) or tells a callable how far it is.
 Progress = Union[bool, Callable[[int, int], object], None]
-
-atexit.register(_hybrid.close_all)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synadb._loading import Rows, available, need
+from synadb._loading import Rows
+from synadb._optional import available, need
 from synadb._order import Epoch, Indices, Uneven, at_least
 
 # What has to be installed for the examples below.

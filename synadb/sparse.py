@@ -575,7 +575,13 @@ class SparseVectorStore(_sparse.SparseHandle):
         """
         arrays = _stack([_vector(query_indices, query_values, "query_indices")])
         told = self._search(
-            *arrays, search_limit(k), None, filter_text(filter), _recall(recall), False
+            *arrays,
+            search_limit(k),
+            None,
+            filter_text(filter),
+            _recall(recall),
+            False,
+            SparseSearchResult,
         )[1]
         return SparsePlan(*told)
 
@@ -588,18 +594,15 @@ class SparseVectorStore(_sparse.SparseHandle):
         recall: float | None,
         metadata: bool,
     ) -> list[list[SparseSearchResult]]:
-        found, _ = self._search(
+        return self._search(
             *arrays,
             search_limit(k),
             _min_score(min_score),
-            filter_text(filter),
+            None if filter is None else filter_text(filter),
             _recall(recall),
             bool(metadata),
-        )
-        return [
-            [SparseSearchResult(key, score, _metadata(text)) for key, score, text in hits]
-            for hits in found
-        ]
+            SparseSearchResult,
+        )[0]
 
 
 # ------------------------------------------------------------------------------------- arguments

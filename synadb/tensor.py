@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Literal, Union
 import numpy as np
 import numpy.typing as npt
 
+from synadb._arrays import refused
 from synadb._core import tensor as _tensor
-from synadb.errors import ArgumentError, KeyNotFoundError, Reason
+from synadb._optional import need
+from synadb.errors import KeyNotFoundError
 
 if TYPE_CHECKING:
     from synadb._core.tensor import TensorSet
@@ -376,12 +378,9 @@ class TensorEngine(_tensor.TensorHandle):
         Raises
         ------
         ImportError
-            PyTorch is not installed: ``pip install synadb[ml]``.
+            PyTorch is not installed: ``pip install 'synadb[ml]'``.
         """
-        try:
-            torch: Any = importlib.import_module("torch")
-        except ImportError as error:
-            raise ImportError("get_tensor_torch needs PyTorch: pip install synadb[ml]") from error
+        torch = need("torch", "ml")
         array = self.get_tensor(pattern, shape, dtype)
         name = array.dtype.name
         if name in _BITS:  # numpy knows these types by a package that torch does not look at
@@ -397,12 +396,9 @@ class TensorEngine(_tensor.TensorHandle):
         Raises
         ------
         ImportError
-            TensorFlow is not installed: ``pip install synadb[ml]``.
+            TensorFlow is not installed: ``pip install 'synadb[ml]'``.
         """
-        try:
-            tensorflow: Any = importlib.import_module("tensorflow")
-        except ImportError as error:
-            raise ImportError("get_tensor_tf needs TensorFlow: pip install synadb[ml]") from error
+        tensorflow = need("tensorflow", "ml")
         return tensorflow.convert_to_tensor(self.get_tensor(pattern, shape, dtype))
 
     def stream(
@@ -566,20 +562,16 @@ class TensorEngine(_tensor.TensorHandle):
 # ------------------------------------------------------------------------------------- arguments
 
 
-def _refused(message: str) -> ArgumentError:
-    return ArgumentError(0, message, reason=Reason.ARGUMENT)
-
-
 def _at_least_one(what: str, value: int) -> int:
     number = operator.index(value)
     if number < 1:
-        raise _refused(f"{what} is {number}; expected 1 or more")
+        raise refused(f"{what} is {number}; expected 1 or more")
     return number
 
 
 def _codec(codec: str | None) -> int:
     if codec not in _CODECS:
-        raise _refused(f"codec {codec!r}; expected None or 'lz4'")
+        raise refused(f"codec {codec!r}; expected None or 'lz4'")
     return _CODECS[codec]
 
 
@@ -650,12 +642,12 @@ def _convert(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
         return array
     if array.dtype.kind == "c" and dtype.kind != "c":
         if np.any(array.imag):
-            raise _refused(f"complex values cannot be had as {dtype}: an imaginary part is not 0")
+            raise refused(f"complex values cannot be had as {dtype}: an imaginary part is not 0")
         array = array.real
     with np.errstate(invalid="ignore", over="ignore"):
         result = array.astype(dtype)
         if dtype.kind in "iub" and not _same(array, result):
-            raise _refused(
+            raise refused(
                 f"values of dtype {array.dtype} cannot be had as {dtype}: one has a fraction or is "
                 "out of range"
             )
@@ -749,18 +741,18 @@ def _shaped(
     found: TensorSet, array: npt.NDArray[Any], shape: Shape, stored: bool
 ) -> npt.NDArray[Any]:
     if isinstance(shape, str) and shape != "stored":
-        raise _refused(f"shape {shape!r}; expected numbers, 'stored' or None")
+        raise refused(f"shape {shape!r}; expected numbers, 'stored' or None")
     if shape is None and not stored:
         return array
     if shape is None or isinstance(shape, str):
         whole = _whole_shape(found)
         if whole is None and shape is not None and found.part_count:
-            raise _refused("the pattern does not match the whole of one tensor: no stored shape")
+            raise refused("the pattern does not match the whole of one tensor: no stored shape")
         return array if whole is None else array.reshape(whole)
     try:
         return array.reshape(shape)
     except ValueError:
-        raise _refused(f"{array.size} elements match; they do not fit the shape {shape}") from None
+        raise refused(f"{array.size} elements match; they do not fit the shape {shape}") from None
 
 
 def _whole_shape(found: TensorSet) -> tuple[int, ...] | None:

@@ -13,7 +13,8 @@ from dataclasses import replace
 from itertools import count
 from typing import Any, Callable
 
-from synadb._loading import Rows, available, need
+from synadb._loading import Rows
+from synadb._optional import available, need
 from synadb._order import Epoch, Uneven, at_least
 
 # What has to be installed for the examples below.

@@ -170,11 +170,12 @@ class TextIndex(_text.TextHandle):
 
     Notes
     -----
-    Texts stay in the log; in memory are postings, keys and metadata. They are saved beside the
-    file, as ``<path>.text``, on `close`, so that opening again is quick; that file may be deleted
-    at any time. Any method may be called from any thread; the GIL is released while the core works,
-    and searches run beside writes. After `os.fork` a child may search; its writes raise
-    `ForkedError`.
+    Texts stay in the log; in memory are postings, keys and metadata. All but metadata are saved
+    beside the file, as ``<path>.text``, on `close` and when a quarter of many documents is new, so
+    that opening again is quick and the index takes little memory of its own (6 bytes a posting or
+    less); that file may be deleted at any time, and is made anew by the next writer. Any method may
+    be called from any thread; the GIL is released while the core works, and searches run beside
+    writes. After `os.fork` a child may search; its writes raise `ForkedError`.
 
     Examples
     --------
@@ -577,8 +578,9 @@ class TextIndex(_text.TextHandle):
         >>> index.highlight("librar* babel", "The Library of Babel", before="[", after="]")
         'The [Library] of [Babel]'
         """
+        spans = self._spans(query, text)
         raw = text.encode("utf-8", "surrogatepass")
-        return _marked(raw, self._spans(query, text), 0, len(raw), before, after)
+        return _marked(raw, spans, 0, len(raw), before, after)
 
     def snippet(
         self,
@@ -599,8 +601,8 @@ class TextIndex(_text.TextHandle):
         >>> index.snippet("zebra", long, length=40)
         '... here but a <b>zebra</b> and more of it ...'
         """
-        raw = text.encode("utf-8", "surrogatepass")
         spans = self._spans(query, text)
+        raw = text.encode("utf-8", "surrogatepass")
         start, end = _window(raw, spans, max(int(length), 1))
         part = _marked(raw, spans, start, end, before, after)
         return ("... " if start > 0 else "") + part + (" ..." if end < len(raw) else "")
@@ -611,8 +613,12 @@ class TextIndex(_text.TextHandle):
 
 def _resolve(analyzer: str | None) -> tuple[str | None, Callable[[str], str] | None]:
     """The core's name of an analyser, and the stemmer that goes with it."""
+    if analyzer is not None and not isinstance(analyzer, str):
+        raise TypeError(f"analyzer is a str, not {type(analyzer).__name__}")
     if analyzer is None or analyzer in ("english", "standard"):
         return analyzer, None
+    if not analyzer.isprintable() or analyzer in ("", _SNOWBALL):
+        raise refused(f"analyzer {analyzer!r}; expected 'english', 'standard' or a language")
     language = analyzer[len(_SNOWBALL) :] if analyzer.startswith(_SNOWBALL) else analyzer
     if language not in _stemmers:
         try:

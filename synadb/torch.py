@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import Any
 
-from synadb._loading import available
+from synadb._optional import available
 from synadb._order import Uneven, at_least
 from synadb._torch_base import DataLoader, check_state, pytorch
 from synadb._torch_datasets import SynaDataset, SynaIterableDataset, collate

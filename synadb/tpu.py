@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from synadb._loading import Rows, available, need
+from synadb._loading import Rows
+from synadb._optional import available, need
 from synadb._order import Epoch, at_least
 from synadb.errors import ArgumentError, Reason
 from synadb.jax import get_tensor_jax

@@ -183,20 +183,23 @@ class VectorStore(_vectors.VectorHandle):
     Notes
     -----
     The vectors stay in the mapped file; in memory are a code of a byte a dimension (see
-    `quantization`), the graph and some 25 bytes more a row. They are saved beside the file, as
+    `quantization`), the graph and some 30 bytes more a row. They are saved beside the file, as
     ``<path>.hnsw``, on `close`, so that opening again is quick; that file may be deleted at any
     time. Any method may be called from any thread; the GIL is released while the core works, and
     searches run beside inserts. After `os.fork` a child may search; its writes raise
     `ForkedError`.
 
     New rows are found at once: by looking at all of them, and where a quick writer leaves more than
-    two thousand behind, at those of the rest that are in the buckets nearest to the query, which
-    costs a little recall until they are in the graph (a search that names a ``recall`` looks at
-    all). They are taken into it in the background, a thousand and more at a time, by a thread with
-    low priority that runs while there is such work; closing the store stops it, and what is left is
-    gone on with at the next opening. `absorb` does that work at a time of your choosing. Two runs
-    of a program may get graphs that differ, and so results that differ within the recall, unless
-    ``absorber=False``.
+    two thousand behind, at those of the rest that are in the buckets nearest to the query, some
+    thousands of them. That costs recall until they are in the graph: of 100,000 rows behind, ten
+    nearest at ``ef=100``, 0.90 and 0.96 of the true nearest were found on two sets of real vectors,
+    0.99 without a tail; `explain` says 0.0 then, not measured. A search that names a ``recall``, is
+    ``exact`` or has a filter looks at all of them, so the recall named holds for them, too; what it
+    takes grows with them. They are taken into the graph in the background, a thousand and more at a
+    time, by a thread with low priority that runs while there is such work; closing the store stops
+    it, and what is left is gone on with at the next opening. `absorb` does that work at a time of
+    your choosing. Two runs of a program may get graphs that differ, and so results that differ
+    within the recall, unless ``absorber=False``.
 
     With ``backend="faiss"`` the rows, their durability and everything else stay as they are; FAISS
     chooses which rows a search scores. The index is made by `build_index`, or by the first search
@@ -676,7 +679,8 @@ class VectorStore(_vectors.VectorHandle):
             Candidates to keep in the walk over the graph, 1 to 4096: more find more.
         recall : float, optional
             Share of the true nearest to find, such as 0.95: the store keeps as many candidates as
-            its own measurements say that it takes. 1.0 is exact.
+            its own measurements say that it takes, and looks at all rows that are not in the graph
+            yet. 1.0 is exact.
         exact : bool, default False
             Find what scoring every row would find.
         filter : dict, optional

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from context import Context
 from measure import BENCH_DIR, BenchError, Figure, Sample, figure, progress, run_worker
 from report import US, Floor, Row, Section, at_least, at_least_times, at_most
@@ -50,6 +51,7 @@ _BRIEF = {
 _LATER = {task: _BRIEF[task] for task in ("search", "exact")}
 _FILTERS = {"1": "1 %", "10": "10 %", "50": "50 %", "_together": "of a section"}
 _BUILD_TIMES, _ADD_TIMES = 6.0, 6.0
+_MANY_ROWS, _MANY_TIMES = 1_000_000, 2.0  # from so many rows on, one query beside hnswlib
 _KILLED = -signal.SIGKILL
 
 # rows, queries, rows added one by one (by peers), rows of the opening, rows of the mapped file
@@ -114,7 +116,7 @@ def _whole_set(
         task: _all(context, task, names, data, added, peers_added) for task, names in tasks.items()
     }
     ours = _ours(context, data, opened, mapped)
-    _searches(section, found)
+    _searches(section, found, _rows_of(data))
     _builds(section, found)
     _exact(section, found)
     _asked(section, ours)
@@ -127,7 +129,7 @@ def _further_set(context: Context, section: Section, source: str) -> None:
     data, part = _data(context, source), Section("vectors", source)
     found = {task: _all(context, task, names, data, 0, 0) for task, names in _LATER.items()}
     ours = _task_of_ours(context, "asked", data, 0)
-    _searches(part, found)
+    _searches(part, found, _rows_of(data))
     row = _row(found["search"], "build", "build, 1 thread", "rows / CPU-s")
     _beats(part, row, _BUILD_TIMES, "build, 1 thread", ["hnswlib"])
     _exact(part, found)
@@ -253,11 +255,18 @@ def _beats(
     section.floors.append(at_least_times(row, times, peers or _peers(row), f"vectors: {what}"))
 
 
-def _searches(section: Section, found: Results) -> None:
+def _rows_of(data: Path) -> int:
+    return len(np.load(data / "base.npy", mmap_mode="r"))
+
+
+def _searches(section: Section, found: Results, rows: int) -> None:
     search, unit = found["search"], "queries / CPU-s"
     for name, share in (("95", "0.95"), ("99", "0.99")):
         row = _row(search, f"one{name}", f"one query a call, recall {share}", unit)
         _beats(section, row, 1.0, f"single query, {share}")
+        if name == "95" and rows >= _MANY_ROWS:
+            what = f"vectors: single query, {share}, beside hnswlib"
+            section.floors.append(at_least_times(row, _MANY_TIMES, ["hnswlib"], what))
     _beats(
         section,
         _row(search, "batch", "batch, 0.95, 2 threads", "queries / s", wall=True),

@@ -38,6 +38,17 @@ static inline syna_rc check_path(const char *path)
     return SYNA_SUCCESS;
 }
 
+static inline syna_rc check_text(const char *text, const char *what)
+{
+    if (!text)
+        return null_pointer(what);
+    if (!utf8_valid(text, strlen(text)))
+        return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "%s is not UTF-8", what);
+    return SYNA_SUCCESS;
+}
+
+#define REQUIRE_TEXT(text) SYNA_TRY(check_text(text, #text))
+
 /* A key that is looked up: there, and of a length that a key can have. What else is wrong with it is told
  * from mere absence only once the look-up has failed: hits pay nothing. */
 #define REQUIRE_KEY(key, key_len)                                \

@@ -8,17 +8,6 @@
 
 /* ---------------------------------------------------------------- arguments */
 
-static syna_rc check_text(const char *text, const char *what)
-{
-    if (!text)
-        return null_pointer(what);
-    if (!utf8_valid(text, strlen(text)))
-        return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "%s is not UTF-8", what);
-    return SYNA_SUCCESS;
-}
-
-#define REQUIRE_TEXT(text) SYNA_TRY(check_text(text, #text))
-
 static syna_rc check_texts(const char *const *texts, size_t count, const char *what)
 {
     if (count > 0 && !texts)
@@ -188,32 +177,15 @@ int32_t syna_runs_latest(syna_db *db, const char *experiment, const char *metric
 
 /* ---------------------------------------------------------------- path-keyed */
 
-/* Shared with other processes, unless this one has the file open for itself. */
-static syna_rc open_tracker(const char *path, syna_db **db)
-{
-    syna_db_options options = {.size = sizeof options, .no_sync = 1, .shared = 1};
-    syna_rc rc = handles_open(path, &options, db);
-    if (rc != SYNA_ERR_GENERIC || status_get()->reason != SYNA_WHY_ARGUMENT)
-        return rc;
-    options.shared = 0;
-    return handles_open(path, &options, db);
-}
-
 int32_t syna_exp_tracker_open(const char *path)
 {
-    syna_db *db;
     SYNA_TRY(check_path(path));
-    return open_tracker(path, &db);
+    return handles_open_shared(path, &(syna_db_options){.size = sizeof(syna_db_options), .no_sync = 1});
 }
 
 int32_t syna_exp_tracker_close(const char *path)
 {
-    syna_rc rc;
-    syna_db *db = handles_enter(path, &rc);
-    if (!db)
-        return rc;
-    handles_leave(db);
-    return handles_close(db);
+    return handles_close_path(path);
 }
 
 int32_t syna_exp_start_run(const char *path, const char *experiment, const char *tags_json,

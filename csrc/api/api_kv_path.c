@@ -25,15 +25,7 @@ int32_t syna_open_with_config(const char *path, int32_t sync_on_write)
 
 int32_t syna_close(const char *path)
 {
-    syna_rc code = SYNA_SUCCESS;
-    syna_db *db = handles_enter(path, &code);
-    if (!db)
-        return code;
-    /* The pin must be gone before the last closing, which waits for pins. handles_close knows the
-     * handle by its address only while it is open, so losing a race with another closing is an error
-     * return. */
-    handles_leave(db);
-    return handles_close(db);
+    return handles_close_path(path);
 }
 
 /* ---------------------------------------------------------------- writing */

@@ -8,17 +8,6 @@
 
 /* ---------------------------------------------------------------- arguments */
 
-static syna_rc check_text(const char *text, const char *what)
-{
-    if (!text)
-        return null_pointer(what);
-    if (!utf8_valid(text, strlen(text)))
-        return syna_fail(SYNA_ERR_INVALID_PATH, SYNA_WHY_ARGUMENT, "%s is not UTF-8", what);
-    return SYNA_SUCCESS;
-}
-
-#define REQUIRE_TEXT(text) SYNA_TRY(check_text(text, #text))
-
 static syna_rc check_struct(const char *name, uint32_t size, size_t first)
 {
     if (size >= first)
@@ -181,24 +170,13 @@ int32_t syna_models_delete(syna_db *db, const char *name, uint32_t version, uint
 
 int32_t syna_model_registry_open(const char *path)
 {
-    syna_db *db;
-    syna_db_options options = {.size = sizeof options, .shared = 1};
     SYNA_TRY(check_path(path));
-    syna_rc rc = handles_open(path, &options, &db);
-    if (rc != SYNA_ERR_GENERIC || status_get()->reason != SYNA_WHY_ARGUMENT)
-        return rc;
-    options.shared = 0; /* as this process has it open already */
-    return handles_open(path, &options, &db);
+    return handles_open_shared(path, &(syna_db_options){.size = sizeof(syna_db_options)});
 }
 
 int32_t syna_model_registry_close(const char *path)
 {
-    syna_rc code = SYNA_SUCCESS;
-    syna_db *db = handles_enter(path, &code);
-    if (!db)
-        return code;
-    handles_leave(db); /* closing waits for pins */
-    return handles_close(db);
+    return handles_close_path(path);
 }
 
 static syna_rc save(syna_db *db, const char *name, const uint8_t *data, size_t len,

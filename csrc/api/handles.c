@@ -173,6 +173,18 @@ syna_rc handles_open(const char *path, const syna_db_options *options, syna_db *
     return rc;
 }
 
+syna_rc handles_open_shared(const char *path, const syna_db_options *options)
+{
+    syna_db *db;
+    syna_db_options wanted = *options;
+    wanted.shared = 1;
+    syna_rc rc = handles_open(path, &wanted, &db);
+    if (rc != SYNA_ERR_GENERIC || status_get()->reason != SYNA_WHY_ARGUMENT)
+        return rc;
+    wanted.shared = 0;
+    return handles_open(path, &wanted, &db);
+}
+
 /* ---------------------------------------------------------------- closing */
 
 static struct handle *find_db(const syna_db *db)
@@ -269,4 +281,16 @@ void handles_leave(syna_db *db)
     if (h && h->pins > 0 && --h->pins == 0 && h->state == CLOSING) /* 0: a forked child forgot the call */
         pthread_cond_broadcast(&moved);
     pthread_mutex_unlock(&table_lock);
+}
+
+/* The pin must be gone before the last closing, which waits for pins. handles_close knows the handle by
+ * its address only while it is open, so losing a race with another closing is an error return. */
+syna_rc handles_close_path(const char *path)
+{
+    syna_rc code = SYNA_SUCCESS;
+    syna_db *db = handles_enter(path, &code);
+    if (!db)
+        return code;
+    handles_leave(db);
+    return handles_close(db);
 }

@@ -1,4 +1,4 @@
-/* open_table.c - see open_table.h. */
+/* open_table.c - entries of open stores and what a fork does to them, see open_table.h. */
 #include "base/internal.h"
 
 #include "api/open_table.h"

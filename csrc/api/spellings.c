@@ -1,4 +1,4 @@
-/* spellings.c - see spellings.h. */
+/* spellings.c - a list of paths is short, so it is simply read: see spellings.h. */
 #include "base/internal.h"
 
 #include "api/spellings.h"

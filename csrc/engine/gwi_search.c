@@ -25,23 +25,34 @@ struct searching {
 
 /* ---------------------------------------------------------------- lists */
 
+static void reach_all(const struct searching *s, struct partition_reach *reach)
+{
+    *reach = (struct partition_reach){.lists = s->part->count, .exact = true};
+}
+
 /* Matches that are spread over the lists are found farther away. */
-static uint32_t lists_wanted(const struct searching *s)
+static void reach_wanted(const struct searching *s, struct partition_reach *reach)
 {
     const struct row_search *base = &s->base;
     const struct partition *part = s->part;
     uint64_t live = base->store->rows.live;
-    if (row_search_is_exact(base) || live <= GWI_SMALL)
-        return part->count;
-    uint32_t lists = base->recall > 0 ? partition_lists_for(part, base->k, base->recall)
-                                      : partition_lists_of(part, s->nprobe);
+    if (row_search_is_exact(base) || live <= GWI_SMALL) {
+        reach_all(s, reach);
+        return;
+    }
+    if (base->recall > 0)
+        partition_reach_for(part, base->k, base->recall, reach);
+    else
+        *reach = (struct partition_reach){.lists = partition_lists_of(part, s->nprobe)};
     if (base->matches < live)
-        lists = (uint32_t)MIN(ceil(lists * sqrt((double)live / (double)MAX(base->matches, 1u))),
-                              part->count);
-    return lists;
+        partition_widen(reach, sqrt((double)live / (double)MAX(base->matches, 1u)), part->count);
+    else if (base->recall <= 0)
+        reach->codes = partition_codes_of(part, s->nprobe, reach->lists);
+    if (partition_usual_lists(reach) == part->count)
+        reach_all(s, reach);
 }
 
-static bool lists_pay(const struct searching *s, uint32_t lists)
+static bool lists_pay(const struct searching *s, const struct partition_reach *reach)
 {
     const struct row_search *base = &s->base;
     const struct partition *part = s->part;
@@ -49,25 +60,22 @@ static bool lists_pay(const struct searching *s, uint32_t lists)
         return false;
     if (base->matches == base->store->rows.live)
         return true;
-    uint64_t codes = (uint64_t)part->entries * lists / part->count;
+    uint64_t codes = (uint64_t)part->entries * partition_usual_lists(reach) / part->count;
     return base->matches > DIRECT_ROWS && base->matches * DIRECT_COST > codes;
 }
 
-static syna_rc search_lists(struct searching *s, uint32_t lists)
+static syna_rc search_lists(struct searching *s, const struct partition_reach *reach)
 {
     struct row_search *base = &s->base;
     const struct partition *part = s->part;
     struct partition_visits visits = {0};
-    struct partition_reach reach = {.lists = lists, .exact = lists == part->count};
-    if (base->recall <= 0 && base->matches == base->store->rows.live)
-        reach.codes = partition_codes_of(part, s->nprobe, lists);
-    SYNA_TRY(partition_search(part, &s->set, base->queries, base->count, &reach, base->chosen,
+    SYNA_TRY(partition_search(part, &s->set, base->queries, base->count, reach, base->chosen,
                               base->tops, &visits));
     s->explain.lists += visits.lists;
     s->explain.rows += visits.codes;
     s->explain.full += visits.full;
-    s->explain.exact = lists == part->count;
-    s->explain.recall = s->explain.exact ? 1 : partition_recall_at(part, base->k, lists);
+    s->explain.exact = reach->exact;
+    s->explain.recall = reach->exact ? 1 : partition_recall_of(part, base->k, reach);
     return row_search_score(base, part->end);
 }
 
@@ -89,17 +97,19 @@ static syna_rc rank_rows(struct row_search *base)
     struct searching *s = (struct searching *)(void *)base;
     s->part = &gwi_of(base->store)->part;
     make_set(s);
-    uint32_t lists = lists_wanted(s);
-    if (!lists_pay(s, lists)) {
+    struct partition_reach reach;
+    reach_wanted(s, &reach);
+    if (!lists_pay(s, &reach)) {
         s->explain.exact = 1;
         s->explain.recall = 1;
         return row_search_score(base, 0);
     }
-    SYNA_TRY(search_lists(s, lists));
-    if (lists == s->part->count || row_search_is_complete(base))
+    SYNA_TRY(search_lists(s, &reach));
+    if (reach.exact || row_search_is_complete(base))
         return SYNA_SUCCESS;
     row_search_start(base);
-    return search_lists(s, s->part->count);
+    reach_all(s, &reach);
+    return search_lists(s, &reach);
 }
 
 static syna_rc rank_and_tell(struct row_search *base)

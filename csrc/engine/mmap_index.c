@@ -54,7 +54,7 @@ void mmap_index_free(struct mmap_index *index)
 uint64_t mmap_index_bytes(const struct mmap_index *index)
 {
     return index ? sizeof *index + array_bytes(&index->set.code_rows) +
-                       array_bytes(&index->set.errors) + hnsw_bytes(&index->graph)
+                       array_bytes(&index->set.errors) + hnsw_bytes(&index->graph, &index->set.codes)
                  : 0;
 }
 

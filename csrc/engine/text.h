@@ -5,8 +5,8 @@
  * their words; text_rows.c the rows in memory; text_names.[ch] ids and terms, text_name_table.[ch] how those
  * of a snapshot are found; text_runs.[ch] the packs of rows; text_forward.[ch] the terms of each row;
  * text_pack.[ch] many documents in one record, text_packs.c what they mean, text_repack.c their compaction;
- * text_file.c the snapshot and following the log, text_save.c when it is written; text_write.c; text_read.c; text_query.[ch] what a query
- * means; text_search.c; text_spans.c. */
+ * text_file.c the snapshot and following the log, text_save.c when it is written; text_write.c;
+ * text_read.c; text_query.[ch] what a query means; text_search.c; text_spans.c. */
 #ifndef SYNA_ENGINE_TEXT_H
 #define SYNA_ENGINE_TEXT_H
 

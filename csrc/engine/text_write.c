@@ -351,7 +351,8 @@ static syna_rc settle(struct storing *s, syna_rc committed, size_t *added)
     return committed;
 }
 
-/* The document is written; that the index could not be brought up to date is no failure of the s. */
+/* The document is written; that the index could not be brought up to date is no failure of the
+ * write. */
 static void maintain(syna_text *index)
 {
     struct status_record why = *status_get();

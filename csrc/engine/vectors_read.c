@@ -65,8 +65,9 @@ static uint64_t memory_of(const syna_vectors *store)
 {
     const struct row_set *set = &store->set;
     return array_bytes(&set->code_rows) + array_bytes(&set->norms) + array_bytes(&set->errors) +
-           array_bytes(&store->tail.chunks) + array_bytes(&store->places) + array_bytes(&store->live) + array_bytes(&store->checked) +
-           row_keys_bytes(&store->keys) + hnsw_bytes(&store->graph) + meta_bytes(store->meta);
+           array_bytes(&store->tail.chunks) + array_bytes(&store->places) + array_bytes(&store->live) +
+           array_bytes(&store->checked) + row_keys_bytes(&store->keys) +
+           hnsw_bytes(&store->graph, &set->codes) + meta_bytes(store->meta);
 }
 
 syna_rc vectors_get_stats(syna_vectors *store, syna_vectors_stats *out)

@@ -8,6 +8,7 @@
 
 #define RESERVE_LEAST ((size_t)64 << 20)
 #define GROW_SHIFT 3 /* by an eighth */
+#define HUGE_PAGE ((uint64_t)2 << 20)
 
 static size_t machine_memory(void)
 {
@@ -55,8 +56,10 @@ static size_t committed(const struct array *a)
 
 syna_rc array_reserve(struct array *a, size_t count)
 {
-    if (count <= a->cap)
+    if (count <= a->cap) {
+        a->used = MAX(a->used, count);
         return SYNA_SUCCESS;
+    }
     size_t have = committed(a), most = a->reserved / a->item;
     size_t need = count - a->head_count; /* cap, and so count, is above the head's */
     if (need > most)
@@ -66,10 +69,13 @@ syna_rc array_reserve(struct array *a, size_t count)
     if (!mem_space_commit(a->tail + have, bytes - have))
         return syna_no_memory(bytes - have);
     a->cap = a->head_count + bytes / a->item;
+    a->used = count;
     return SYNA_SUCCESS;
 }
 
 uint64_t array_bytes(const struct array *a)
 {
-    return committed(a);
+    uint64_t all = committed(a), page = all < HUGE_PAGE ? (uint64_t)sysconf(_SC_PAGESIZE) : HUGE_PAGE;
+    uint64_t items = a->used > a->head_count ? (uint64_t)(a->used - a->head_count) * a->item : 0;
+    return MIN(all, (items + page - 1) / page * page);
 }

@@ -12,6 +12,7 @@ struct array {
     size_t head_count;
     uint8_t *tail;       /* item head_count on; starts on a page boundary */
     size_t cap;          /* items that have memory, the head's included */
+    size_t used;         /* the most that were reserved */
     size_t reserved;     /* bytes of address space behind `tail` */
 };
 
@@ -34,6 +35,8 @@ static inline void *array_at(const struct array *a, size_t i)
 struct snapshot_writer;
 syna_rc array_save(const struct array *a, size_t count, struct snapshot_writer *writer);
 
-uint64_t array_bytes(const struct array *a); /* memory of its own */
+/* Memory of its own: the system gives pages as they are touched, so the room behind the items that were reserved
+ * counts only as far as huge pages may reach. */
+uint64_t array_bytes(const struct array *a);
 
 #endif

@@ -51,9 +51,10 @@ uint32_t hnsw_link_count(const struct hnsw *graph, uint32_t row)
     return count;
 }
 
-uint64_t hnsw_bytes(const struct hnsw *graph)
+uint64_t hnsw_bytes(const struct hnsw *graph, const struct codes *codes)
 {
-    return array_bytes(&graph->links) + graph->entry_count * sizeof(uint32_t);
+    uint64_t entry = sizeof(uint32_t) + codes->stride;
+    return array_bytes(&graph->links) + graph->entry_count * entry;
 }
 
 /* ---------------------------------------------------------------- where walks begin */

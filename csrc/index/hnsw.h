@@ -71,7 +71,8 @@ syna_rc hnsw_init(struct hnsw *graph, uint32_t m, uint32_t ef_construction);
 void hnsw_dispose(struct hnsw *graph);
 /* (w) `graph` becomes what `fresh` is, which is gone then. Its recall is to be measured anew. */
 void hnsw_replace(struct hnsw *graph, struct hnsw *fresh);
-uint64_t hnsw_bytes(const struct hnsw *graph); /* memory of its own */
+/* Memory of its own; `codes` are those of its rows. */
+uint64_t hnsw_bytes(const struct hnsw *graph, const struct codes *codes);
 
 static inline uint32_t *hnsw_links(const struct hnsw *graph, uint32_t row)
 {

@@ -30,8 +30,10 @@ void partition_dispose(struct partition *p)
 {
     for (uint32_t i = 0; i < p->count; i++)
         well_dispose(&p->wells[i]);
-    for (size_t c = 0; c < PARTITION_CURVES; c++)
+    for (size_t c = 0; c < PARTITION_CURVES; c++) {
         mem_free(p->curves[c].found);
+        mem_free(p->curves[c].by_class);
+    }
     mem_free(p->wells);
     mem_free_aligned(p->centroids);
     mem_free(p->weights);

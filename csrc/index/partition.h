@@ -19,7 +19,8 @@
  * Files: partition.c wells and what is added to them; partition_train.c centroids; partition_centers.c
  * centroids packed for comparing; partition_assign.c which list a row goes to; partition_build.c a
  * partition from rows; partition_split.c wells that became too full; partition_search.c searches;
- * partition_recall.c calibration; partition_file.c snapshots. */
+ * partition_class.c how hard a query is; partition_recall.c calibration; partition_curve.c what it says;
+ * partition_file.c snapshots. */
 #ifndef SYNA_INDEX_PARTITION_H
 #define SYNA_INDEX_PARTITION_H
 
@@ -44,12 +45,17 @@ struct well {
 };
 
 /* What was measured: found[i] of the nearest rows of all queries stood in the list that came at place
- * i (0 = the nearest list); `total` of them in all. */
+ * i (0 = the nearest list); `total` of them in all. The same for each class of queries (partition_class.c)
+ * apart: those of class c begin at by_class[c * lists], and are harder than bounds[c - 1]. */
+#define PARTITION_CLASSES 8u
 struct probe_curve {
     uint32_t k;
     uint32_t lists; /* then */
     uint64_t total;
     uint32_t *found;
+    uint32_t *by_class; /* NULL: not known */
+    uint64_t totals[PARTITION_CLASSES];
+    float bounds[PARTITION_CLASSES - 1];
 };
 #define PARTITION_CURVES 2u
 
@@ -153,7 +159,16 @@ struct partition_reach {
     uint32_t lists; /* the nearest ones */
     uint64_t codes; /* lists are left out from the one on with which they have more rows; 0: none is */
     bool exact; /* what the codes rule out is certain to be out; else but for six standard deviations */
+    /* When not 0 a query looks into as many lists as its class has here, `lists` at most; how hard it is
+     * is said by the code that comes at this place. */
+    uint32_t nearest;
+    uint32_t by_class[PARTITION_CLASSES];
+    float bounds[PARTITION_CLASSES - 1];
 };
+/* So many times the lists, `wells` at most. */
+void partition_widen(struct partition_reach *reach, double times, uint32_t wells);
+/* Lists that queries look into on average, where they are like the rows. */
+uint32_t partition_usual_lists(const struct partition_reach *reach);
 /* Offer the rows of each query's nearest lists, chosen ones only (NULL: all), to tops[q]. `set` has lengths
  * and full rows; its codes are the partition's. */
 syna_rc partition_search(const struct partition *p, const struct row_set *set, const float *queries,
@@ -175,8 +190,12 @@ void partition_curves_dispose(struct partition_curves *curves);
 
 /* Lists to look into for a share of the k nearest; all of them while nothing was measured. */
 uint32_t partition_lists_for(const struct partition *p, uint64_t k, float recall);
+/* The same, for each class of queries as many as it needs. */
+void partition_reach_for(const struct partition *p, uint64_t k, float recall,
+                         struct partition_reach *reach);
 /* The share that so many lists find, as measured; 0 = it was not. */
 float partition_recall_at(const struct partition *p, uint64_t k, uint32_t lists);
+float partition_recall_of(const struct partition *p, uint64_t k, const struct partition_reach *reach);
 /* What `nprobe` means: 50 finds 98 of 100 of the 10 nearest and 100 all of them, on any data; smaller
  * and larger ones look into lists in proportion. From as many as there are lists on: all. */
 uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe);
@@ -239,5 +258,7 @@ static inline const uint8_t *code_row_at(const struct code_rows *rows, uint32_t 
 /* The `probes` nearest wells of a query, nearest first but for equal-looking ones. keys: the integers of
  * all wells; room: as many uint32. */
 void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32_t *out);
+/* A few wells by their keys, equal ones by their numbers. */
+void partition_sort(const int32_t *keys, uint32_t *wells, uint32_t count);
 
 #endif

@@ -26,6 +26,30 @@ struct centers {
     struct int8_panels panels;
 };
 
+/* The k that curves are measured for. */
+extern const uint32_t partition_curve_ks[PARTITION_CURVES];
+
+/* How hard a query is. */
+#define CLASS_LISTS 2u /* that are looked into before it is known */
+#define CLASS_YARD 8u  /* the place of the centroid that distances are compared with */
+#define NEAREST_CODES_MAX 100u
+
+/* The k least integers of the rows that a query met, ascending. */
+struct nearest_codes {
+    uint32_t k, count, without;
+    int32_t least[NEAREST_CODES_MAX];
+    uint32_t rows[NEAREST_CODES_MAX];
+};
+/* One row (UINT32_MAX: none) is left out. */
+void nearest_codes_init(struct nearest_codes *n, uint32_t k, uint32_t without);
+void nearest_codes_take(struct nearest_codes *n, const int32_t *integers, const uint32_t *rows,
+                        uint32_t count);
+/* Of a query whose first lists had these codes; `yard` is from partition_first_lists. */
+float partition_hardness(const struct code_query *query, const struct nearest_codes *n, int32_t yard);
+uint32_t partition_class_of(const float *bounds, float hardness);
+/* Put the first of `count` ranked lists in order, up to place CLASS_YARD; the key of the last of these. */
+int32_t partition_first_lists(const int32_t *keys, uint32_t *lists, uint32_t count);
+
 /* partition_search in all lists, not certain, for many queries at once. wells: PARTITION_COPIES a row,
  * the first of them a list that has it, where alone it is looked at. */
 syna_rc partition_search_all(const struct partition *p, const struct row_set *set,

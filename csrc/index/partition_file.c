@@ -2,6 +2,8 @@
  * fit together is as if it were not there.
  *
  *   "wells"    struct head, then per curve: k, lists, total, found[lists]
+ *   "classes"  per curve: struct class_head, by_class[PARTITION_CLASSES * lists]; without it the curves serve
+ *              until they are measured again
  *   "sizes"    count uint32: rows of each list; count float errors, count float lengths, weights
  *   "centers"  count code rows
  *   "wellrows" row numbers, list by list      "wellcode" their codes
@@ -24,6 +26,12 @@ struct head {
 struct curve_head {
     uint32_t k, lists;
     uint64_t total;
+};
+
+struct class_head {
+    uint64_t totals[PARTITION_CLASSES];
+    float bounds[PARTITION_CLASSES - 1];
+    uint32_t reserved;
 };
 
 /* What there is of each list, in the order of "sizes". */
@@ -49,6 +57,27 @@ static syna_rc save_head(const struct partition *p, struct snapshot_writer *w)
         struct curve_head one = {curve->k, curve->lists, curve->total};
         SYNA_TRY(snapshot_append(w, &one, sizeof one));
         SYNA_TRY(snapshot_append(w, curve->found, curve->lists * sizeof *curve->found));
+    }
+    return SYNA_SUCCESS;
+}
+
+static size_t class_bytes(const struct probe_curve *curve)
+{
+    return PARTITION_CLASSES * (size_t)curve->lists * sizeof *curve->by_class;
+}
+
+static syna_rc save_classes(const struct partition *p, struct snapshot_writer *w)
+{
+    if (!p->calibrated || !p->curves[0].by_class)
+        return SYNA_SUCCESS;
+    SYNA_TRY(snapshot_section(w, "classes"));
+    for (size_t c = 0; c < PARTITION_CURVES; c++) {
+        const struct probe_curve *curve = &p->curves[c];
+        struct class_head head = {.reserved = 0};
+        memcpy(head.totals, curve->totals, sizeof head.totals);
+        memcpy(head.bounds, curve->bounds, sizeof head.bounds);
+        SYNA_TRY(snapshot_append(w, &head, sizeof head));
+        SYNA_TRY(snapshot_append(w, curve->by_class, class_bytes(curve)));
     }
     return SYNA_SUCCESS;
 }
@@ -86,6 +115,7 @@ static syna_rc save_lists(const struct partition *p, struct snapshot_writer *w)
 syna_rc partition_save(const struct partition *p, struct snapshot_writer *w)
 {
     SYNA_TRY(save_head(p, w));
+    SYNA_TRY(save_classes(p, w));
     SYNA_TRY(save_sizes(p, w));
     SYNA_TRY(save_lists(p, w));
     SYNA_TRY(snapshot_section(w, "errors"));
@@ -96,8 +126,8 @@ syna_rc partition_save(const struct partition *p, struct snapshot_writer *w)
 
 /* Sections, each touched: their checksums are good. */
 struct sections {
-    const uint8_t *head;
-    size_t head_len;
+    const uint8_t *head, *classes; /* no classes: NULL */
+    size_t head_len, classes_len;
     const struct size *sizes;
     const uint8_t *centers, *codes;
     const uint32_t *rows;
@@ -139,6 +169,9 @@ static bool read_sections(struct snapshot *s, const struct partition *p, const s
         if (!out->rows || !out->codes)
             return false;
     }
+    out->classes = snapshot_find(s, "classes", &out->classes_len);
+    if (out->classes && !snapshot_touch(s, out->classes, out->classes_len))
+        out->classes = NULL;
     if (head->end > 0)
         out->errors = section(s, "errors", head->end * sizeof *out->errors);
     return head->end == 0 || out->errors;
@@ -171,9 +204,36 @@ static bool next_curve(const struct sections *s, size_t *at, struct probe_curve 
     if (one.lists < 1 || one.lists > PARTITION_WELLS_MAX ||
         s->head_len - *at < one.lists * sizeof *out->found)
         return false;
-    *out = (struct probe_curve){one.k, one.lists, one.total, (uint32_t *)(uintptr_t)(s->head + *at)};
+    *out = (struct probe_curve){.k = one.k, .lists = one.lists, .total = one.total};
+    out->found = (uint32_t *)(uintptr_t)(s->head + *at);
     *at += one.lists * sizeof *out->found;
     return true;
+}
+
+/* The classes of all curves; none when they do not fit. */
+static syna_rc load_classes(struct partition_curves *curves, const struct sections *s)
+{
+    size_t len = 0, at = 0;
+    for (size_t c = 0; c < PARTITION_CURVES; c++)
+        len += sizeof(struct class_head) + class_bytes(&curves->curves[c]);
+    if (!s->classes || s->classes_len != len) {
+        curves->rows = MIN(curves->rows, 1); /* measuring is due */
+        return SYNA_SUCCESS;
+    }
+    for (size_t c = 0; c < PARTITION_CURVES; c++) {
+        struct probe_curve *curve = &curves->curves[c];
+        struct class_head head;
+        memcpy(&head, s->classes + at, sizeof head);
+        memcpy(curve->totals, head.totals, sizeof head.totals);
+        memcpy(curve->bounds, head.bounds, sizeof head.bounds);
+        at += sizeof head;
+        curve->by_class = mem_alloc(class_bytes(curve));
+        if (!curve->by_class)
+            return syna_no_memory(class_bytes(curve));
+        memcpy(curve->by_class, s->classes + at, class_bytes(curve));
+        at += class_bytes(curve);
+    }
+    return SYNA_SUCCESS;
 }
 
 /* Curves that cannot be read are measured again. */
@@ -193,10 +253,12 @@ static syna_rc load_curves(struct partition *p, const struct head *head, const s
         }
         memcpy(curves.curves[c].found, curve.found, curve.lists * sizeof *curve.found);
     }
-    if (curves.curves[PARTITION_CURVES - 1].found)
+    bool all = curves.curves[PARTITION_CURVES - 1].found != NULL;
+    syna_rc rc = all ? load_classes(&curves, s) : SYNA_SUCCESS;
+    if (rc == SYNA_SUCCESS && all)
         partition_take_curves(p, &curves);
     partition_curves_dispose(&curves);
-    return SYNA_SUCCESS;
+    return rc;
 }
 
 static void take_lists(struct partition *p, const struct head *head, const struct sections *s)

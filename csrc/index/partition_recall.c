@@ -2,7 +2,8 @@
  *
  * Queries are rows of the store without themselves. Their truth is exact search. For every one of the
  * true nearest it is counted at which place of the query's order of lists the list stands that has it:
- * the sum up to a place is the recall of so many lists, for every number at once. */
+ * the sum up to a place is the recall of so many lists, for every number at once. The same sums are made
+ * for each class of queries (partition_class.c). What it costs is to scan all codes for QUERIES of them. */
 #include "base/internal.h"
 
 #include "index/partition_core.h"
@@ -11,27 +12,18 @@
 #include <float.h>
 #include <math.h>
 
-#define QUERIES 320u
+#define QUERIES 512u
+#define BLOCK_ROWS 128u
 #define NO_WELL UINT32_MAX
-#define MARGIN 0.009 /* queries of users are a little harder than rows of the store */
 
-/* What the seeds promise for nprobe, and what is aimed at. */
-#define PROBES_GOOD 50u
-#define PROBES_FULL 100u
-#define RECALL_GOOD 0.989
-#define RESERVE 1.1 /* times the lists measured */
-#define RESERVE_FULL 1.4 /* times those in which the measuring saw all of them */
-#define UNMEASURED 2.0 /* times the share of rows in lists where the measuring saw none of them */
-/* Where less is enough, PROBES_GOOD looks into no more than this share of the lists: a quarter of the
- * rows, because each stands in two lists and the lists near a query are the longer ones. */
-#define RECALL_ENOUGH 0.985
-#define SHARE_GOOD 0.08
-/* Which rows come first decides how long the lists near a query are. So where a share of the lists that is
- * not far above that is enough, a query stops at a quarter of the rows: fresh ones and rounding included. */
-#define SHARE_STOPPED 0.12
-#define ROWS_GOOD 0.245
+#define MOST_NEAREST 100u
+const uint32_t partition_curve_ks[PARTITION_CURVES] = {10, MOST_NEAREST};
 
-static const uint32_t curve_ks[PARTITION_CURVES] = {10, 100};
+/* What is known of a query: at which places the lists of its nearest rows come, and how hard it is. */
+struct places {
+    uint32_t count, at[MOST_NEAREST];
+    float hardness[PARTITION_CURVES];
+};
 
 struct measuring {
     const struct partition *p;
@@ -42,6 +34,8 @@ struct measuring {
     struct topk tops[QUERIES];
     uint32_t *well_of; /* PARTITION_COPIES a row */
     int32_t *keys;     /* of all wells for one query */
+    uint32_t *ranked;  /* its nearest ones, with room for all */
+    struct places *places; /* of each query */
     struct partition_curves *out;
 };
 
@@ -83,10 +77,16 @@ static void note_wells(struct measuring *m)
     }
 }
 
+/* Every other query is for the first curve only: nearest rows far out are what most of the time goes to. */
+static uint32_t nearest_of(uint32_t q)
+{
+    return q % 2 ? partition_curve_ks[0] : MOST_NEAREST;
+}
+
 static syna_rc find_truth(struct measuring *m, const uint64_t *live)
 {
     for (uint32_t q = 0; q < m->count; q++) /* one more: the query itself */
-        topk_init(&m->tops[q], curve_ks[PARTITION_CURVES - 1] + 1, FLT_MAX);
+        topk_init(&m->tops[q], nearest_of(q) + 1, FLT_MAX);
     SYNA_TRY(partition_search_all(m->p, m->set, m->well_of, m->queries, m->count, live, m->tops));
     for (uint32_t q = 0; q < m->count; q++)
         topk_sort(&m->tops[q]);
@@ -112,25 +112,95 @@ static uint32_t place_of(const struct measuring *m, uint32_t row)
     return place;
 }
 
-static void count_query(struct measuring *m, uint32_t q, uint8_t *room)
+static void note_places(struct measuring *m, uint32_t q)
+{
+    struct places *places = &m->places[q];
+    for (size_t i = 0; i < m->tops[q].count && places->count < nearest_of(q); i++) {
+        uint32_t row = m->tops[q].items[i].row;
+        if (row != m->rows[q] && m->well_of[PARTITION_COPIES * (size_t)row] != NO_WELL)
+            places->at[places->count++] = place_of(m, row);
+    }
+}
+
+/* ---------------------------------------------------------------- hardness */
+
+/* As a search sees them, without the query's own row. */
+static void feel_rows(const struct measuring *m, const struct code_query *code, const uint32_t *rows,
+                      const uint8_t *codes, uint32_t count, struct nearest_codes *near)
+{
+    int32_t integers[BLOCK_ROWS];
+    size_t stride = m->p->codes.stride;
+    for (uint32_t first = 0; first < count; first += BLOCK_ROWS) {
+        uint32_t some = MIN(count - first, BLOCK_ROWS);
+        codes_scan(&m->p->codes, m->set->kernels, code, codes + first * stride, some, integers);
+        for (size_t c = 0; c < PARTITION_CURVES; c++)
+            nearest_codes_take(&near[c], integers, rows + first, some);
+    }
+}
+
+static void note_hardness(struct measuring *m, uint32_t q, const struct code_query *code)
+{
+    struct nearest_codes near[PARTITION_CURVES];
+    uint32_t ranked = MIN(CLASS_YARD + 1, m->p->count);
+    partition_rank(m->keys, m->p->count, ranked, m->ranked);
+    int32_t yard = partition_first_lists(m->keys, m->ranked, ranked);
+    for (size_t c = 0; c < PARTITION_CURVES; c++)
+        nearest_codes_init(&near[c], partition_curve_ks[c], m->rows[q]);
+    for (uint32_t i = 0; i < MIN(CLASS_LISTS, ranked); i++) {
+        const struct well *w = &m->p->wells[m->ranked[i]];
+        feel_rows(m, code, w->head_rows, w->head_codes, w->head_count, near);
+        feel_rows(m, code, w->rows, w->codes, w->count, near);
+    }
+    for (size_t c = 0; c < PARTITION_CURVES; c++)
+        m->places[q].hardness[c] = partition_hardness(code, &near[c], yard);
+}
+
+static void look_at_query(struct measuring *m, uint32_t q, uint8_t *room)
 {
     const struct codes *codes = &m->p->codes;
     const struct kernels *kernels = m->set->kernels;
     struct code_query code;
-    uint32_t seen = 0;
     codes_query(codes, kernels, m->queries + (size_t)q * codes->dims, room, &code);
     codes_scan(codes, kernels, &code, m->p->centroids, m->p->count, m->keys);
-    for (size_t i = 0; i < m->tops[q].count; i++) {
-        uint32_t row = m->tops[q].items[i].row;
-        if (row == m->rows[q] || m->well_of[PARTITION_COPIES * (size_t)row] == NO_WELL)
-            continue;
-        uint32_t place = place_of(m, row);
-        for (size_t c = 0; c < PARTITION_CURVES; c++)
-            if (seen < curve_ks[c]) {
-                m->out->curves[c].found[place]++;
-                m->out->curves[c].total++;
-            }
-        seen++;
+    note_places(m, q);
+    note_hardness(m, q, &code);
+}
+
+/* ---------------------------------------------------------------- curves */
+
+static int by_value(const void *a, const void *b)
+{
+    const float *x = a, *y = b;
+    return (*x > *y) - (*x < *y);
+}
+
+/* As many of the queries in each class, but for equally hard ones, which are in one. */
+static void part_classes(const struct measuring *m, size_t c, float *bounds)
+{
+    float sorted[QUERIES];
+    uint32_t count = 0;
+    for (uint32_t q = 0; q < m->count; q++)
+        if (nearest_of(q) >= partition_curve_ks[c])
+            sorted[count++] = m->places[q].hardness[c];
+    qsort(sorted, count, sizeof *sorted, by_value);
+    for (uint32_t class = 1; count > 0 && class < PARTITION_CLASSES; class++)
+        bounds[class - 1] = sorted[(class * count - 1) / PARTITION_CLASSES];
+}
+
+static void make_curve(const struct measuring *m, size_t c)
+{
+    struct probe_curve *curve = &m->out->curves[c];
+    part_classes(m, c, curve->bounds);
+    for (uint32_t q = 0; q < m->count; q++) {
+        const struct places *places = &m->places[q];
+        uint32_t class = partition_class_of(curve->bounds, places->hardness[c]);
+        uint32_t count = nearest_of(q) >= curve->k ? MIN(places->count, curve->k) : 0;
+        for (uint32_t i = 0; i < count; i++) {
+            curve->found[places->at[i]]++;
+            curve->by_class[(size_t)class * curve->lists + places->at[i]]++;
+        }
+        curve->total += count;
+        curve->totals[class] += count;
     }
 }
 
@@ -143,7 +213,9 @@ static syna_rc measure(struct measuring *m, const uint64_t *live)
     choose_rows(m, live);
     syna_rc rc = find_truth(m, live);
     for (uint32_t q = 0; rc == SYNA_SUCCESS && q < m->count; q++)
-        count_query(m, q, room);
+        look_at_query(m, q, room);
+    for (size_t c = 0; rc == SYNA_SUCCESS && c < PARTITION_CURVES; c++)
+        make_curve(m, c);
     for (uint32_t q = 0; q < m->count; q++)
         topk_dispose(&m->tops[q]);
     mem_free_aligned(room);
@@ -156,12 +228,16 @@ static bool make_rooms(struct measuring *m)
     m->queries = mem_alloc((size_t)QUERIES * m->p->codes.dims * sizeof(float));
     m->well_of = mem_alloc((size_t)m->p->end * PARTITION_COPIES * sizeof *m->well_of);
     m->keys = mem_alloc(m->p->count * sizeof *m->keys);
+    m->ranked = mem_alloc(m->p->count * sizeof *m->ranked);
+    m->places = mem_zalloc(QUERIES * sizeof *m->places);
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
-        m->out->curves[c] = (struct probe_curve){.k = curve_ks[c], .lists = m->p->count};
+        m->out->curves[c] = (struct probe_curve){.k = partition_curve_ks[c], .lists = m->p->count};
         m->out->curves[c].found = mem_zalloc(m->p->count * sizeof(uint32_t));
-        enough = enough && m->out->curves[c].found;
+        m->out->curves[c].by_class = mem_zalloc(PARTITION_CLASSES * (size_t)m->p->count *
+                                                sizeof(uint32_t));
+        enough = enough && m->out->curves[c].found && m->out->curves[c].by_class;
     }
-    return enough && m->queries && m->well_of && m->keys;
+    return enough && m->queries && m->well_of && m->keys && m->ranked && m->places;
 }
 
 syna_rc partition_measure(const struct partition *p, const struct row_set *set, const uint64_t *live,
@@ -179,6 +255,8 @@ syna_rc partition_measure(const struct partition *p, const struct row_set *set, 
     mem_free(m->queries);
     mem_free(m->well_of);
     mem_free(m->keys);
+    mem_free(m->ranked);
+    mem_free(m->places);
     mem_free(m);
     if (rc != SYNA_SUCCESS)
         partition_curves_dispose(out);
@@ -189,7 +267,8 @@ void partition_curves_dispose(struct partition_curves *curves)
 {
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
         mem_free(curves->curves[c].found);
-        curves->curves[c].found = NULL;
+        mem_free(curves->curves[c].by_class);
+        curves->curves[c].found = curves->curves[c].by_class = NULL;
     }
 }
 
@@ -197,94 +276,10 @@ void partition_take_curves(struct partition *p, struct partition_curves *curves)
 {
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
         mem_free(p->curves[c].found);
+        mem_free(p->curves[c].by_class);
         p->curves[c] = curves->curves[c];
-        curves->curves[c].found = NULL;
+        curves->curves[c].found = curves->curves[c].by_class = NULL;
     }
     p->calibrated = curves->rows;
     p->drift_measured = p->drift;
-}
-
-/* ---------------------------------------------------------------- reading the curves */
-
-static const struct probe_curve *curve_for(const struct partition *p, uint64_t k)
-{
-    const struct probe_curve *curve = &p->curves[k <= curve_ks[0] ? 0 : 1];
-    return p->calibrated && curve->found && curve->total ? curve : NULL;
-}
-
-/* The fewest lists with a share of what was counted. */
-static uint32_t lists_at(const struct probe_curve *curve, double share)
-{
-    double wanted = MIN(share, 1.0) * (double)curve->total;
-    uint64_t found = 0;
-    for (uint32_t place = 0; place < curve->lists; place++) {
-        found += curve->found[place];
-        if ((double)found >= wanted)
-            return place + 1;
-    }
-    return curve->lists;
-}
-
-/* So many times the lists, for rows that came from where no query of the measuring was. */
-static double unmeasured(const struct partition *p)
-{
-    return 1 + UNMEASURED * MAX((double)p->drift - (double)p->drift_measured, 0);
-}
-
-/* Lists of then as lists of now, which splits made more. */
-static uint32_t in_lists_of_now(const struct partition *p, const struct probe_curve *curve,
-                                double lists)
-{
-    double now = ceil(lists * p->count / curve->lists);
-    return now >= p->count ? p->count : MAX((uint32_t)now, 1u);
-}
-
-uint32_t partition_lists_for(const struct partition *p, uint64_t k, float recall)
-{
-    const struct probe_curve *curve = curve_for(p, k);
-    if (!curve || recall >= 1)
-        return p->count;
-    /* Of what is missing a part, so that high recalls keep a margin of their own. */
-    double margin = MIN(MARGIN, (1 - (double)recall) / 4);
-    double lists = lists_at(curve, (double)recall + margin) * unmeasured(p);
-    if (k > curve_ks[PARTITION_CURVES - 1])
-        lists *= sqrt((double)k / curve_ks[PARTITION_CURVES - 1]);
-    return in_lists_of_now(p, curve, lists);
-}
-
-float partition_recall_at(const struct partition *p, uint64_t k, uint32_t lists)
-{
-    const struct probe_curve *curve = curve_for(p, k);
-    uint64_t found = 0;
-    if (lists >= p->count)
-        return 1;
-    if (!curve)
-        return 0;
-    uint32_t then = (uint32_t)((uint64_t)lists * curve->lists / p->count);
-    for (uint32_t place = 0; place < MIN(then, curve->lists); place++)
-        found += curve->found[place];
-    return (float)((double)found / (double)curve->total);
-}
-
-uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe)
-{
-    const struct probe_curve *curve = curve_for(p, curve_ks[0]);
-    if (!curve || nprobe >= p->count)
-        return p->count;
-    double enough = MAX((double)lists_at(curve, RECALL_ENOUGH), SHARE_GOOD * curve->lists);
-    double good = MAX(MIN(lists_at(curve, RECALL_GOOD) * RESERVE, enough), PROBES_GOOD);
-    double full = MAX(lists_at(curve, 1) * RESERVE_FULL * unmeasured(p), MAX(good, PROBES_FULL));
-    double lists = nprobe <= PROBES_GOOD
-                       ? good * (double)nprobe / PROBES_GOOD
-                   : nprobe <= PROBES_FULL
-                       ? good + (full - good) * (double)(nprobe - PROBES_GOOD) /
-                                    (PROBES_FULL - PROBES_GOOD)
-                       : full * (double)nprobe / PROBES_FULL;
-    return in_lists_of_now(p, curve, lists);
-}
-
-uint64_t partition_codes_of(const struct partition *p, uint64_t nprobe, uint32_t lists)
-{
-    bool stopped = nprobe <= PROBES_GOOD && (double)lists <= SHARE_STOPPED * p->count;
-    return stopped ? (uint64_t)(ROWS_GOOD * p->rows) : 0;
 }

@@ -11,8 +11,7 @@
 #include "base/internal.h"
 
 #include "index/exact_core.h"
-#include "index/partition.h"
-#include "math/int8.h"
+#include "index/partition_core.h"
 #include <synadb/vector.h>
 
 #include <math.h>
@@ -23,17 +22,28 @@
 #define SHARED_LEAST 4u /* queries that make a product with a list worth while */
 #define ALONE_SHARE 256u /* of its lists a query of many looks at this part alone, for an early limit */
 #define BUCKETS 1024u
+#define LINE_ROWS 16u /* row numbers that memory brings at once */
 #define NO_ROW UINT32_MAX
 #define MET_FIRST 512u
 #define SIGMAS 6.0
 
+/* Rows that one query is still to look at. */
+struct pending {
+    uint32_t rows[BLOCK_ROWS];
+    int32_t integers[BLOCK_ROWS];
+    uint32_t count;
+};
+
 struct searching {
     const struct partition *p;
     const struct row_set *set;
+    const struct partition_reach *reach;
     const uint64_t *chosen;
     const uint32_t *wells; /* PARTITION_COPIES a row: in products only its first list has it; NULL: all */
     float doubt; /* share of an error that is taken as possible */
-    uint64_t codes_most; /* see partition_reach */
+    bool feeling; /* codes that are scanned say how hard the query is */
+    struct nearest_codes felt;
+    struct pending pending;
     struct partition_visits visits;
 };
 
@@ -49,12 +59,13 @@ struct hunter {
     struct met met;
     uint32_t *lists;
     uint32_t probes;
+    uint32_t alone; /* of its lists those that a query of many looked into by itself */
+    int32_t yard;   /* partition_first_lists */
 };
 
 /* ---------------------------------------------------------------- ranking lists */
 
-/* Equal keys in the order of their numbers: `out` holds wells of one bucket. */
-static void sort_wells(const int32_t *keys, uint32_t *wells, uint32_t count)
+void partition_sort(const int32_t *keys, uint32_t *wells, uint32_t count)
 {
     for (uint32_t i = 1; i < count; i++) {
         uint32_t well = wells[i], at = i;
@@ -101,7 +112,7 @@ void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32
         else if (b == last)
             out[start + in_last++] = w; /* `out` has room for all wells */
     }
-    sort_wells(keys, out + start, in_last);
+    partition_sort(keys, out + start, in_last);
 }
 
 /* How many of the lists, one at least, have no more than `most` rows between them. */
@@ -119,9 +130,11 @@ static void rank_lists(const struct searching *s, struct hunter *h, int32_t *key
     const struct partition *p = s->p;
     codes_scan(&p->codes, s->set->kernels, &h->seeker.code, p->centroids, p->count, keys);
     partition_rank(keys, p->count, h->probes, order);
+    if (s->reach->nearest)
+        h->yard = partition_first_lists(keys, order, h->probes);
     memcpy(h->lists, order, h->probes * sizeof *order);
-    if (s->codes_most > 0)
-        h->probes = within(p, h->lists, h->probes, s->codes_most);
+    if (s->reach->codes > 0)
+        h->probes = within(p, h->lists, h->probes, s->reach->codes);
 }
 
 /* ---------------------------------------------------------------- rows met */
@@ -170,8 +183,27 @@ static bool look_at(const struct searching *s, struct hunter *h, uint32_t row, i
     if (!met_put(&h->met, row))
         return true;
     float error = *(const float *)array_at(&s->p->errors, row) * s->doubt;
-    return seeker_suspect(&h->seeker, row, integer, error,
-                          *(const float *)array_at(&s->set->norms, row));
+    float norm = s->p->codes.metric == SYNA_METRIC_DOT_PRODUCT /* others need none */
+                     ? *(const float *)array_at(&s->set->norms, row)
+                     : 0;
+    return seeker_suspect(&h->seeker, row, integer, error, norm);
+}
+
+static bool look_at_pending(struct searching *s, struct hunter *h)
+{
+    for (uint32_t i = 0; i < s->pending.count; i++)
+        if (!look_at(s, h, s->pending.rows[i], s->pending.integers[i]))
+            return false;
+    s->pending.count = 0;
+    return true;
+}
+
+static void put_off(struct searching *s, uint32_t row, int32_t integer)
+{
+    struct pending *pending = &s->pending;
+    __builtin_prefetch(array_at(&s->p->errors, row));
+    pending->rows[pending->count] = row;
+    pending->integers[pending->count++] = integer;
 }
 
 static int32_t limit_for(const struct searching *s, const struct seeker *seeker,
@@ -180,22 +212,29 @@ static int32_t limit_for(const struct searching *s, const struct seeker *seeker,
     return codes_limit(&seeker->code_limit, w->error * s->doubt, w->norm);
 }
 
-static bool scan_rows(const struct searching *s, struct hunter *h, const struct well *w,
+/* What a block's codes did not rule out is looked at behind the next block's codes, when its errors have
+ * come from memory. */
+static bool scan_rows(struct searching *s, struct hunter *h, const struct well *w,
                       const uint32_t *rows, const uint8_t *codes, uint32_t count)
 {
     int32_t integers[BLOCK_ROWS], limits[BLOCK_ROWS];
     uint32_t within[BLOCK_ROWS];
     for (uint32_t first = 0; first < count; first += BLOCK_ROWS) {
         uint32_t some = MIN(count - first, BLOCK_ROWS);
-        int32_t limit = limit_for(s, &h->seeker, w);
+        for (uint32_t i = 0; i < some; i += LINE_ROWS)
+            __builtin_prefetch(rows + first + i);
         codes_scan(&s->p->codes, s->set->kernels, &h->seeker.code,
                    codes + (size_t)first * s->p->codes.stride, some, integers);
+        if (s->feeling)
+            nearest_codes_take(&s->felt, integers, rows + first, some);
+        if (!look_at_pending(s, h))
+            return false;
+        int32_t limit = limit_for(s, &h->seeker, w);
         for (uint32_t i = 0; i < some; i++)
             limits[i] = limit;
         size_t found = s->set->kernels->int8->within(integers, limits, some, within);
         for (size_t i = 0; i < found; i++)
-            if (!look_at(s, h, rows[first + within[i]], integers[within[i]]))
-                return false;
+            put_off(s, rows[first + within[i]], integers[within[i]]);
     }
     return true;
 }
@@ -207,6 +246,32 @@ static bool scan_list(struct searching *s, struct hunter *h, uint32_t list)
     s->visits.codes += well_rows(w);
     return scan_rows(s, h, w, w->head_rows, w->head_codes, w->head_count) &&
            scan_rows(s, h, w, w->rows, w->codes, w->count);
+}
+
+/* The query's lists at places [from, to). */
+static bool scan_lists(struct searching *s, struct hunter *h, uint32_t from, uint32_t to)
+{
+    for (uint32_t i = from; i < to; i++)
+        if (!scan_list(s, h, h->lists[i]))
+            return false;
+    return look_at_pending(s, h);
+}
+
+/* The first `least` lists at least, and those that say how hard it is: then it is known how many there are
+ * to be. Returns how many it looked into, 0 = no memory. */
+static uint32_t scan_first_lists(struct searching *s, struct hunter *h, uint32_t least)
+{
+    if (!s->reach->nearest)
+        return scan_lists(s, h, 0, least) ? least : 0;
+    uint32_t first = MIN(CLASS_LISTS, h->probes);
+    nearest_codes_init(&s->felt, s->reach->nearest, NO_ROW);
+    s->feeling = true;
+    bool enough = scan_lists(s, h, 0, first);
+    s->feeling = false;
+    float hardness = partition_hardness(&h->seeker.code, &s->felt, h->yard);
+    uint32_t lists = s->reach->by_class[partition_class_of(s->reach->bounds, hardness)];
+    h->probes = MAX(MIN(lists, h->probes), first);
+    return enough ? first : 0;
 }
 
 /* ---------------------------------------------------------------- one list, many queries */
@@ -310,7 +375,7 @@ static bool multiply_list(struct searching *s, struct shared *shared, uint32_t l
     struct int8_panels panels;
     if (shared->count < SHARED_LEAST) {
         for (size_t q = 0; q < shared->count; q++)
-            if (!scan_list(s, shared->hunters[q], list))
+            if (!scan_list(s, shared->hunters[q], list) || !look_at_pending(s, shared->hunters[q]))
                 return false;
         return true;
     }
@@ -321,11 +386,6 @@ static bool multiply_list(struct searching *s, struct shared *shared, uint32_t l
            multiply_rows(s, shared, &panels, list, w->rows, w->codes, w->count);
 }
 
-static uint32_t alone_of(const struct hunter *h)
-{
-    return 1 + h->probes / ALONE_SHARE;
-}
-
 /* Who wants which list, without each query's first ones: wants[starts[l]] .. are numbers of hunters. */
 static void list_wants(const struct searching *s, const struct hunter *hunters, size_t count,
                        uint32_t *starts, uint32_t *wants)
@@ -333,12 +393,12 @@ static void list_wants(const struct searching *s, const struct hunter *hunters, 
     uint32_t wells = s->p->count;
     memset(starts, 0, ((size_t)wells + 2) * sizeof *starts);
     for (size_t q = 0; q < count; q++)
-        for (uint32_t i = alone_of(&hunters[q]); i < hunters[q].probes; i++)
+        for (uint32_t i = hunters[q].alone; i < hunters[q].probes; i++)
             starts[hunters[q].lists[i] + 2]++;
     for (uint32_t l = 2; l <= wells; l++)
         starts[l] += starts[l - 1];
     for (size_t q = 0; q < count; q++)
-        for (uint32_t i = alone_of(&hunters[q]); i < hunters[q].probes; i++)
+        for (uint32_t i = hunters[q].alone; i < hunters[q].probes; i++)
             wants[starts[hunters[q].lists[i] + 1]++] = (uint32_t)q;
 }
 
@@ -357,11 +417,12 @@ static bool hunt_together(struct searching *s, struct hunter *hunters, size_t co
     uint32_t *starts = mem_alloc(((size_t)wells + 2) * sizeof *starts);
     uint32_t *wants = mem_alloc(MAX(wants_of(hunters, count), (size_t)1) * sizeof *wants);
     bool enough = shared && starts && wants;
+    for (size_t q = 0; enough && q < count; q++) {
+        hunters[q].alone = scan_first_lists(s, &hunters[q], 1 + hunters[q].probes / ALONE_SHARE);
+        enough = hunters[q].alone > 0;
+    }
     if (enough)
         list_wants(s, hunters, count, starts, wants);
-    for (size_t q = 0; enough && q < count; q++)
-        for (uint32_t i = 0; enough && i < alone_of(&hunters[q]); i++)
-            enough = scan_list(s, &hunters[q], hunters[q].lists[i]);
     for (uint32_t l = 0; enough && l < wells; l++) {
         shared->count = 0;
         for (uint32_t i = starts[l]; i < starts[l + 1]; i++)
@@ -378,10 +439,8 @@ static bool hunt_together(struct searching *s, struct hunter *hunters, size_t co
 
 static bool hunt_alone(struct searching *s, struct hunter *h)
 {
-    for (uint32_t i = 0; i < h->probes; i++)
-        if (!scan_list(s, h, h->lists[i]))
-            return false;
-    return true;
+    uint32_t first = scan_first_lists(s, h, 1);
+    return first > 0 && scan_lists(s, h, first, h->probes);
 }
 
 /* Codes say nothing about this query: its lists' rows are all scored. */
@@ -477,8 +536,8 @@ static syna_rc search(struct searching *s, const float *queries, size_t count,
 {
     const struct partition *p = s->p;
     bool enough = true;
-    uint32_t probes = MAX(MIN(reach->lists, p->count), 1u);
-    s->codes_most = reach->codes;
+    uint32_t probes = MIN(MAX(reach->lists, reach->nearest ? CLASS_YARD + 1 : 1u), p->count);
+    s->reach = reach;
     s->doubt = reach->exact ? 1 : (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
     for (size_t q = 0; enough && q < count; q += BATCH)
         enough = search_some(s, queries + q * p->codes.dims, MIN(count - q, (size_t)BATCH), probes,

@@ -15,7 +15,7 @@
 #define SOURCES 3u
 #define TERMS_MAX 1024u /* of a query */
 #define TERMS_LEAST 4u  /* of a row, if it has them */
-#define ASIDE 0.35f       /* of what may be missed is kept in hand: the sample is small */
+#define ASIDE 0.15f       /* of what may be missed is kept in hand: the sample is small */
 #define STALE 1.5       /* so many times as many rows, or fewer: measured again */
 
 static const float cuts[NEAR_CUTS] = {0.02f, 0.05f, 0.08f, 0.12f, 0.17f, 0.23f, 0.32f, 0.45f};

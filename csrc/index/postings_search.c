@@ -8,9 +8,11 @@
  * need not be added. Rows whose sum so far, and what is left, reach the k-th
  * best score are candidates, and are scored exactly. It is added on where that
  * is cheaper than scoring the candidates that there are. About k rows of the
- * first window are scored early, so that there is a k-th best score. Where the
- * lists that were added up are short against the window, as those of rare words
- * are, it is their rows that are looked at, not all sums.
+ * first window are scored early, so that there is a k-th best score; where all
+ * lists are added up by then, those whose sums are less by no more than rounding
+ * are scored with them, and that is the whole window. Where the lists that were
+ * added up are short against the window, as those of rare words are, it is
+ * their rows that are looked at, not all sums.
  *
  * Codes are rounded up, and so is every step from them to a sum, so a sum is
  * never less than the score that it stands for (1e-5 is added for what float
@@ -28,38 +30,31 @@
 #include "base/internal.h"
 
 #include "index/postings_core.h"
+#include "index/postings_heap.h"
 
 #include <math.h>
 
 #define WORDS (POSTINGS_WINDOW / 64)
-#define LISTS_MAX                                                                                  \
-    16384u /* of a query in a window; more: every row is scored                                    \
-            */
-#define SUM_MAX                                                                                    \
-    65000u              /* what the sums of a window stay below, with 3 a list for rounding        \
-                         */
-#define MARGIN 1e-5     /* of bounds, for the rounding of floats */
-#define GROWTH_MAX 16.0 /* bounds so much too high say nothing */
-#define COST_LOOK 24u   /* finding a row in a list, in postings added */
-#define COST_TERM 3u    /* a term of a row, likewise */
-#define COST_ROW 60u    /* reaching a row, in postings added */
-#define NEAR_ROWS                                                                                  \
-    10u                   /* approximate searches score so many rows, and for each of the k best   \
-                           */
-#define NEAR_ROWS_EACH 3u /* so many more */
-#define NEAR_SHARE 0.2    /* what a list that is not added is taken to add, of its bound */
-#define FOUND_MAX                                                                                  \
-    65536u                /* lists of terms in windows that a search remembers                     \
-                           */
-#define INSERTION_MAX 64u /* parts of an everyday query: no call a compare */
-#define BATCH_ROWS 8u     /* candidates whose bytes are asked for together */
-#define PARTS_AHEAD 1u    /* lists, likewise */
-#define LISTED_SHARE                                                                               \
-    16u               /* lists with a posting in every so many rows are not short against it       \
-                       */
-#define LOOK_SHARE 8u /* looking at all sums: a posting added for every so many rows */
-#define CHEAP 2u      /* what may be saved is worth half the price */
-#define PRIME_AT 3u   /* the k-th best is looked for when a third of the bound is left */
+#define LISTS_MAX 16384u    /* of a query in a window; more: every row is scored */
+#define SUM_MAX 65000u      /* what sums of a window stay below, with 3 a list for rounding */
+#define MARGIN 1e-5         /* of bounds, for the rounding of floats */
+#define GROWTH_MAX 16.0     /* bounds so much too high say nothing */
+#define COST_LOOK 24u       /* finding a row in a list, in postings added */
+#define COST_TERM 3u        /* a term of a row, likewise */
+#define COST_ROW 60u        /* reaching a row, likewise */
+#define NEAR_ROWS 10u       /* approximate searches score so many rows, and for each of the k best */
+#define NEAR_ROWS_EACH 3u   /* so many more */
+#define NEAR_SHARE 0.2      /* what a list that is not added is taken to add, of its bound */
+#define FOUND_MAX 65536u    /* lists of terms in windows that a search remembers */
+#define BATCH_ROWS 8u       /* candidates whose bytes are asked for together */
+#define AHEAD 4096u         /* so many postings are asked for before they are added, */
+#define AT_ONCE 512u        /* as many again whenever so many were added */
+#define LINE 64u            /* of the cache: bytes, and codes */
+#define LISTED_SHARE 16u    /* lists with a posting in every so many rows are not short against it */
+#define LOOK_SHARE 8u       /* looking at all sums: a posting added for every so many rows */
+#define CHEAP 2u            /* what may be saved is worth half the price */
+#define ROUNDING_SHARE 128u /* of a sum: codes are made for another average length than a query's */
+#define PRIME_AT 3u         /* the k-th best is looked for when a third of the bound is left */
 
 struct part { /* a list that can raise scores */
     const struct posting_list *list;
@@ -99,9 +94,12 @@ struct searching {
     const struct window *w;
     uint32_t part_count;
     uint32_t narrow; /* so many parts come first, whose lists are not wide */
+    uint32_t next_part, next_posting; /* is asked for next, */
+    uint32_t expected; /* of the parts before this one */
     uint32_t added;  /* so many parts are in the sums */
     uint32_t listed; /* candidates are in one of so many parts at the front; 0:
                         anywhere */
+    uint16_t whole; /* all rows whose sums reach it were candidates of priming; 0: not so */
     bool primed;
     double primed_left; /* the bound of the parts that were not added then */
     uint32_t rows;      /* of it, up to a multiple of ACCUMULATE_BLOCK */
@@ -272,27 +270,6 @@ static uint64_t key_of(const struct part *part, bool wide, uint32_t place)
     return (uint64_t)wide << 63 | (uint64_t)(0x7fffffffu - bits) << 32 | place;
 }
 
-static int by_key(const void *left, const void *right)
-{
-    uint64_t a = *(const uint64_t *)left, b = *(const uint64_t *)right;
-    return a < b ? -1 : a > b;
-}
-
-static void sort_keys(uint64_t *keys, uint32_t count)
-{
-    if (count > INSERTION_MAX) {
-        qsort(keys, count, sizeof *keys, by_key);
-        return;
-    }
-    for (uint32_t i = 1; i < count; i++) {
-        uint64_t key = keys[i];
-        uint32_t at = i;
-        for (; at > 0 && key < keys[at - 1]; at--)
-            keys[at] = keys[at - 1];
-        keys[at] = key;
-    }
-}
-
 /* The parts that were found, in the order in which they are added. */
 static void order_parts(struct searching *s)
 {
@@ -335,23 +312,50 @@ static void scale_parts(struct searching *s, double bound)
 /* ---------------------------------------------------------------- one window
  */
 
-/* No stride tells the processor where a list begins. */
-static void expect_part(const struct searching *s, uint32_t i)
+/* Ask for the next `count` postings of the lists that are going to be added. Lists
+ * lie anywhere in an index larger than the caches, and most are too short for the
+ * processor to see a stride: without this, half of a search is waiting. */
+static void expect_postings(struct searching *s, uint32_t count)
 {
-    const struct posting_list *list = s->parts[i].list;
-    for (uint32_t line = 0; line < 4; line++)
-        __builtin_prefetch(s->w->ids + list->start + line * 32);
-    __builtin_prefetch(s->w->codes + list->start);
-    __builtin_prefetch(s->w->codes + list->start + 64);
+    while (count > 0 && s->next_part < s->expected) {
+        const struct posting_list *list = s->parts[s->next_part].list;
+        const uint16_t *ids = s->w->ids + list->start;
+        const uint8_t *codes = s->w->codes + list->start;
+        uint32_t end = MIN(list_rows(list), s->next_posting + count);
+        count -= end - s->next_posting;
+        for (uint32_t at = s->next_posting; at < end; at += LINE) {
+            __builtin_prefetch(ids + at, 0, 2);
+            __builtin_prefetch(ids + at + LINE / 2, 0, 2);
+            __builtin_prefetch(codes + at, 0, 2);
+        }
+        s->next_posting = end;
+        if (end == list_rows(list)) {
+            s->next_part++;
+            s->next_posting = 0;
+        }
+    }
+}
+
+/* The parts [from, to) are going to be added, one after the other. */
+static void expect_parts(struct searching *s, uint32_t from, uint32_t to)
+{
+    s->next_part = from;
+    s->next_posting = 0;
+    s->expected = to;
+    expect_postings(s, AHEAD);
 }
 
 static void add_part(struct searching *s, uint32_t i)
 {
     const struct posting_list *list = s->parts[i].list;
-    if (i + PARTS_AHEAD < s->part_count)
-        expect_part(s, i + PARTS_AHEAD);
-    s->sums_by->add(s->scratch->sums, s->w->ids + list->start, s->w->codes + list->start,
-                    list_rows(list), s->parts[i].factor);
+    if (i >= s->expected)
+        expect_parts(s, i, i + 1);
+    for (uint32_t at = 0, n = list_rows(list); at < n; at += AT_ONCE) {
+        uint32_t count = MIN(n - at, AT_ONCE), start = list->start + at;
+        expect_postings(s, count);
+        s->sums_by->add(s->scratch->sums, s->w->ids + start, s->w->codes + start, count,
+                        s->parts[i].factor);
+    }
     s->visits.postings += list_rows(list);
     s->added = i + 1;
 }
@@ -370,58 +374,6 @@ static uint16_t sum_needed(const struct searching *s, uint32_t i)
     double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
     double sum = floor(needed(s) - beside);
     return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
-}
-
-/* A heap of candidates, the largest sum on top. */
-static void sink(uint32_t *heap, size_t count, size_t at)
-{
-    uint32_t item = heap[at];
-    for (size_t child; (child = 2 * at + 1) < count; at = child) {
-        if (child + 1 < count && heap[child + 1] > heap[child])
-            child++;
-        if (heap[child] <= item)
-            break;
-        heap[at] = heap[child];
-    }
-    heap[at] = item;
-}
-
-static void make_heap(uint32_t *heap, size_t count)
-{
-    for (size_t at = count / 2; at-- > 0;)
-        sink(heap, count, at);
-}
-
-static uint32_t take_largest(uint32_t *heap, size_t *count)
-{
-    uint32_t largest = heap[0];
-    heap[0] = heap[--*count];
-    if (*count)
-        sink(heap, *count, 0);
-    return largest;
-}
-
-/* The bin from which on there are `wanted`, in units; 0 when there are fewer.
- */
-static uint16_t common_bin(const uint32_t *bins, size_t wanted)
-{
-    size_t above = 0;
-    for (uint32_t bin = 255; bin > 0; bin--) {
-        above += bins[bin];
-        if (above >= wanted)
-            return (uint16_t)(bin << 8);
-    }
-    return 0;
-}
-
-/* What at least `wanted` of the block maxima reach, rounded down to 256 units;
- * 0 when fewer do. */
-static uint16_t common_maximum(const uint16_t *maxima, uint32_t blocks, size_t wanted)
-{
-    uint32_t bins[256] = {0};
-    for (uint32_t i = 0; i < blocks; i++)
-        bins[maxima[i] >> 8]++;
-    return common_bin(bins, wanted);
 }
 
 /* Candidates that are about to be scored. Their bytes are anywhere in memory:
@@ -469,16 +421,18 @@ static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_
         if ((*word & bit) || id >= s->w->rows || !chosen(s, s->w->first + id))
             continue;
         *word |= bit;
-        if (s->p->kind == POSTINGS_WEIGHTS)
-            postings_show(s->p, s->w->first + id, &batch->rows[batch->count]);
         batch->candidates[batch->count++] = candidate;
     }
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (s->p->kind == POSTINGS_WEIGHTS)
-            expect_row(&batch->rows[i]);
-        else
+    if (s->p->kind == POSTINGS_COUNTS) {
+        for (uint32_t i = 0; i < batch->count; i++)
             expect_sealed(s, batch->candidates[i] & UINT16_MAX);
+        return;
     }
+    /* Where a row is takes a look at its owner's tables, another wait: of all rows at once. */
+    for (uint32_t i = 0; i < batch->count; i++)
+        postings_show(s->p, s->w->first + (batch->candidates[i] & UINT16_MAX), &batch->rows[i]);
+    for (uint32_t i = 0; i < batch->count; i++)
+        expect_row(&batch->rows[i]);
 }
 
 static syna_rc score_batch_row(struct searching *s, const struct batch *batch, uint32_t i)
@@ -521,13 +475,41 @@ static size_t collect_listed(const struct searching *s, uint32_t parts, const ui
  * says it. */
 static uint16_t common_sum(const struct searching *s, uint32_t parts, size_t wanted)
 {
-    uint32_t bins[256] = {0};
+    struct bins bins = {0};
     for (uint32_t i = 0; i < parts; i++) {
         const uint16_t *ids = s->w->ids + s->parts[i].list->start;
         for (uint32_t j = 0, n = list_rows(s->parts[i].list); j < n; j++)
-            bins[s->scratch->sums[ids[j]] >> 8]++;
+            bins_count(&bins, j, s->scratch->sums[ids[j]]);
     }
-    return common_bin(bins, wanted);
+    return bins_reached(&bins, wanted);
+}
+
+/* The sums that reach the limit, of blocks whose maxima are known: few blocks have any. */
+static size_t collect_blocks(const struct searching *s, uint16_t limit, size_t room)
+{
+    uint32_t *out = s->scratch->found;
+    size_t found = 0;
+    for (uint32_t b = 0; b < s->rows / ACCUMULATE_BLOCK && found < room; b++) {
+        uint32_t first = b * ACCUMULATE_BLOCK;
+        if (s->scratch->maxima[b] < limit)
+            continue;
+        size_t more = s->sums_by->collect(s->scratch->sums + first, NULL, ACCUMULATE_BLOCK, limit,
+                                          out + found, room - found);
+        for (; more > 0; more--)
+            out[found++] += first;
+    }
+    return found;
+}
+
+/* All lists are added up, and enough rows have sums of `limit` and more. Their
+ * scores are less by what rounding added at most, so rows below this limit are
+ * most likely none of the best (is_done tells). */
+static uint16_t limit_of_all(const struct searching *s, uint16_t limit)
+{
+    uint32_t rounding = limit / ROUNDING_SHARE;
+    for (uint32_t i = 0; i < s->part_count; i++)
+        rounding += s->parts[i].factor / 256 + 2;
+    return rounding < limit ? (uint16_t)(limit - rounding) : 1;
 }
 
 /* Candidates of priming; without any the next call tries again when lists are
@@ -548,9 +530,27 @@ static size_t collect_prime(struct searching *s, uint32_t parts, size_t wanted)
         return 0;
     s->primed = true;
     size_t room = MIN(4 * wanted + 16, (size_t)ACCUMULATE_ROWS);
-    return listed ? collect_listed(s, parts, NULL, limit, room)
-                  : s->sums_by->collect(s->scratch->sums, NULL, s->rows, limit, s->scratch->found,
-                                        room);
+    if (parts == s->part_count) {
+        limit = s->whole = limit_of_all(s, limit);
+        room = ACCUMULATE_ROWS;
+    }
+    return listed ? collect_listed(s, parts, NULL, limit, room) : collect_blocks(s, limit, room);
+}
+
+/* Score the candidates, the most promising first, until none that is left can
+ * be among the best. */
+static syna_rc score_candidates(struct searching *s, uint32_t i, size_t count)
+{
+    uint32_t *heap = s->scratch->found;
+    struct batch batch;
+    make_heap(heap, count);
+    do {
+        take_batch(s, heap, &count, BATCH_ROWS, sum_needed(s, i), &batch);
+        for (uint32_t j = 0; j < batch.count; j++) /* the sum that is needed grows */
+            if (batch.candidates[j] >> 16 >= sum_needed(s, i))
+                SYNA_TRY(score_batch_row(s, &batch, j));
+    } while (batch.count > 0);
+    return SYNA_SUCCESS;
 }
 
 /* Score about k rows with large sums, so that there is a threshold: of each
@@ -571,7 +571,7 @@ static syna_rc prime(struct searching *s, uint32_t parts)
         for (uint32_t i = 0; i < batch.count; i++)
             SYNA_TRY(score_batch_row(s, &batch, i));
     }
-    return SYNA_SUCCESS;
+    return s->whole ? score_candidates(s, parts, found) : SYNA_SUCCESS;
 }
 
 static uint64_t row_cost(const struct searching *s)
@@ -589,14 +589,23 @@ static uint64_t postings_from(const struct searching *s, uint32_t i)
     return count;
 }
 
+/* A k-th best score may spare what is left, unless that is added sooner. */
+static bool is_time_to_prime(const struct searching *s, uint32_t i)
+{
+    bool short_left =
+        s->narrow == s->part_count && postings_from(s, i) <= s->rows / LISTED_SHARE;
+    return s->left[i] * PRIME_AT <= s->left[0] && !short_left;
+}
+
 /* Add parts whose lists are not wide until no row that is in none of them can
  * be among the best. Returns where it stopped. */
 static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
     uint32_t i = 0;
+    expect_parts(s, 0, s->narrow);
     while (i < s->narrow && (needed(s) == 0 || s->left[i] >= needed(s))) {
         add_part(s, i++);
-        if (!s->primed && (s->left[i] * PRIME_AT <= s->left[0] || i == s->narrow))
+        if (!s->primed && (is_time_to_prime(s, i) || i == s->narrow))
             SYNA_TRY(prime(s, i));
     }
     bool enough = needed(s) > 0 && s->left[i] < needed(s);
@@ -635,6 +644,12 @@ static bool is_cheap(const struct searching *s, uint32_t i, uint64_t scoring)
     return (list_rows(s->parts[i].list) + again) * CHEAP <= scoring;
 }
 
+/* Is no row among the best that was not a candidate of priming? */
+static bool is_done(const struct searching *s)
+{
+    return s->whole && sum_needed(s, s->part_count) >= s->whole;
+}
+
 /* Collect the candidates. While there are so many that scoring them costs more
  * than adding what is left, which may rule them out, parts are added. */
 static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
@@ -664,23 +679,11 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
                  list_rows(s->parts[i].list) <= 2 * (before - left) + s->rows / LOOK_SHARE);
         if (!s->primed || (!s->listed && s->left[i] * PRIME_AT <= s->primed_left))
             SYNA_TRY(prime(s, i));
+        if (is_done(s)) {
+            *count = 0;
+            return SYNA_SUCCESS;
+        }
     }
-}
-
-/* Score the candidates, the most promising first, until none that is left can
- * be among the best. */
-static syna_rc score_candidates(struct searching *s, uint32_t i, size_t count)
-{
-    uint32_t *heap = s->scratch->found;
-    struct batch batch;
-    make_heap(heap, count);
-    do {
-        take_batch(s, heap, &count, BATCH_ROWS, sum_needed(s, i), &batch);
-        for (uint32_t j = 0; j < batch.count; j++) /* the sum that is needed grows */
-            if (batch.candidates[j] >> 16 >= sum_needed(s, i))
-                SYNA_TRY(score_batch_row(s, &batch, j));
-    } while (batch.count > 0);
-    return SYNA_SUCCESS;
 }
 
 static uint32_t chosen_in(const struct searching *s, const struct window *w)
@@ -698,6 +701,8 @@ static syna_rc add_and_score(struct searching *s)
     uint32_t i;
     size_t count;
     SYNA_TRY(add_essential(s, &i));
+    if (is_done(s))
+        return SYNA_SUCCESS;
     SYNA_TRY(find_candidates(s, &i, &count));
     return score_candidates(s, i, count);
 }
@@ -728,8 +733,7 @@ static syna_rc score_nearest(struct searching *s, uint32_t i)
     s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
     uint32_t limit = common_maximum(s->scratch->maxima, blocks, MIN(wanted, (size_t)blocks / 2));
     limit = MAX(limit, near_needed(s, i));
-    size_t count = s->sums_by->collect(s->scratch->sums, NULL, s->rows, (uint16_t)limit, heap,
-                                       ACCUMULATE_ROWS);
+    size_t count = collect_blocks(s, (uint16_t)limit, ACCUMULATE_ROWS);
     make_heap(heap, count);
     for (; wanted > 0; wanted -= batch.count) {
         take_batch(s, heap, &count, wanted, near_needed(s, i), &batch);
@@ -743,10 +747,13 @@ static syna_rc score_nearest(struct searching *s, uint32_t i)
 
 static syna_rc search_nearly(struct searching *s)
 {
-    uint32_t i = 0;
-    while (i < s->part_count && s->left[i] > s->cut * s->left[0])
-        add_part(s, i++);
-    return score_nearest(s, i);
+    uint32_t end = 0;
+    while (end < s->part_count && s->left[end] > s->cut * s->left[0])
+        end++;
+    expect_parts(s, 0, end);
+    for (uint32_t i = 0; i < end; i++)
+        add_part(s, i);
+    return score_nearest(s, end);
 }
 
 static void mark_rows(struct searching *s, const struct window *w, uint64_t *bits)
@@ -805,11 +812,10 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     if (growth_of(s, w) > GROWTH_MAX)
         return score_marked(s, w, ABOVE);
     scale_parts(s, bound);
-    for (uint32_t i = 0; i < MIN(PARTS_AHEAD, s->part_count); i++)
-        expect_part(s, i);
     s->primed = s->top->count == s->top->k;
     s->primed_left = s->left[0];
     s->added = s->listed = 0;
+    s->whole = 0;
     syna_rc rc = s->cut > 0 ? search_nearly(s) : add_and_score(s);
     clear_window(s);
     return rc;

@@ -4,6 +4,8 @@ from typing import Any, Callable
 import numpy as np
 import numpy.typing as npt
 
+from synadb._core.handle import Handle
+
 COSINE: int
 EUCLIDEAN: int
 DOT_PRODUCT: int
@@ -14,13 +16,11 @@ BOTH_LAYERS: int
 HOT_LAYER: int
 COLD_LAYER: int
 
-class LayersHandle:
+class LayersHandle(Handle):
     @property
     def hot_path(self) -> str: ...
     @property
     def cold_path(self) -> str: ...
-    @property
-    def closed(self) -> bool: ...
     def _open(
         self,
         hot_path: str | os.PathLike[str],
@@ -74,5 +74,3 @@ class LayersHandle:
         metadata: bool,
     ) -> tuple[list[list[Any]], dict[str, Any]]: ...
     def _stats(self) -> dict[str, Any]: ...
-
-def close_all() -> None: ...

@@ -6,16 +6,12 @@ Rules for every method: take what is needed from the Python arguments first, bra
 call with enter and leave, release the GIL around it, and build Python objects after it.
 """
 
-from cpython.exc cimport PyErr_CheckSignals
 from libc.stdint cimport UINT64_MAX, int32_t, uint8_t, uint32_t, uint64_t
-from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
-from posix.unistd cimport getpid, usleep
+from libc.string cimport memset
 
+from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
-from synadb._core.kv cimport (
-    STATE_CLOSED, STATE_CLOSING, STATE_OPEN, calls_add, calls_load, path_bytes, state_load,
-    state_swap)
+from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
     SYNA_CASCADE_FAST_SEARCH, SYNA_CASCADE_HIGH_RECALL, SYNA_CASCADE_LARGE, SYNA_CASCADE_SMALL,
     SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_GWI_NPROBE, SYNA_LAYER_COLD, SYNA_LAYER_HOT,
@@ -29,25 +25,18 @@ from synadb._core.libsynadb cimport (
     syna_layers_save_cold, syna_layers_search, syna_layers_search_options, syna_layers_stats,
     syna_layers_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
+from synadb._core.rows cimport TextArray, metadata_of, take_keys, take_results, vector_of
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
-import json
 import os
-import warnings
-from _thread import get_ident
-from weakref import WeakSet
 
 import numpy as np
 
-from synadb.errors import ArgumentError, ClosedError, Reason
-from synadb.types import HybridSearchResult, SearchResult
-
-cdef enum:
-    CLOSE_POLL_US = 100
+from synadb.types import HybridSearchResult
 
 COSINE = SYNA_METRIC_COSINE
 EUCLIDEAN = SYNA_METRIC_EUCLIDEAN
@@ -63,95 +52,42 @@ HOT_LAYER = 1
 COLD_LAYER = 2
 
 cdef tuple SOURCES = ("cold", "hot")  # by SYNA_LAYER_*
-cdef object LIVE = WeakSet()  # the stores to close when the interpreter ends
 
 
-cdef list results_of(const syna_hit *hits, const uint8_t *sources, size_t count, uint32_t dims,
-                     bint with_source):
-    """Result objects; each has a vector of its own, or None when the hits carry none."""
+cdef list take_sourced(syna_hit *hits, const uint8_t *sources, const size_t *counts, size_t queries,
+                       uint32_t dims):
+    """A list of results for each query, which say what layer they came from. Takes the hits."""
     cdef list results = []
+    cdef list found
     cdef size_t i
-    cdef float[::1] room
-    for i in range(count):
-        vector = None
-        if hits[i].vector is not NULL:
-            vector = np.empty(dims, np.float32)
-            room = vector
-            memcpy(&room[0], hits[i].vector, dims * sizeof(float))
-        metadata = None
-        if hits[i].metadata is not NULL:
-            metadata = json.loads(
-                PyUnicode_DecodeUTF8(hits[i].metadata, <Py_ssize_t>hits[i].metadata_len, NULL))
-        key = PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL)
-        if with_source:
-            results.append(HybridSearchResult(
-                key, hits[i].score, SOURCES[sources[i]], vector, metadata))
-        else:
-            results.append(SearchResult(key, hits[i].score, vector, metadata))
+    cdef size_t q
+    cdef size_t at = 0
+    try:
+        for q in range(queries):
+            found = []
+            for i in range(at, at + counts[q]):
+                found.append(HybridSearchResult(
+                    PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score,
+                    SOURCES[sources[i]], vector_of(&hits[i], dims), metadata_of(&hits[i])))
+            at += counts[q]
+            results.append(found)
+    finally:
+        syna_free_hits(hits)
     return results
 
 
-# The keys and the metadata of a batch as the core wants them; the lists keep the texts alive meanwhile.
-cdef class BatchTexts:
-    cdef list keys
-    cdef list metadata  # None: no row has any
-    cdef const char **texts
-    cdef size_t *lens
-    cdef const char **metas
-    cdef size_t *meta_lens
-
-    def __cinit__(self, list keys not None, list metadata):
-        cdef Py_ssize_t i
-        cdef Py_ssize_t size = 0
-        cdef size_t count = len(keys)
-        self.keys = keys
-        self.metadata = metadata
-        self.texts = <const char **>malloc(max(count, 1) * sizeof(char *))
-        self.lens = <size_t *>malloc(max(count, 1) * sizeof(size_t))
-        if self.texts is NULL or self.lens is NULL:
-            raise MemoryError()
-        for i in range(<Py_ssize_t>count):
-            self.texts[i] = key_utf8(keys[i], &size)
-            self.lens[i] = <size_t>size
-        if metadata is not None:
-            self.take_metadata(metadata)
-
-    cdef int take_metadata(self, list metadata) except -1:
-        cdef Py_ssize_t i
-        cdef Py_ssize_t size = 0
-        cdef size_t count = len(metadata)
-        self.metas = <const char **>malloc(max(count, 1) * sizeof(char *))
-        self.meta_lens = <size_t *>malloc(max(count, 1) * sizeof(size_t))
-        if self.metas is NULL or self.meta_lens is NULL:
-            raise MemoryError()
-        for i in range(<Py_ssize_t>count):
-            self.metas[i] = NULL
-            self.meta_lens[i] = 0
-            if metadata[i] is not None:
-                self.metas[i] = PyUnicode_AsUTF8AndSize(metadata[i], &size)
-                self.meta_lens[i] = <size_t>size
-        return 0
-
-    def __dealloc__(self):
-        free(self.texts)
-        free(self.lens)
-        free(self.metas)
-        free(self.meta_lens)
-
-
-cdef class LayersHandle:
-    cdef object __weakref__
+cdef class LayersHandle(Handle):
     cdef syna_layers *ptr
-    cdef Py_ssize_t calls
-    cdef int state
-    cdef int pid       # of the process that opened it
-    cdef list callers  # threads in a call that may run a progress callback
-    cdef readonly str hot_path
     cdef readonly str cold_path
     cdef uint32_t dims
 
     def __cinit__(self):
-        self.callers = []
+        self.noun = "store"
+
+    @property
+    def hot_path(self):
+        """The file of the hot layer, as an absolute path; `path` is the same."""
+        return self.path
 
     # ------------------------------------------------------------------------ opening, closing
 
@@ -163,8 +99,7 @@ cdef class LayersHandle:
         cdef const char *c_cold = raw_cold
         cdef syna_layers_options o
         cdef int32_t rc
-        if self.state != STATE_CLOSED:
-            raise ArgumentError(0, f"{self.hot_path}: already open", reason=Reason.ARGUMENT)
+        self.check_unopened()
         memset(&o, 0, sizeof(o))
         o.size = sizeof(o)
         o.dimensions = dimensions
@@ -177,36 +112,14 @@ cdef class LayersHandle:
         with nogil:
             rc = syna_layers_open(c_hot, c_cold, &o, &self.ptr)
         check(rc)
-        self.hot_path = os.path.abspath(os.fsdecode(raw_hot))
         self.cold_path = os.path.abspath(os.fsdecode(raw_cold))
         self.dims = dimensions
-        self.pid = getpid()
-        LIVE.add(self)
-        state_swap(&self.state, STATE_OPEN)
+        self.opened(raw_hot)
 
-    cdef int enter(self) except -1:
-        calls_add(&self.calls, 1)
-        if state_load(&self.state) == STATE_OPEN:
-            return 0
-        calls_add(&self.calls, -1)
-        raise ClosedError(
-            -1, f"{self.hot_path}: the store is closed", reason=Reason.CLOSED, path=self.hot_path)
-
-    cdef void leave(self) noexcept:
-        calls_add(&self.calls, -1)
-
-    # A progress callback runs within a call; these calls would wait for it to end.
-    cdef int not_in_callback(self, what) except -1:
-        if get_ident() in self.callers:
-            raise ArgumentError(
-                0, f"{self.hot_path}: {what}() from a progress callback of the same store",
-                reason=Reason.ARGUMENT, path=self.hot_path)
-        return 0
-
-    @property
-    def closed(self):
-        """Whether `close` was called."""
-        return state_load(&self.state) != STATE_OPEN
+    cdef int32_t close_core(self) noexcept nogil:
+        cdef int32_t rc = syna_layers_close(self.ptr)
+        self.ptr = NULL
+        return rc
 
     def close(self):
         """Make everything durable and close both files.
@@ -220,48 +133,14 @@ cdef class LayersHandle:
         SynaIOError
             The data could not be made durable. The store is closed all the same.
         """
-        cdef int32_t rc
-        if self.state == STATE_CLOSED:
-            return
-        self.not_in_callback("close")
-        if self.pid != getpid():  # after fork the calls of the parent's threads never return here
-            self.pid = getpid()
-            self.calls = 0
-            self.callers = []
-            if self.state == STATE_CLOSING:
-                self.state = STATE_OPEN
-        if state_swap(&self.state, STATE_CLOSING) != STATE_OPEN:
-            self._wait(False)
-            return
-        try:
-            self._wait(True)
-        except BaseException:
-            state_swap(&self.state, STATE_OPEN)
-            raise
-        LIVE.discard(self)
-        with nogil:
-            rc = syna_layers_close(self.ptr)
-        self.ptr = NULL
-        state_swap(&self.state, STATE_CLOSED)
-        check(rc)
-
-    def _wait(self, bint for_calls):
-        """Wait until no call is in progress, or until the thread that closes has done so."""
-        while calls_load(&self.calls) != 0 if for_calls else state_load(&self.state) == STATE_CLOSING:
-            PyErr_CheckSignals()
-            with nogil:
-                usleep(CLOSE_POLL_US)
-
-    def __del__(self):
-        if self.state == STATE_OPEN:
-            warnings.warn(f"unclosed store {self.hot_path!r}", ResourceWarning, source=self)
-            self.close()
+        Handle.close(self)
 
     # -------------------------------------------------------------------------------- writing
 
     def _ingest_batch(self, list keys not None, const float[:, ::1] vectors not None,
                       list metadata):
-        cdef BatchTexts texts = BatchTexts(keys, metadata)
+        cdef TextArray names = TextArray(keys, True)
+        cdef TextArray facts = TextArray(metadata, False)
         cdef size_t count = len(keys)
         cdef const float *rows = &vectors[0, 0] if count else NULL
         cdef uint32_t dims = <uint32_t>vectors.shape[1]
@@ -269,8 +148,8 @@ cdef class LayersHandle:
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_layers_ingest_batch(self.ptr, texts.texts, texts.lens, rows, dims,
-                                          texts.metas, texts.meta_lens, count, &added)
+            rc = syna_layers_ingest_batch(self.ptr, names.texts, names.lens, rows, dims,
+                                          facts.texts, facts.lens, count, &added)
         self.leave()
         check(rc)
         return added
@@ -377,18 +256,6 @@ cdef class LayersHandle:
         self.end_long(ident)
         steps.finish(rc)
 
-    cdef object begin_long(self, what):
-        ident = get_ident()
-        self.not_in_callback(what)
-        self.enter()
-        self.callers.append(ident)
-        return ident
-
-    cdef int end_long(self, ident) except -1:
-        self.callers.remove(ident)
-        self.leave()
-        return 0
-
     # -------------------------------------------------------------------------------- reading
 
     def _get(self, key):
@@ -460,17 +327,13 @@ cdef class LayersHandle:
     def _keys(self):
         cdef syna_hit *hits = NULL
         cdef size_t count = 0
-        cdef size_t i
         cdef int32_t rc
         self.enter()
         with nogil:
             rc = syna_layers_rows(self.ptr, 0, &hits, NULL, &count)
         self.leave()
         check(rc)
-        try:
-            return [PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL) for i in range(count)]
-        finally:
-            syna_free_hits(hits)
+        return take_keys(hits, count)
 
     def _search(self, const float[:, ::1] queries not None, k, uint32_t layers, nprobe,
                 uint32_t ef_search, float recall, radius, filter_json, bint exact, bint vectors,
@@ -479,7 +342,6 @@ cdef class LayersHandle:
         cdef syna_layers_search_options how
         cdef syna_layers_explain told
         cdef syna_hit *hits = NULL
-        cdef syna_hit *next_hit
         cdef uint8_t *sources = NULL
         cdef size_t count = queries.shape[0]
         cdef uint32_t dims = <uint32_t>queries.shape[1]
@@ -487,7 +349,6 @@ cdef class LayersHandle:
         cdef size_t[::1] found = np.zeros(max(count, 1), np.uintp)
         cdef size_t *counts = &found[0]
         cdef Py_ssize_t size = 0
-        cdef size_t q
         cdef int32_t rc
         memset(&how, 0, sizeof(how))
         memset(&told, 0, sizeof(told))
@@ -516,15 +377,10 @@ cdef class LayersHandle:
             rc = syna_layers_search(self.ptr, rows, count, dims, &how, &hits, &sources, counts)
         self.leave()
         check(rc)
-        results = []
-        next_hit = hits
-        try:
-            for q in range(count):
-                results.append(results_of(next_hit, sources, counts[q], dims, layers == 0))
-                next_hit += counts[q]
-                sources += counts[q]
-        finally:
-            syna_free_hits(hits)
+        if layers == BOTH_LAYERS:
+            results = take_sourced(hits, sources, counts, count, dims)
+        else:
+            results = take_results(hits, counts, count, dims)
         return results, {
             "rounds": told.rounds, "passed": told.passed,
             "hot_rows_scored": told.hot.rows, "hot_wells_probed": told.hot.lists,
@@ -557,12 +413,3 @@ cdef class LayersHandle:
             "hot_file_bytes": s.hot.file_bytes, "cold_file_bytes": s.cold.file_bytes,
             "simd": s.hot.simd.decode("ascii"),
         }
-
-
-def close_all():
-    """Close every store that is still open; runs when the interpreter ends."""
-    for store in list(LIVE):
-        try:
-            store.close()
-        except Exception as error:
-            warnings.warn(f"closing {store.hot_path!r} at exit: {error}", ResourceWarning)

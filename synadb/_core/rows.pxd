@@ -13,6 +13,8 @@ cdef class TextArray:
 
 # What the core handed out becomes Python objects, and is given back to it. Each result has a vector and
 # metadata of its own, or None when the hits carry none.
+cdef object vector_of(const syna_hit *hit, uint32_t dims)
+cdef object metadata_of(const syna_hit *hit)
 cdef object result_of(const syna_hit *hit, uint32_t dims)
 cdef list take_results(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims)
 cdef list take_keys(syna_hit *hits, size_t count)

@@ -1,10 +1,12 @@
 import os
-from typing import Callable
+from typing import Callable, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from synadb._core.handle import Handle
+
+_Made = TypeVar("_Made")
 
 MAX_TERMS: int
 MAX_VOCABULARY: int
@@ -46,6 +48,7 @@ class SparseHandle(Handle):
         filter: str | None,
         recall: float,
         metadata: bool,
-    ) -> tuple[list[list[tuple[str, float, str | None]]], tuple[int, int, int, int]]: ...
+        make: type[_Made],
+    ) -> tuple[list[list[_Made]], tuple[int, int, int, int]]: ...
     def refresh(self) -> bool: ...
     def _stats(self) -> tuple[int, int, int, int, int, int, int, int, int]: ...

@@ -27,6 +27,9 @@ from synadb._core.status cimport check, fail
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
+    int PyObject_GenericSetAttr(object what, object name, object value) except -1
+
+import json
 
 import numpy as np
 
@@ -38,11 +41,17 @@ cdef object text_of(const char *text, uint32_t size):
     return None if text is NULL else PyUnicode_DecodeUTF8(text, size, NULL)
 
 
-cdef list hits_of(const syna_sparse_hit *hits, size_t count):
-    """(key, score, JSON text of the metadata or None) of each."""
-    cdef size_t i
-    return [(PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL), hits[i].score,
-             text_of(hits[i].metadata, hits[i].metadata_len)) for i in range(count)]
+cdef object hit_object(object make, object new, const syna_sparse_hit *hit):
+    """A frozen dataclass `make`, filled as its own __init__ would, which takes ten times as long: fields
+    are set past the refusal to set them. `new` is its __new__."""
+    cdef object made = new(make)
+    cdef object metadata = None
+    if hit.metadata is not NULL:
+        metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
+    PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL))
+    PyObject_GenericSetAttr(made, "score", hit.score)
+    PyObject_GenericSetAttr(made, "metadata", metadata)
+    return made
 
 
 cdef void set_pairs(syna_sparse_rows *rows, const uint64_t[::1] offsets, const uint32_t[::1] terms,
@@ -207,19 +216,20 @@ cdef class SparseHandle(Handle):
 
     def _search(self, const uint64_t[::1] offsets not None, const uint32_t[::1] terms not None,
                 const float[::1] weights not None, k, min_score, filter, float recall,
-                bint metadata):
-        """A list of (key, score, metadata text) for each query, and (windows, postings, scored,
-        matches). k None: no limit; min_score None: none; filter: JSON text or None."""
+                bint metadata, make not None):
+        """A list of hits for each query, and (windows, postings, scored, matches). k None: no limit;
+        min_score None: none; filter: JSON text or None. `make`: the class of the hits."""
         cdef syna_sparse_rows queries
         cdef syna_sparse_search how
         cdef syna_sparse_explain told
         cdef syna_sparse_hit *hits = NULL
-        cdef syna_sparse_hit *next_hit
+        cdef syna_sparse_hit *hit
         cdef size_t count = offsets.shape[0] - 1
         cdef size_t[::1] found = np.zeros(max(count, 1), np.uintp)
         cdef size_t *counts = &found[0]
         cdef Py_ssize_t size = 0
-        cdef size_t q
+        cdef size_t q, i
+        cdef object new = make.__new__
         cdef int32_t rc
         set_pairs(&queries, offsets, terms, weights)
         memset(&how, 0, sizeof(how))
@@ -243,11 +253,11 @@ cdef class SparseHandle(Handle):
         self.leave()
         check(rc)
         results = []
-        next_hit = hits
+        hit = hits
         try:
             for q in range(count):
-                results.append(hits_of(next_hit, counts[q]))
-                next_hit += counts[q]
+                results.append([hit_object(make, new, &hit[i]) for i in range(counts[q])])
+                hit += counts[q]
         finally:
             syna_free_sparse_hits(hits)
         return results, (told.windows, told.postings, told.scored, told.matches)

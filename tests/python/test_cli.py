@@ -297,6 +297,13 @@ def test_compact_drops_metrics_and_features_only_when_told_to(ok, cli, path):
     ok("compact", path, "--keep-history")
     with Experiment("mnist", path) as exp:
         assert len(exp.get_metric_tensor(run.id, "loss")) == 100
+    with SynaDB(path) as db:
+        db.put_text("old", "gone")
+        db.delete("old")
+    ok("compact", path, "--live-history")
+    with Experiment("mnist", path) as exp:
+        assert len(exp.get_metric_tensor(run.id, "loss")) == 100
+        assert exp.db.stats().deleted_keys == 0
     ok("compact", path, "--drop-history")
     with Experiment("mnist", path) as exp:
         assert len(exp.get_metric_tensor(run.id, "loss")) == 1

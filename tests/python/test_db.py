@@ -441,6 +441,29 @@ def test_compact_can_keep_the_history(path):
         assert db.stats().file_bytes < size / 2
 
 
+def test_compact_can_keep_the_history_of_live_keys(path):
+    with SynaDB(path, sync_on_write=False) as db:
+        for key in ("live", "dead", "revived"):
+            db.append_floats(key, np.arange(3000.0))
+        db.delete("dead")
+        db.delete("revived")
+        db.append_floats("revived", [1.0, 2.0])
+        before = db.get_history("live")
+        db.compact(keep_history="live")
+        after = db.get_history("live")
+        assert after.values.tobytes() == before.values.tobytes()
+        assert (after.timestamps == before.timestamps).all()
+        assert db.get_history_tensor("revived").tolist() == [1.0, 2.0]
+        assert len(db.get_history("revived").deletions) == 0
+        assert len(db.get_history("dead")) == len(db.get_history("dead").deletions) == 0
+
+
+@pytest.mark.parametrize("given", ["", "Live", "all"])
+def test_compact_refuses_other_words(path, given):
+    with SynaDB(path) as db, pytest.raises(ValueError, match="expected False, True or 'live'"):
+        db.compact(keep_history=given)
+
+
 def test_backup_is_a_database_of_its_own(path, tmp_path):
     copy = tmp_path / "copy.db"
     with SynaDB(path) as db:

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import synadb
 from synadb import _order
-from synadb._loading import Rows, need
+from synadb._loading import Rows
+from synadb._optional import need
 from synadb._order import Epoch
 from synadb.tensor import TensorEngine
 

@@ -394,6 +394,24 @@ def test_bad_searches_are_refused(index):
         index.add_batch("ab", ["x", "y"])
 
 
+def test_texts_to_be_marked_are_str(index):
+    for wrong in (None, 5, b"house"):
+        with pytest.raises(TypeError):
+            index.highlight("house", wrong)
+        with pytest.raises(TypeError):
+            index.snippet("house", wrong)
+
+
+def test_what_names_no_analyser_is_refused(tmp_path):
+    for wrong, error in ((5, TypeError), (b"x", TypeError), ("", ArgumentError)):
+        with pytest.raises(error, match="analyzer"):
+            TextIndex(tmp_path / "x.db", analyzer=wrong)
+    for wrong in ("a\0b", "snowball:"):
+        with pytest.raises(ArgumentError, match="analyzer"):
+            TextIndex(tmp_path / "x.db", analyzer=wrong)
+    assert not (tmp_path / "x.db").exists()
+
+
 def test_long_keys_and_words(index):
     index.add("k" * 65000, "w" * 5000 + " tail")
     assert found(index, "w" * 5000) == {"k" * 65000}

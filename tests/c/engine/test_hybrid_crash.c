@@ -9,13 +9,13 @@
  * The broken variant at the end forgets the order of the two checkpoints, and must be caught. */
 #include "check.h"
 
-#include "crash_states.h"
 #include "engine/hybrid_core.h"
+#include "player.h"
 
 #define HOT MEM_DIR "/a.gwi"
 #define COLD MEM_DIR "/a.cascade"
 
-enum { KEYS = 6, DIMS = 4, OPS = 64, GONE = -1 };
+enum { DIMS = 4, AGAIN = 150 /* one state in so many is crashed a second time */ };
 
 /* i<key>: ingest; b: the first three; d<key>: delete; f: flush_hot; c: save_cold; s: save; p: promote;
  * x: compact; o: close and open again. */
@@ -33,168 +33,182 @@ static const struct workload workloads[] = {
 };
 
 struct world {
-    const char *script;
-    long values[KEYS][OPS]; /* after operation n */
-    uint64_t ops;
-    long next;
+    struct player player;
+    syna_layers *store;
     uint64_t seed, second_states;
-    bool inner, wrong_order;
+    bool wrong_order;
 };
 
 /* ---------------------------------------------------------------- the store */
 
-static syna_rc open_store(syna_layers **out)
+static syna_rc open_store(void *store)
 {
     struct hybrid_setup setup = {.cold_path = COLD,
                                  .options = {.size = sizeof setup.options,
                                              .dimensions = DIMS,
                                              .metric = SYNA_METRIC_EUCLIDEAN,
                                              .threads = 1}};
-    return hybrid_open(HOT, &setup, out);
+    return hybrid_open(HOT, &setup, store);
 }
 
-static void name_of(char key[8], int number)
+static syna_rc close_store(void *store)
 {
-    snprintf(key, 8, "k%d", number);
+    return hybrid_close(*(syna_layers **)store);
 }
 
-static syna_rc put(syna_layers *store, int first, int count, const long *values)
+static syna_rc read_values(void *store, long values[PLAYER_KEYS])
 {
-    char names[KEYS][8];
-    const char *keys[KEYS];
-    float vectors[KEYS][DIMS];
+    for (int key = 0; key < PLAYER_KEYS; key++) {
+        char name[8];
+        float vector[DIMS];
+        snprintf(name, sizeof name, "k%d", key);
+        syna_rc rc = hybrid_get(*(syna_layers **)store, name, strlen(name), vector, DIMS);
+        values[key] = rc == SYNA_SUCCESS ? (long)vector[0] : PLAYER_GONE;
+    }
+    return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- one operation */
+
+static syna_rc ingest(struct world *w, int first, int count)
+{
+    char names[PLAYER_KEYS][8];
+    const char *keys[PLAYER_KEYS];
+    float vectors[PLAYER_KEYS][DIMS];
     size_t added;
     for (int i = 0; i < count; i++) {
-        name_of(names[i], first + i);
+        long value = player_row(&w->player, first + i);
+        snprintf(names[i], sizeof names[i], "k%d", first + i);
         keys[i] = names[i];
         for (int d = 0; d < DIMS; d++)
-            vectors[i][d] = (float)values[i];
+            vectors[i][d] = (float)value;
     }
     struct gwi_batch batch = {.keys = keys, .vectors = vectors[0], .dims = DIMS, .count = (size_t)count};
-    return hybrid_ingest(store, &batch, &added);
+    return hybrid_ingest(w->store, &batch, &added);
 }
 
-static long value_of(syna_layers *store, int number)
+static syna_rc discard(struct world *w, int key)
 {
-    char key[8];
-    float vector[DIMS];
-    name_of(key, number);
-    return hybrid_get(store, key, strlen(key), vector, DIMS) == SYNA_SUCCESS ? (long)vector[0] : GONE;
-}
-
-/* ---------------------------------------------------------------- recording */
-
-static void ingest(struct world *w, syna_layers *store, int first, int count)
-{
-    long values[KEYS];
-    for (int i = 0; i < count; i++)
-        w->values[first + i][w->ops] = values[i] = w->next++;
-    CHECK_OK(put(store, first, count, values));
-}
-
-static void discard(struct world *w, syna_layers *store, int number)
-{
-    char key[8];
+    char name[8];
     int32_t deleted;
-    name_of(key, number);
-    w->values[number][w->ops] = GONE;
-    CHECK_OK(hybrid_delete(store, key, strlen(key), &deleted));
+    snprintf(name, sizeof name, "k%d", key);
+    player_drop(&w->player, key);
+    return hybrid_delete(w->store, name, strlen(name), &deleted);
+}
+
+static syna_rc flush(struct world *w)
+{
+    if (w->wrong_order) /* as if no deletion had been noted in the cold layer */
+        w->store->cold_deletions = false;
+    return hybrid_flush_hot(w->store);
 }
 
 /* A promotion covers what is in the hot layer, if anything is. */
-static bool promote(syna_layers *store)
+static syna_rc promote(struct world *w, bool *durable)
 {
-    size_t moved;
-    CHECK_OK(hybrid_promote(store, NULL, NULL, &moved));
-    return moved > 0;
+    size_t moved = 0;
+    syna_rc rc = hybrid_promote(w->store, NULL, NULL, &moved);
+    *durable = moved > 0;
+    return rc;
 }
 
-static void flush(const struct world *w, syna_layers *store)
+static syna_rc operate(struct player *p, char what, int key, bool *durable)
 {
-    if (w->wrong_order) /* as if no deletion had been noted in the cold layer */
-        store->cold_deletions = false;
-    CHECK_OK(hybrid_flush_hot(store));
-}
-
-static syna_layers *step(struct world *w, syna_layers *store, const char *op)
-{
-    bool covered = true;
-    int number = op[1] - '0';
-    CHECK(w->ops + 1 < OPS);
-    w->ops++;
-    for (int k = 0; k < KEYS; k++)
-        w->values[k][w->ops] = w->values[k][w->ops - 1];
-    record_mark(MARK_BEGUN, w->ops);
-    switch (op[0]) {
+    struct world *w = (struct world *)p;
+    *durable = strchr("fsxo", what) != NULL;
+    switch (what) {
     case 'i':
-        ingest(w, store, number, 1);
-        return store;
+        return ingest(w, key, 1);
     case 'b':
-        ingest(w, store, 0, 3);
-        return store;
+        return ingest(w, 0, 3);
     case 'd':
-        discard(w, store, number);
-        return store;
+        return discard(w, key);
     case 'c':
-        CHECK_OK(hybrid_save_cold(store));
-        return store;
+        return hybrid_save_cold(w->store);
     case 'f':
-        flush(w, store);
-        break;
+        return flush(w);
     case 's':
-        CHECK_OK(hybrid_save(store));
-        break;
+        return hybrid_save(w->store);
     case 'p':
-        covered = promote(store);
-        break;
+        return promote(w, durable);
     case 'x':
-        CHECK_OK(hybrid_compact(store, NULL, NULL));
-        break;
+        return hybrid_compact(w->store, NULL, NULL);
     default:
-        CHECK_OK(hybrid_close(store));
-        CHECK_OK(open_store(&store));
+        return player_reopen(p);
     }
-    if (covered)
-        record_mark(MARK_DURABLE, w->ops);
-    return store;
-}
-
-static struct trace *record(struct world *w, struct mem_fs *fs)
-{
-    syna_layers *store;
-    mem_fs_use(fs);
-    record_begin(&vfs_mem, MISTAKE_NONE);
-    syna_test_set_vfs(&vfs_record);
-    CHECK_OK(open_store(&store));
-    w->ops = 0;
-    for (int k = 0; k < KEYS; k++)
-        w->values[k][0] = value_of(store, k);
-    record_mark(MARK_DURABLE, 0);
-    for (const char *at = w->script; *at; at += strcspn(at, " "), at += strspn(at, " "))
-        store = step(w, store, at);
-    struct trace *trace = record_end();
-    syna_test_set_vfs(&vfs_mem);
-    CHECK_OK(hybrid_close(store));
-    syna_test_set_vfs(NULL);
-    return trace;
 }
 
 /* ---------------------------------------------------------------- recovery */
 
-static bool check(void *context, struct mem_fs *image, const struct crash_point *at, char *why,
-                  size_t cap);
-
-static bool again(const struct world *w, const struct mem_fs *image, char *why, size_t cap)
+/* Keys, rows and what a search finds say the same. */
+static bool agrees(syna_layers *store, const long values[PLAYER_KEYS], char *why, size_t cap)
 {
-    struct world inner = {
-        .script = "p i1 d2 f p", .next = w->next + 1000, .seed = w->seed, .inner = true};
+    float query[DIMS] = {0};
+    syna_layers_search_options how = {.size = sizeof how, .k = UINT64_MAX};
+    syna_hit *hits, *rows;
+    size_t found, listed, count = 0;
+    for (int key = 0; key < PLAYER_KEYS; key++)
+        count += values[key] != PLAYER_GONE;
+    CHECK_OK(hybrid_search(store, query, 1, DIMS, &how, &hits, NULL, &found));
+    CHECK_OK(hybrid_rows(store, 0, &rows, NULL, &listed));
+    syna_free_hits(hits);
+    syna_free_hits(rows);
+    if (found == count && listed == count && hybrid_count(store) == count)
+        return true;
+    snprintf(why, cap, "%zu keys have rows, a search finds %zu, %zu are listed, %llu counted", count,
+             found, listed, (unsigned long long)hybrid_count(store));
+    return false;
+}
+
+/* What is recovered stays after a promotion. */
+static bool stays(syna_layers **store, const long found[PLAYER_KEYS], char *why, size_t cap)
+{
+    long after[PLAYER_KEYS];
+    size_t moved;
+    CHECK_OK(hybrid_promote(*store, NULL, NULL, &moved));
+    CHECK_OK(read_values(store, after));
+    for (int key = 0; key < PLAYER_KEYS; key++)
+        if (after[key] != found[key]) {
+            snprintf(why, cap, "k%d was %ld, and is %ld after a promotion", key, found[key], after[key]);
+            return false;
+        }
+    return true;
+}
+
+static bool check(struct player *p, const struct crash_point *at, char *why, size_t cap)
+{
+    struct world *w = (struct world *)p;
+    long found[PLAYER_KEYS];
+    CHECK_OK(read_values(&w->store, found));
+    return player_allows_each(p, at, found, why, cap) && agrees(w->store, found, why, cap) &&
+           stays(&w->store, found, why, cap);
+}
+
+static struct player player_of(struct world *w, const char *script)
+{
+    static const struct player_store kind = {.open_store = open_store,
+                                             .close_store = close_store,
+                                             .read_values = read_values,
+                                             .operate = operate,
+                                             .check = check,
+                                             .openings = 1};
+    return (struct player){.kind = &kind, .store = &w->store, .script = script};
+}
+
+/* ---------------------------------------------------------------- and a second crash */
+
+static bool again(struct world *w, const struct mem_fs *image, char *why, size_t cap)
+{
+    struct world inner = {.seed = w->seed};
     struct crash_result result;
     struct mem_fs *fs = mem_fs_new(w->seed);
     mem_fs_copy(fs, image);
-    struct trace *trace = record(&inner, fs);
-    struct crash_plan plan = {trace, image, w->seed, 60, check, &inner};
+    inner.player = player_of(&inner, "p i1 d2 f p");
+    inner.player.next = w->player.next + 1000;
+    struct trace *trace = player_record(&inner.player, fs);
+    struct crash_plan plan = {trace, image, w->seed, 60, player_recovers, &inner};
     crash_enumerate(&plan, &result);
-    ((struct world *)(uintptr_t)w)->second_states += result.states;
+    w->second_states += result.states;
     if (result.failed)
         snprintf(why, cap, "after a second crash: %.200s", result.why);
     trace_free(trace);
@@ -202,124 +216,32 @@ static bool again(const struct world *w, const struct mem_fs *image, char *why, 
     return !result.failed;
 }
 
-static bool allowed(const struct world *w, const struct crash_point *at, int key, long found)
+static bool recovers(void *context, struct mem_fs *image, const struct crash_point *at, char *why,
+                     size_t cap)
 {
-    uint64_t last = MAX(at->marks[MARK_BEGUN], at->marks[MARK_DURABLE]);
-    for (uint64_t n = at->marks[MARK_DURABLE]; n <= last; n++)
-        if (w->values[key][n] == found)
-            return true;
-    return false;
-}
-
-/* Keys, rows and what a search finds say the same. */
-static bool agrees(syna_layers *store, long count, char *why, size_t cap)
-{
-    float query[DIMS] = {0};
-    syna_layers_search_options how = {.size = sizeof how, .k = UINT64_MAX};
-    syna_hit *hits, *rows;
-    size_t found, listed;
-    CHECK_OK(hybrid_search(store, query, 1, DIMS, &how, &hits, NULL, &found));
-    CHECK_OK(hybrid_rows(store, 0, &rows, NULL, &listed));
-    syna_free_hits(hits);
-    syna_free_hits(rows);
-    if ((long)found == count && (long)listed == count && (long)hybrid_count(store) == count)
-        return true;
-    snprintf(why, cap, "%ld keys have rows, a search finds %zu, %zu are listed, %llu counted", count,
-             found, listed, (unsigned long long)hybrid_count(store));
-    return false;
-}
-
-static bool has_allowed(const struct world *w, const struct crash_point *at, syna_layers *store,
-                        long found[KEYS], char *why, size_t cap)
-{
-    long count = 0;
-    for (int k = 0; k < KEYS; k++) {
-        found[k] = value_of(store, k);
-        count += found[k] != GONE;
-        if (!allowed(w, at, k, found[k])) {
-            snprintf(why, cap, "k%d is %ld, was %ld when all was covered", k, found[k],
-                     w->values[k][at->marks[MARK_DURABLE]]);
-            return false;
-        }
-    }
-    return agrees(store, count, why, cap);
-}
-
-/* What is recovered stays: after a promotion, and after opening once more. */
-static bool stays(syna_layers *store, const long found[KEYS], char *why, size_t cap)
-{
-    size_t moved;
-    CHECK_OK(hybrid_promote(store, NULL, NULL, &moved));
-    for (int k = 0; k < KEYS; k++)
-        if (value_of(store, k) != found[k]) {
-            snprintf(why, cap, "k%d was %ld, and is %ld after a promotion", k, found[k],
-                     value_of(store, k));
-            return false;
-        }
-    return true;
-}
-
-static bool read_back(const struct world *w, const struct crash_point *at, char *why, size_t cap)
-{
-    syna_layers *store;
-    long found[KEYS];
-    if (open_store(&store) != SYNA_SUCCESS) {
-        snprintf(why, cap, "opening: %.300s", status_get()->message);
-        return false;
-    }
-    bool good = has_allowed(w, at, store, found, why, cap) && stays(store, found, why, cap);
-    CHECK_OK(hybrid_close(store));
-    return good;
-}
-
-enum { AGAIN = 150 };
-
-static bool check(void *context, struct mem_fs *image, const struct crash_point *at, char *why,
-                  size_t cap)
-{
-    const struct world *w = context;
     struct mem_fs *before = NULL;
-    if (!w->inner && at->number % AGAIN == 7) {
+    if (at->number % AGAIN == 7) {
         before = mem_fs_new(0);
         mem_fs_copy(before, image);
     }
-    mem_fs_set_pid(image, 4711);
-    mem_fs_use(image);
-    syna_test_set_vfs(&vfs_mem);
-    int64_t blocks = syna_test_live_blocks();
-    bool good = read_back(w, at, why, cap);
-    if (good && (mem_fs_open_count(image) > 0 || syna_test_live_blocks() != blocks)) {
-        snprintf(why, cap, "descriptors or memory leaked");
-        good = false;
-    }
-    if (good && mem_fs_faults(image)[0]) {
-        snprintf(why, cap, "%s", mem_fs_faults(image));
-        good = false;
-    }
-    syna_test_set_vfs(NULL);
-    if (good && before)
-        good = again(w, before, why, cap);
+    bool good = player_recovers(context, image, at, why, cap) &&
+                (!before || again(context, before, why, cap));
     mem_fs_free(before);
     return good;
 }
 
 static bool survives(const struct workload *workload, bool wrong_order)
 {
-    struct world w = {
-        .script = workload->script, .seed = check_random(), .wrong_order = wrong_order};
-    struct crash_result result;
+    struct world w = {.seed = check_random(), .wrong_order = wrong_order};
     struct mem_fs *fs = mem_fs_new(w.seed);
-    struct trace *trace = record(&w, fs);
-    struct crash_plan plan = {trace, NULL, w.seed,
-                              (uint64_t)check_rounds((int64_t)workload->budget), check, &w};
-    crash_enumerate(&plan, &result);
-    syna_test_set_vfs(NULL);
-    printf("%-12s %6llu states at %llu points, %6llu after a second crash: %s %s\n", workload->name,
-           (unsigned long long)result.states, (unsigned long long)result.prefixes,
-           (unsigned long long)w.second_states, result.failed ? "fails," : "good", result.why);
+    w.player = player_of(&w, workload->script);
+    struct trace *trace = player_record(&w.player, fs);
+    bool good = crash_survives(workload->name, trace, w.seed,
+                               (uint64_t)check_rounds((int64_t)workload->budget), recovers, &w);
+    printf("%17llu after a second crash\n", (unsigned long long)w.second_states);
     trace_free(trace);
     mem_fs_free(fs);
-    return !result.failed;
+    return good;
 }
 
 TEST(P1_P3_P5_P6_every_key_is_there_once_after_every_crash)

@@ -20,7 +20,8 @@
 enum { KEYS = 12, OPS = 48, GONE = -1, VALUES = 400 };
 
 /* a<key>: add or replace; m<key>: metadata; d<key>: delete; b: the first three in one batch; B: all of them;
- * s: snapshot; f: flush; x: compact; o: close and open again. A key is a letter. */
+ * s: snapshot; k: one that the open index goes on with; f: flush; x: compact; o: close and open again. A key is
+ * a letter. */
 struct workload {
     const char *name, *script;
     bool synced;
@@ -36,6 +37,7 @@ static const struct workload workloads[] = {
     {"compacted", "B s aA dB x aC s x b f", false, 1400},
     {"packed", "B dA mB aC x dD o aA x", true, 400},
     {"unpacked", "B dA mB f aC x dD B s o dE x f", false, 400},
+    {"kept open", "B k aA dB mC k aB o dD k x aE k f", false, 600},
     {"made packs", "aA aB aC aD aE aF aG aH aI f dA x aJ dB x s o", false, 400},
 };
 
@@ -101,6 +103,14 @@ static syna_rc snapshot(syna_text *index)
     return rc;
 }
 
+static syna_rc save_open(syna_text *index)
+{
+    pthread_mutex_lock(&index->upkeep_lock);
+    syna_rc rc = text_save_open(index, false);
+    pthread_mutex_unlock(&index->upkeep_lock);
+    return rc;
+}
+
 /* ---------------------------------------------------------------- one operation */
 
 static syna_rc add(struct world *w, syna_text *index, int first, int count)
@@ -159,6 +169,9 @@ static syna_rc operate(struct world *w, struct opened *o, const char *op, bool *
     case 's':
         *durable = true;
         return snapshot(o->index);
+    case 'k':
+        *durable = true;
+        return save_open(o->index);
     case 'f':
         *durable = true;
         return text_flush(o->index);

@@ -2,7 +2,10 @@
  * moves documents between packs and records of their own. */
 #include "check.h"
 
-#include "engine/text.h"
+#include <semaphore.h>
+
+#include "engine/db_core.h"
+#include "engine/text_core.h"
 #include "engine/text_pack.h"
 
 /* ---------------------------------------------------------------- the format */
@@ -242,10 +245,18 @@ static void check_search(struct world *w)
     mem_free(hits);
 }
 
+/* What a quarter of changed rows brings about, in an index of many. */
+static void save_open(syna_text *index)
+{
+    pthread_mutex_lock(&index->upkeep_lock);
+    CHECK_OK(text_save_open(index, false));
+    pthread_mutex_unlock(&index->upkeep_lock);
+}
+
 static void step(struct world *w)
 {
     uint32_t id = (uint32_t)(check_random() % IDS);
-    switch (check_random() % 12) {
+    switch (check_random() % 14) {
     case 0:
     case 1:
         put_some(w, id, PACK_LEAST + (uint32_t)(check_random() % (IDS - PACK_LEAST)));
@@ -268,6 +279,10 @@ static void step(struct world *w)
         break;
     case 9:
         CHECK_OK(text_compact(w->index, NULL, NULL));
+        break;
+    case 10:
+    case 11:
+        save_open(w->index);
         break;
     default:
         close_world(w, check_random() % 2);
@@ -369,6 +384,157 @@ TEST(a_clean_index_is_compacted_without_writing_its_packs_again)
     close_world(&w, false);
 }
 
+/* ---------------------------------------------------------------- changes at a bad moment */
+
+enum { ALONE = 12, CHANGED = 5 };
+
+static void put_text(syna_text *index, int id, int version)
+{
+    char name[12], text[40];
+    size_t added;
+    snprintf(name, sizeof name, "id%d", id);
+    snprintf(text, sizeof text, "version%d of id%d", version, id);
+    syna_document d = document(name, text, NULL);
+    CHECK_OK(text_put(index, &d, 1, &added));
+}
+
+/* version 0: there is no such document. */
+static void check_version(syna_text *index, int id, int version)
+{
+    char name[12], text[40] = "", query[24];
+    syna_text_hit *hit = NULL;
+    syna_text_search how = {.size = sizeof how, .k = 3};
+    size_t len, count;
+    snprintf(name, sizeof name, "id%d", id);
+    if (version)
+        snprintf(text, sizeof text, "version%d of id%d", version, id);
+    syna_rc rc = text_get(index, name, strlen(name), &hit);
+    CHECK_STR(rc == SYNA_SUCCESS ? hit->text : "", text);
+    mem_free(hit);
+    snprintf(query, sizeof query, "+version%d +id%d", version, id);
+    const char *queries = query;
+    len = strlen(query);
+    CHECK_OK(text_find(index, &queries, &len, 1, &how, &hit, &count));
+    CHECK_EQ(count, version != 0);
+    mem_free(hit);
+}
+
+/* At the first allocation from number `left` on at which nobody has a lock that a document needs. */
+struct meddler {
+    struct world *w;
+    int left;
+    bool busy, done;
+};
+
+static bool is_free(struct world *w)
+{
+    pthread_rwlock_t *locks[] = {&w->index->state_lock, &w->db->state_lock};
+    for (size_t i = 0; i < COUNT_OF(locks); i++) {
+        if (pthread_rwlock_trywrlock(locks[i]) != 0)
+            return false;
+        pthread_rwlock_unlock(locks[i]);
+    }
+    if (pthread_mutex_trylock(&w->db->write_lock) != 0)
+        return false;
+    pthread_mutex_unlock(&w->db->write_lock);
+    return true;
+}
+
+static bool meddle(void *context, size_t bytes)
+{
+    struct meddler *m = context;
+    (void)bytes;
+    if (m->busy || m->done || --m->left > 0 || !is_free(m->w))
+        return true;
+    m->busy = true;
+    put_text(m->w->index, CHANGED, 2);
+    m->done = true;
+    return true;
+}
+
+static syna_rc save_open_rc(syna_text *index)
+{
+    save_open(index);
+    return SYNA_SUCCESS;
+}
+
+/* A document is put while `work` is done, at each moment of it at which that can be, one after the other. */
+static void meddle_everywhere(syna_rc (*work)(syna_text *index))
+{
+    bool done = true;
+    for (int k = 1; done; k++) {
+        struct world w = {0};
+        struct meddler m = {.w = &w, .left = k};
+        check_note("k = %d", k);
+        begin();
+        unlink(path_room);
+        open_world(&w);
+        for (int id = 0; id < ALONE; id++)
+            put_text(w.index, id, 1);
+        syna_test_set_alloc(meddle, &m);
+        CHECK_OK(work(w.index));
+        syna_test_set_alloc(NULL, NULL);
+        done = m.done;
+        CHECK(done || k > 15); /* there were many such moments */
+        for (int again = 0; again < 3; again++) {
+            for (int id = 0; id < ALONE; id++)
+                check_version(w.index, id, id == CHANGED && done ? 2 : 1);
+            if (again == 0)
+                save_open(w.index);
+            else
+                close_world(&w, false);
+            if (again > 0)
+                open_world(&w);
+        }
+        close_world(&w, false);
+    }
+}
+
+TEST(a_document_that_is_changed_while_it_goes_into_a_pack_stays_as_it_was_changed)
+{
+    meddle_everywhere(text_repack);
+}
+
+TEST(a_document_that_is_changed_while_a_snapshot_is_gone_over_to_stays_as_it_was_changed)
+{
+    meddle_everywhere(save_open_rc);
+}
+
+/* What stands in the pack counts again when the record that replaced it is deleted by somebody who knows of no
+ * packs: at once, as when the log is read anew. */
+TEST(a_document_in_a_pack_comes_back_when_the_record_that_replaced_it_is_deleted)
+{
+    begin();
+    struct world w = {0};
+    int32_t deleted;
+    bool changed;
+    open_world(&w);
+    for (int id = 0; id < ALONE; id++)
+        put_text(w.index, id, 1);
+    CHECK_OK(text_repack(w.index));
+    CHECK_EQ(records_of(w.db, "doc/", SYNA_TYPE_PACKED), 0);
+    for (int snapshot = 0; snapshot < 2; snapshot++) {
+        put_text(w.index, 3, 2);
+        put_text(w.index, 3, 3); /* a row that replaces one that replaced one */
+        put_text(w.index, 4, 2);
+        if (snapshot)
+            save_open(w.index);
+        CHECK_OK(db_delete(w.db, "doc/id3", 7, &deleted));
+        CHECK_EQ(deleted, 1);
+        CHECK_OK(text_refresh(w.index, &changed));
+        CHECK(changed);
+        for (int again = 0; again < 2; again++) {
+            check_version(w.index, 3, 1);
+            check_version(w.index, 4, 2);
+            check_version(w.index, 5, 1);
+            CHECK_EQ(text_count(w.index), ALONE);
+            close_world(&w, false);
+            open_world(&w);
+        }
+    }
+    close_world(&w, false);
+}
+
 /* ---------------------------------------------------------------- races */
 
 enum { SHARED = 24, TURNS = 150 };
@@ -401,6 +567,8 @@ static void *write_some(void *context)
             CHECK_OK(text_delete(w->index, names[one], strlen(names[one]), &deleted));
         else if (turn % 15 == 0)
             CHECK_OK(text_compact(w->index, NULL, NULL));
+        else if (turn % 5 == 0)
+            save_open(w->index);
         else {
             syna_text_hit *hit;
             if (text_get(w->index, names[one], strlen(names[one]), &hit) == SYNA_SUCCESS)

@@ -4,6 +4,8 @@
 
 #include "index/array.h"
 
+#include <unistd.h>
+
 static void put(struct array *a, size_t i, uint64_t value)
 {
     memcpy(array_at(a, i), &value, sizeof value);
@@ -33,6 +35,25 @@ TEST(items_stay_where_they_are_and_begin_as_zeros)
     for (size_t i = 0; i < 200000; i++)
         CHECK_EQ(get(&a, i), i * 3);
     CHECK(array_bytes(&a) >= 200000 * 24 && array_bytes(&a) < 200000 * 24 * 9 / 8 + 2 * MEM_PAGE);
+    array_dispose(&a);
+}
+
+/* Of a small array what is touched, of a large one what huge pages may bring in; it does not get less. */
+TEST(memory_is_what_was_reserved_in_pages)
+{
+    const uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE), huge = (uint64_t)2 << 20;
+    struct array a;
+    CHECK_OK(array_init(&a, 8, (size_t)1 << 24));
+    CHECK_OK(array_reserve(&a, 1));
+    CHECK_EQ(array_bytes(&a), page);
+    CHECK_OK(array_reserve(&a, MEM_PAGE / 8));
+    CHECK_EQ(array_bytes(&a), MEM_PAGE);
+    CHECK_OK(array_reserve(&a, 5));
+    CHECK_EQ(array_bytes(&a), MEM_PAGE);
+    CHECK_OK(array_reserve(&a, 8 * huge / 8));
+    CHECK_EQ(array_bytes(&a), 8 * huge);
+    CHECK_OK(array_reserve(&a, 8 * huge / 8 + 1)); /* there is room for an eighth more */
+    CHECK_EQ(array_bytes(&a), 9 * huge);
     array_dispose(&a);
 }
 
