@@ -75,18 +75,25 @@ static syna_rc reserve_live(struct postings *p, size_t rows)
     return SYNA_SUCCESS;
 }
 
-syna_rc postings_reserve(struct postings *p, size_t rows, size_t values)
+syna_rc postings_reserve_rows(struct postings *p, size_t rows)
 {
     if (rows > POSTINGS_ROWS_MAX - p->count)
         return syna_fail(SYNA_ERR_INTERNAL, SYNA_WHY_NONE,
                          "%zu rows more than the %u that there are, expected at most %u in all", rows,
                          p->count, POSTINGS_ROWS_MAX);
     SYNA_TRY(reserve_live(p, p->count + rows));
+    if (p->kind == POSTINGS_COUNTS && !buf_reserve(&p->lengths, rows * sizeof(uint32_t)))
+        return syna_no_memory(rows * sizeof(uint32_t));
+    return SYNA_SUCCESS;
+}
+
+syna_rc postings_reserve(struct postings *p, size_t rows, size_t values)
+{
+    SYNA_TRY(postings_reserve_rows(p, rows));
     if (p->kind == POSTINGS_WEIGHTS)
         return SYNA_SUCCESS;
     if (values > SIZE_MAX / 16 || !buf_reserve(&p->fresh, values * 8) ||
-        !buf_reserve(&p->fresh_rows, rows * sizeof(struct fresh_row)) ||
-        !buf_reserve(&p->lengths, rows * sizeof(uint32_t)))
+        !buf_reserve(&p->fresh_rows, rows * sizeof(struct fresh_row)))
         return syna_no_memory(values * 8);
     return SYNA_SUCCESS;
 }

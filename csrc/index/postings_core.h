@@ -131,6 +131,8 @@ static inline float count_impact(uint32_t count, uint32_t length, float base, fl
 }
 
 /* ---- postings.c */
+/* Room for `rows` more rows and nothing of what is in them. */
+syna_rc postings_reserve_rows(struct postings *p, size_t rows);
 /* A row that no window has yet, or with WEIGHTS any. */
 void postings_show(const struct postings *p, uint32_t row, struct postings_row *out);
 uint32_t postings_live_in(const struct postings *p, uint32_t first, uint32_t rows);

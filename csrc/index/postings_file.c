@@ -255,7 +255,7 @@ static syna_rc take_rows(const struct loading *l, struct postings *p, bool *soun
     *sound = count % 64 == 0 || l->live[words - 1] >> count % 64 == 0;
     if (!*sound)
         return SYNA_SUCCESS;
-    SYNA_TRY(postings_reserve(p, count, 0));
+    SYNA_TRY(postings_reserve_rows(p, count));
     memcpy(p->live, l->live, words * 8);
     if (l->lengths)
         buf_append(&p->lengths, l->lengths, (size_t)count * 4);
