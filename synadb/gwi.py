@@ -140,7 +140,8 @@ class GravityWellIndex(_gwi.WellsHandle):
         ``branching_factor ** num_levels`` is the most wells there will be, where at least one is
         given; otherwise as many as the vectors want, four times the root of their number.
     initial_capacity : int, default 100000
-        How many vectors are expected. A hint; the file grows by itself.
+        How many vectors are expected: room for them, 64 MiB at most, is made when the first one
+        comes. A hint; the file grows by itself.
     metric : {"cosine", "euclidean", "dot_product"}, default "cosine"
         What ``score`` means, see `search`.
     read_only : bool, default False

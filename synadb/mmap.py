@@ -93,8 +93,8 @@ class MmapVectorStore(_mmap.MmapHandle):
     dimensions : int
         Length of every vector, 1 to 65535.
     initial_capacity : int, default 10000
-        How many vectors are expected: room for them is made when the first one comes. A hint; the
-        file grows by itself.
+        How many vectors are expected: room for them, 64 MiB at most, is made when the first one
+        comes. A hint; the file grows by itself.
     metric : {"cosine", "euclidean", "dot_product"}, default "cosine"
         What ``score`` means, see `search`.
     read_only : bool, default False

@@ -7,6 +7,10 @@
 
 #include <math.h>
 
+/* Room is made at once for so many bytes of rows that somebody said would come; later the file grows by
+ * half. */
+#define AHEAD_BYTES_MAX (64u << 20)
+
 struct named {
     uint32_t hash;
     uint32_t len;
@@ -189,12 +193,18 @@ static bool has_room(struct row_store *store, size_t count)
     return room;
 }
 
+/* Most say nothing, and the default is no reason to take gigabytes of the disk for a few wide rows. */
+static uint64_t rows_ahead(const struct row_store *store)
+{
+    return MIN(store->capacity, AHEAD_BYTES_MAX / (store->dims * sizeof(float)));
+}
+
 /* Everything that can fail, but for the vectors themselves. write_lock is held. */
 static syna_rc make_room(struct row_store *store, size_t count, uint64_t bytes, size_t metas,
                          size_t meta_bytes)
 {
     struct mmap_rows *rows = &store->rows;
-    SYNA_TRY(rowfile_reserve(rows->file, count, bytes, store->capacity));
+    SYNA_TRY(rowfile_reserve(rows->file, count, bytes, rows_ahead(store)));
     if (metas == 0 && has_room(store, count))
         return SYNA_SUCCESS; /* which only a writer uses up: searches need not wait */
     pthread_rwlock_wrlock(&store->state_lock); /* arrays may move */

@@ -364,7 +364,7 @@ SYNA_API int32_t syna_vectors_get_stats(syna_vectors *store, syna_vectors_stats 
 /* ---- path-keyed face (the seeds') */
 
 /* Open or create a store; the rules of syna_vector_store_new. initial_capacity: rows that are expected,
- * for which room is made at once when the first row comes; any number will do, the file grows. */
+ * for which room is made when the first row comes, 64 MiB at most; any number will do, the file grows. */
 SYNA_API int32_t syna_mmap_vector_store_new(const char *path, uint16_t dimensions, int32_t metric,
                                             size_t initial_capacity);
 
