@@ -26,7 +26,6 @@
 #define SHARE_STOPPED 0.12
 #define ROWS_GOOD 0.245
 
-
 static const struct probe_curve *curve_for(const struct partition *p, uint64_t k)
 {
     const struct probe_curve *curve = &p->curves[k <= partition_curve_ks[0] ? 0 : 1];

@@ -573,3 +573,12 @@ bool crash_survives(const char *name, const struct trace *trace, uint64_t seed, 
            (unsigned long long)result.prefixes, result.failed ? "fails," : "good", result.why);
     return !result.failed;
 }
+
+bool crash_left_nothing(const struct mem_fs *image, int64_t blocks, char *why, size_t cap)
+{
+    const char *faults = mem_fs_faults(image);
+    bool leaked = mem_fs_open_count(image) > 0 || syna_test_live_blocks() != blocks;
+    if (leaked || faults[0])
+        snprintf(why, cap, "%s", leaked ? "descriptors or memory leaked" : faults);
+    return !leaked && !faults[0];
+}

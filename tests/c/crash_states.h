@@ -63,6 +63,10 @@ struct crash_result {
 /* Stops at the first failure. */
 void crash_enumerate(const struct crash_plan *plan, struct crash_result *out);
 
+/* For a check that has closed what it opened: no descriptor is open, as many heap blocks live as the
+ * `blocks` of before, and the file system met no misuse; otherwise `why` says what. */
+bool crash_left_nothing(const struct mem_fs *image, int64_t blocks, char *why, size_t cap);
+
 /* For a test: enumerate the states of a trace of the table in memory that began with nothing, with the real
  * table back at the end, and print under `name` how it went. */
 bool crash_survives(const char *name, const struct trace *trace, uint64_t seed, uint64_t budget,

@@ -85,14 +85,7 @@ bool player_recovers(void *context, struct mem_fs *image, const struct crash_poi
     syna_test_set_vfs(&vfs_mem);
     int64_t blocks = syna_test_live_blocks();
     bool good = read_back(context, at, why, cap);
-    if (good && (mem_fs_open_count(image) > 0 || syna_test_live_blocks() != blocks)) {
-        snprintf(why, cap, "descriptors or memory leaked");
-        good = false;
-    }
-    if (good && mem_fs_faults(image)[0]) {
-        snprintf(why, cap, "%s", mem_fs_faults(image));
-        good = false;
-    }
+    good = good && crash_left_nothing(image, blocks, why, cap);
     syna_test_set_vfs(NULL);
     return good;
 }

@@ -237,14 +237,7 @@ static bool check(void *context, struct mem_fs *image, const struct crash_point 
     int64_t blocks = syna_test_live_blocks();
     bool good = read_back(w, at, true, at->marks[MARK_BEGUN] == 0, why, cap) &&
                 read_back(w, at, false, false, why, cap) && sound(why, cap);
-    if (good && (mem_fs_open_count(image) > 0 || syna_test_live_blocks() != blocks)) {
-        snprintf(why, cap, "descriptors or memory leaked");
-        good = false;
-    }
-    if (good && mem_fs_faults(image)[0]) {
-        snprintf(why, cap, "%s", mem_fs_faults(image));
-        good = false;
-    }
+    good = good && crash_left_nothing(image, blocks, why, cap);
     syna_test_set_vfs(NULL);
     if (good && before)
         good = again(w, before, why, cap);

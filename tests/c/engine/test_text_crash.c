@@ -337,14 +337,7 @@ static bool check(void *context, struct mem_fs *image, const struct crash_point 
     } else {
         snprintf(why, cap, "opening: %.300s", status_get()->message);
     }
-    if (good && (mem_fs_open_count(image) > 0 || syna_test_live_blocks() != blocks)) {
-        snprintf(why, cap, "descriptors or memory leaked");
-        good = false;
-    }
-    if (good && mem_fs_faults(image)[0]) {
-        snprintf(why, cap, "%s", mem_fs_faults(image));
-        good = false;
-    }
+    good = good && crash_left_nothing(image, blocks, why, cap);
     syna_test_set_vfs(NULL);
     return good;
 }

@@ -1,0 +1,67 @@
+"""TextIndex: what a result is, and the marking of what matched."""
+
+import dataclasses
+import pickle
+
+import pytest
+
+from synadb import TextIndex
+from synadb.text import TextResult
+
+
+@pytest.fixture
+def index(path):
+    with TextIndex(path, sync_on_write=False) as index:
+        yield index
+
+
+def test_results_are_the_dataclass_that_is_documented(index):
+    index.add("k", "some words", {"n": [1]})
+    (hit,) = index.search("words")
+    made = TextResult("k", hit.score, "some words", {"n": [1]}, None)
+    assert dataclasses.asdict(hit) == dataclasses.asdict(made)
+    assert vars(hit) == vars(made) and repr(hit) == repr(made) and hash(hit) == hash(made)
+    assert pickle.loads(pickle.dumps(hit)) == hit == made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        hit.score = 1.0
+    (bare,) = index.search("words", texts=False, snippets=True)
+    assert (bare.text, bare.snippet, bare.metadata) == (None, "some <b>words</b>", {"n": [1]})
+
+
+def test_results_compare_by_key_and_score():
+    assert TextResult("a", 1.0, text="x") == TextResult("a", 1.0, text="y")
+
+
+# -------------------------------------------------------------------------------- highlighting
+
+
+def test_highlights(index):
+    mark = {"before": "[", "after": "]"}
+    assert (
+        index.highlight("library", "The LIBRARIES of Babel", **mark) == "The [LIBRARIES] of Babel"
+    )
+    assert index.highlight("été", "l'an, l'Été", **mark) == "l'an, l'Été"  # one word: l'Été
+    assert index.highlight("ete", "un Été €", **mark) == "un [Été] €"
+    assert index.highlight("bab* -the", "The Babel", **mark) == "The [Babel]"
+    assert index.highlight("x", "", **mark) == ""
+    assert index.highlight("東京都", "在東京都市", **mark) == "在[東京都]市"
+
+
+def test_snippets(index):
+    text = "word " * 100 + "ein Löwe und ein Löwe " + "wort " * 100
+    snippet = index.snippet("löwe", text, length=60)
+    assert snippet.count("<b>Löwe</b>") == 2
+    assert snippet.startswith("... ") and snippet.endswith(" ...")
+    assert len(snippet) < 60 + 40
+    assert index.snippet("nothing", "short text") == "short text"
+    for length in (1, 2, 3, 5, 8, 13, 1000):
+        for text in ("€" * 50, "löwe" * 30, "a " * 40, "löwe " * 30):
+            index.snippet("löwe", text, length=length).encode()  # no half characters
+
+
+def test_texts_to_be_marked_are_str(index):
+    for wrong in (None, 5, b"house"):
+        with pytest.raises(TypeError):
+            index.highlight("house", wrong)
+        with pytest.raises(TypeError):
+            index.snippet("house", wrong)
