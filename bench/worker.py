@@ -6,7 +6,8 @@
     worker.py PEER batch   DIR KEYS VALUE_BYTES SIZE     commits of SIZE keys
     worker.py PEER over    DIR TIMES VALUE_BYTES OPS     a key written once, then one written TIMES
     worker.py PEER ycsb    DIR KEYS VALUE_BYTES TRACE
-    worker.py PEER durable DIR COMMITS VALUE_BYTES THREADS   synced puts; COMMITS a thread
+    worker.py PEER durable DIR COMMITS VALUE_BYTES THREADS ROUNDS
+                                synced puts, COMMITS a thread; a round is one thread, then THREADS
     worker.py PEER open    DIR KEYS VALUE_BYTES          open and read one value
     worker.py PEER die     DIR KEYS VALUE_BYTES          put KEYS one by one, then die of SIGKILL
     worker.py PEER memory  DIR KEYS                      puts of 20-byte keys, then ordered scans
@@ -172,32 +173,45 @@ def task_ycsb(peer: type[Peer], folder: Path, keys: int, value_bytes: int, trace
 
 
 def task_durable(
-    peer: type[Peer], folder: Path, commits: int, value_bytes: int, threads: int
+    peer: type[Peer], folder: Path, commits: int, value_bytes: int, threads: int, rounds: int
 ) -> None:
-    """Puts that are on disk when they return. Reports the commits, and the syncs where told."""
-    pairs = pairs_of(peer, commits * threads + 1, value_bytes)
+    """Puts that are on disk when they return: by one thread, then by `threads`, `rounds` times.
+
+    A disk that is quick in this second may be slow in the next: short turns meet the same disk.
+    Reports the commits, and the syncs where told.
+    """
+    turns = [1, threads] * rounds if threads > 1 else [1] * rounds
+    pairs = pairs_of(peer, commits * sum(turns) + 1, value_bytes)
     store = peer(folder, sync=True)
-    put = store.writer()
-    put(*pairs[-1])  # the first one creates and preallocates
-    before = _syncs(store)
+    store.writer()(*pairs[0])  # the first one creates and preallocates
+    at = 1
+    for turn in turns:
+        parts = [pairs[at + i * commits : at + (i + 1) * commits] for i in range(turn)]
+        before = _syncs(store)
+        wall, cpu = _by_threads(store.writer(), parts)
+        report(commits * turn, wall, cpu, syncs=_syncs(store) - before)
+        at += commits * turn
+    check(store, [key for key, _ in pairs], value_bytes)
+    store.close()
+
+
+def _by_threads(
+    put: Callable[[Any, bytes], object], parts: list[list[tuple[Any, bytes]]]
+) -> tuple[float, float]:
+    """Put every part by a thread of its own; the time by the clock and of the processor."""
 
     def work(part: list[tuple[Any, bytes]]) -> None:
         for key, value in part:
             put(key, value)
 
-    workers = [
-        threading.Thread(target=work, args=(pairs[at * commits : (at + 1) * commits],))
-        for at in range(threads)
-    ]
+    workers = [threading.Thread(target=work, args=(part,)) for part in parts]
     wall, cpu = time.perf_counter(), time.process_time()
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
-    report(commits * threads, wall, cpu, syncs=_syncs(store) - before)
-    check(store, [key for key, _ in pairs], value_bytes)
-    store.close()
+    return wall, cpu
 
 
 def _syncs(store: Peer) -> int:

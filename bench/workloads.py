@@ -28,7 +28,8 @@ class Sizes:
     gets: int
     puts: int
     overwrites: int
-    durable: int  # commits a thread
+    durable: int  # commits a thread and turn
+    durable_rounds: int  # turns of one thread, then of many
     ycsb_records: int
     ycsb_ops: int
     series: int  # keys with a history
@@ -40,7 +41,7 @@ class Sizes:
 
 
 SIZES = {
-    "tiny": Sizes(2, 2_000, 2_000, 500, 1_000, 10, 1_000, 1_000, 5, 5_000, 3_000, 20_000, 2, 40),
+    "tiny": Sizes(2, 2_000, 2_000, 500, 1_000, 10, 2, 1_000, 1_000, 5, 5_000, 3_000, 20_000, 2, 40),
     "quick": Sizes(
         5,
         100_000,
@@ -48,6 +49,7 @@ SIZES = {
         30_000,
         100_000,
         100,
+        5,
         100_000,
         100_000,
         100,
@@ -64,6 +66,7 @@ SIZES = {
         100_000,
         100_000,
         300,
+        9,
         1_000_000,
         500_000,
         100,
