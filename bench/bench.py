@@ -5,8 +5,9 @@
 
 Sections are the names in SECTIONS below, several at once, or all of them; `report` measures nothing
 and shows the results file named by --out. With --add the sections go into that file beside those
-which it has. With --readme the tables between the markers of README.md are rewritten. Needs
-`pip install '.[bench]'` and a C compiler; whoever is missing is left out and said so.
+which it has. With --readme the tables between the markers of README.md and RESULTS.md are
+rewritten. Needs `pip install '.[bench]'` and a C compiler; whoever is missing is left out and said
+so.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ SECTIONS: dict[str, Callable[[Context], report.Section]] = {
     "recovery": recovery.run,
     "footprint": footprint.run,
 }
-README = BENCH_DIR.parent / "README.md"
+PAGES = (BENCH_DIR.parent / "README.md", BENCH_DIR / "RESULTS.md")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -84,7 +85,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--add", action="store_true", help="keep the other sections of --out")
     parser.add_argument("--markdown", type=Path, help="results as Markdown")
-    parser.add_argument("--readme", action="store_true", help="rewrite the tables of README.md")
+    parser.add_argument(
+        "--readme", action="store_true", help="rewrite the tables of README.md and RESULTS.md"
+    )
     parser.add_argument("--dir", type=Path, help="where the stores lie while they are measured")
     parser.add_argument("--peers", help="comma-separated, default all that are installed")
     parser.add_argument("--repeats", type=int, help="instead of the size's own number")
@@ -165,8 +168,9 @@ def show(options: argparse.Namespace, results: dict[str, Any]) -> int:
     if options.markdown:
         options.markdown.write_text(text, encoding="utf-8")
     if options.readme:
-        written = report.update_readme(README, results)
-        print(f"bench: README.md: {', '.join(written)}", file=sys.stderr)
+        for page in PAGES:
+            written = report.update_page(page, results)
+            print(f"bench: {page.name}: {', '.join(written)}", file=sys.stderr)
     missed = [
         floor
         for section in results["sections"].values()

@@ -1,7 +1,7 @@
 """Rows, floors and tables: what a section hands back, and how it is shown.
 
-A results file is JSON: {"machine", "run", "sections": {name: section}}. The tables in the README
-are written from it between markers, so that no figure there was ever typed.
+A results file is JSON: {"machine", "run", "sections": {name: section}}. The tables in README.md
+and RESULTS.md are written from it between markers, so that no figure there was ever typed.
 """
 
 from __future__ import annotations
@@ -163,10 +163,10 @@ def markdown(results: dict[str, Any]) -> str:
     return "\n".join([*parts, "## Floors", floors_table(sections)])
 
 
-# ---------------------------------------------------------------- the README
+# ---------------------------------------------------------------- the published tables
 
 
-def update_readme(path: Path, results: dict[str, Any]) -> list[str]:
+def update_page(path: Path, results: dict[str, Any]) -> list[str]:
     """Write the tables between `<!-- bench:NAME -->` and `<!-- /bench:NAME -->`.
 
     Returns the names that were written. A marker without its partner is an error; a marker whose

@@ -1,4 +1,4 @@
-"""The benchmark's own machinery: it runs, C and Python use the same keys, the README is written."""
+"""The benchmark: it runs, C and Python use the same keys, the tables are published."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ SECTIONS = [
     *("gwi", "hybrid", "text", "sparse", "interchange"),
     *("loaders", "models", "experiments", "recovery", "footprint"),
 ]
+PAGES = {ROOT / "README.md": {"machine", "floors"}, BENCH / "RESULTS.md": {"machine", *SECTIONS}}
 # Without them a section says so and has no rows.
 NEEDED = {"sparse": ["scipy"], "loaders": ["torch"], "interchange": ["pyarrow", "duckdb"]}
 MARKER = re.compile(r"<!-- (/?)bench:(\w+) -->")
@@ -72,34 +73,35 @@ def test_nothing_acknowledged_is_lost_or_wrong(results):
         assert rows[name]["cells"]["synadb"]["value"] == 0, name
 
 
-def test_the_readme_is_rewritten_between_its_markers_and_nowhere_else(results, tmp_path):
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_is_rewritten_between_its_markers_and_nowhere_else(page, results, tmp_path):
     report = load("report")
-    before = (ROOT / "README.md").read_text(encoding="utf-8")
-    copy = tmp_path / "README.md"
+    before = page.read_text(encoding="utf-8")
+    copy = tmp_path / page.name
     copy.write_text(before, encoding="utf-8")
-    assert set(report.update_readme(copy, results)) == {*SECTIONS, "machine", "floors"}
+    assert set(report.update_page(copy, results)) == PAGES[page]
     once = copy.read_text(encoding="utf-8")
-    tables = [section for section in results["sections"].values() if section["rows"]]
-    assert once.count("| synadb |") >= len(tables)
+    for name, section in results["sections"].items():
+        assert name not in PAGES[page] or not section["rows"] or report.table(section) in once
     blocks = re.compile(r"(<!-- bench:(\w+) -->).*?(<!-- /bench:\2 -->)", re.DOTALL)
     assert blocks.sub(r"\1\3", once) == blocks.sub(r"\1\3", before)
-    report.update_readme(copy, results)
+    report.update_page(copy, results)
     assert copy.read_text(encoding="utf-8") == once
 
 
-def test_the_readme_has_a_pair_of_markers_for_every_table():
-    marks = MARKER.findall((ROOT / "README.md").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("page", PAGES)
+def test_a_page_has_a_pair_of_markers_for_each_of_its_tables(page):
+    marks = MARKER.findall(page.read_text(encoding="utf-8"))
     opened = [name for slash, name in marks if not slash]
-    closed = [name for slash, name in marks if slash]
-    assert opened == closed
-    assert sorted(opened) == sorted([*SECTIONS, "machine", "floors"])
+    assert opened == [name for slash, name in marks if slash]
+    assert sorted(opened) == sorted(PAGES[page])
 
 
 def test_a_marker_without_its_partner_is_refused(results, tmp_path):
     broken = tmp_path / "README.md"
     broken.write_text("<!-- bench:kv -->\nno end\n")
     with pytest.raises(ValueError, match="bench:kv"):
-        load("report").update_readme(broken, results)
+        load("report").update_page(broken, results)
     assert broken.read_text() == "<!-- bench:kv -->\nno end\n"
 
 
