@@ -2,7 +2,7 @@
 
     worker_vectors.py ENGINE TASK DATA FOLDER PASSES ROWS
 
-    search   build on one thread, the curve, then one query at a time and all at once
+    search   build, the curve, then one query at a time and all at once
     build    build on two threads
     add      ROWS rows one by one while another thread searches
     exact    256 queries and single ones, every row compared
@@ -99,7 +99,10 @@ def search(engine: Engine, data: Set, times: int, _rows: int) -> None:
     wall, cpu = clocked(lambda: engine.build(data.base))
     peak, after = resident("VmHWM") - before, resident("VmRSS") - before
     count = len(data.base)
-    report(*(count, wall, cpu), row="build", bytes=engine.bytes(count), peak=peak / max(after, 1))
+    if engine.threads == 1:
+        size, peak = engine.bytes(count), peak / max(after, 1)
+        report(*(count, wall, cpu), row="build", bytes=size, peak=peak)
+    engine.keep()
 
     def recall() -> float:
         return recall_of(engine.many(data.query, 1), data.truth)
@@ -133,13 +136,15 @@ def build(engine: Engine, data: Set, _times: int, _rows: int) -> None:
 
 
 class Searcher(threading.Thread):
-    """Searches every few milliseconds and writes down how long each took."""
+    """Searches every few milliseconds and writes down how long each took: by the clock, in which
+    the wait for the interpreter's lock counts, and in CPU time of this thread."""
 
     def __init__(self, engine: Engine, queries: np.ndarray) -> None:
         super().__init__()
         self.engine, self.queries = engine, queries
         self.end = threading.Event()
         self.taken: list[float] = []
+        self.own: list[float] = []
         self.cpu = 0.0
 
     def run(self) -> None:
@@ -148,8 +153,10 @@ class Searcher(threading.Thread):
         self.cpu = time.thread_time()
 
     def once(self) -> None:
-        begin = time.perf_counter()
-        self.engine.one(self.queries[len(self.taken) % len(self.queries)])
+        query = self.queries[len(self.taken) % len(self.queries)]
+        begin, own = time.perf_counter(), time.thread_time()
+        self.engine.one(query)
+        self.own.append(time.thread_time() - own)
         self.taken.append(time.perf_counter() - begin)
 
 
@@ -183,15 +190,17 @@ def add(engine: Engine, data: Set, _times: int, rows: int) -> None:
     beside.end.set()
     if beside.ident:
         beside.join()
+    report(rows, wall, cpu - beside.cpu, row="insert")
     settled = clocked(engine.settle)[1]  # by the clock nobody waits for it
     report(rows, wall, cpu - beside.cpu + settled, row="add")
     if beside.taken:
-        idle_tail = percentile(idle.taken, 0.99)
+        clock, own = percentile(beside.taken, 0.99), percentile(beside.own, 0.99)
         report(
             len(beside.taken),
-            *(percentile(beside.taken, 0.99), 0.0),
+            *(clock, own),
             row="beside",
-            times_idle=percentile(beside.taken, 0.99) / idle_tail,
+            times_idle=own / percentile(idle.own, 0.99),
+            times_idle_clock=clock / percentile(idle.taken, 0.99),
         )
 
 
@@ -257,8 +266,10 @@ TASKS: dict[str, Callable[..., None]] = {
 def main() -> None:
     name, task, folder = sys.argv[1], sys.argv[2], Path(sys.argv[4])
     data = load(Path(sys.argv[3]))
-    threads = 2 if task == "build" else 1
-    engine = ENGINES[name](folder, data.dims, data.cosine, threads)
+    kind = ENGINES[name]
+    threads = {"build": 2, "search": kind.search_build_threads}.get(task, 1)
+    engine = kind(folder, data.dims, data.cosine, threads)
+    engine.kept = Path(sys.argv[3])
     TASKS[task](engine, data, int(sys.argv[5]), int(sys.argv[6]))
 
 

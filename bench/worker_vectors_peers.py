@@ -27,6 +27,10 @@ class Engine:
     module = ""
     widths: Sequence[int] = WIDTHS
     width = WIDTHS[0]
+    search_build_threads = (
+        1  # 2: its build on one thread is compared with nothing, and takes minutes
+    )
+    kept = Path()  # a folder for what later tasks on the same rows may use
 
     def __init__(self, folder: Path, dims: int, cosine: bool, threads: int) -> None:
         self.folder, self.dims, self.cosine, self.threads = folder, dims, cosine, threads
@@ -45,6 +49,9 @@ class Engine:
     def bytes(self, count: int) -> float:
         """Of the index, a row, with the vectors unless they lie apart; 0: not known."""
         return 0.0
+
+    def keep(self) -> None:
+        """Write the index to self.kept, if that saves building it again."""
 
     def settle(self) -> None:
         """After `add`: whatever is left to do until all rows are in the index."""
@@ -137,13 +144,20 @@ class Hnswlib(Engine):
 
     def begin_add(self, rows: np.ndarray) -> None:
         self._make(2 * len(rows) + 1_000_000)
-        self.index.add_items(rows, num_threads=1)
+        self.index.add_items(rows, num_threads=2)
 
     def add(self, number: int, row: np.ndarray) -> None:
         self.index.add_items(row, number, num_threads=1)
 
+    def keep(self) -> None:
+        self.index.save_index(str(self.kept / "hnswlib.bin"))
+
     def build_labelled(self, rows: np.ndarray, labels: np.ndarray, section: np.ndarray) -> None:
-        self.build(rows)
+        if not (self.kept / "hnswlib.bin").exists():
+            self.build(rows)
+            return
+        self._make(len(rows))
+        self.index.load_index(str(self.kept / "hnswlib.bin"), len(rows))
 
     def choose(self, chosen: np.ndarray, field: str, value: int) -> None:
         self.chosen = chosen.tolist().__getitem__
@@ -278,6 +292,7 @@ class Svs(Engine):
     """Vamana over rows in half precision."""
 
     module = "svs"
+    search_build_threads = 2
 
     def _rows(self, svs: Any, rows: np.ndarray) -> Any:
         return rows.astype(np.float16)

@@ -176,7 +176,7 @@ static syna_rc take_index(struct snapshot *s, const struct mmap_rows *rows, stru
     set->codes.low = head.low;
     index->trained_of = head.trained_of;
     struct row_set view = mmap_index_set(index, &rows->norms, rows->file, &reader);
-    SYNA_TRY(hnsw_load(&index->graph, &view, s, found));
+    SYNA_TRY(hnsw_load(&index->graph, &view, s, false, found));
     if (*found)
         mmap_index_count_dead(index, rows);
     return *found ? mmap_index_catch_up(index, rows) : SYNA_SUCCESS;

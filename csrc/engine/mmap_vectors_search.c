@@ -98,12 +98,22 @@ static syna_rc search_exact(struct searching *s, const struct row_set *set, uint
     return SYNA_SUCCESS;
 }
 
+/* The recall that the width of a walk is chosen by; 0: the width is given. */
+static float recall_aim(const struct searching *s)
+{
+    uint32_t k = (uint32_t)s->base.k;
+    if (s->ef > 0)
+        return 0;
+    return s->base.recall > 0 ? s->base.recall
+                              : hnsw_aim_beyond(&s->index->graph, k, MAX(k, HNSW_EF_DEFAULT));
+}
+
 static uint32_t width_for(const struct searching *s)
 {
-    uint32_t k = (uint32_t)s->base.k, ef = s->ef;
-    if (ef == 0)
-        ef = s->base.recall > 0 ? hnsw_ef_for(&s->index->graph, k, s->base.recall) : HNSW_EF_DEFAULT;
-    return MAX(ef, k);
+    uint32_t k = (uint32_t)s->base.k;
+    float recall = recall_aim(s);
+    uint32_t ef = s->ef > 0 ? s->ef : HNSW_EF_DEFAULT;
+    return MAX(recall > 0 ? hnsw_ef_for(&s->index->graph, k, recall) : ef, k);
 }
 
 static syna_rc search_graph(struct searching *s, const struct row_set *set)
@@ -135,7 +145,8 @@ static bool graph_pays(const struct searching *s)
 {
     const struct row_search *base = &s->base;
     return s->index->graph.linked > 0 && !row_search_is_exact(base) && base->k <= HNSW_EF_MAX &&
-           base->k <= base->matches / EXACT_SHARE;
+           base->k <= base->matches / EXACT_SHARE &&
+           hnsw_reaches(&s->index->graph, (uint32_t)base->k, recall_aim(s));
 }
 
 /* A walk among rows of which many are dead may come home with too few. */

@@ -13,6 +13,7 @@
 #include "base/internal.h"
 
 #include "engine/vectors_core.h"
+#include "index/workers.h"
 
 #define SNAPSHOT_VECTORS SNAPSHOT_FOURCC('V', 'E', 'C', 'S')
 #define STORE_VERSION 2u
@@ -80,6 +81,8 @@ syna_rc vectors_save_snapshot(syna_vectors *store)
     db_view_cover(store->view, SNAPSHOT_VECTORS, &cover, &last);
     if (last == 0 || cover.end != store->followed)
         return SYNA_SUCCESS; /* somebody wrote meanwhile: another time */
+    if (!hnsw_check(&store->graph, NULL))
+        return SYNA_SUCCESS; /* what is damaged is built anew, not saved with new checksums */
     SYNA_TRY(snapshot_begin(store->index_path, &cover, &writer));
     syna_rc rc = save_sections(store, last, writer);
     if (rc != SYNA_SUCCESS) {
@@ -90,6 +93,40 @@ syna_rc vectors_save_snapshot(syna_vectors *store)
     SYNA_TRY(snapshot_commit(writer));
     store->changes = 0;
     return SYNA_SUCCESS;
+}
+
+/* ---------------------------------------------------------------- checking what is large */
+
+#define PIECE_BYTES (2u << 20) /* of a section, checked by one thread at a time */
+#define PIECES_ALONE 8u        /* fewer are not worth a thread */
+
+/* A section as pieces that threads take one after the other. */
+struct checking {
+    struct snapshot *snapshot;
+    uint8_t *bytes;
+    size_t len;
+};
+
+/* A page that is damaged is noted in the snapshot: whoever takes the section finds out. */
+static syna_rc check_piece(void *context, unsigned thread, uint64_t i)
+{
+    const struct checking *c = context;
+    size_t at = (size_t)i * PIECE_BYTES;
+    (void)thread;
+    snapshot_touch(c->snapshot, c->bytes + at, MIN(c->len - at, (size_t)PIECE_BYTES));
+    return SYNA_SUCCESS;
+}
+
+/* Codes are what an opening reads most of, for the checksums (links wait, see hnsw_load), and that takes
+ * most of its time: so all threads do it that a build may have. */
+static syna_rc check_section(const syna_vectors *store, struct snapshot *s, const char *name)
+{
+    struct checking c = {.snapshot = s};
+    c.bytes = snapshot_find(s, name, &c.len);
+    uint64_t pieces = c.bytes ? (c.len + PIECE_BYTES - 1) / PIECE_BYTES : 0;
+    if (pieces < PIECES_ALONE)
+        return SYNA_SUCCESS; /* checked when it is taken */
+    return workers_run(store->options.threads, pieces, check_piece, &c, NULL, NULL);
 }
 
 /* ---------------------------------------------------------------- reading */
@@ -198,12 +235,13 @@ static syna_rc take_snapshot(syna_vectors *store, struct snapshot *s, bool *load
         head.metric != vectors_metric(store) || head.kind != (uint32_t)store->set.kind ||
         head.codes != store->codes || !db_view_covers(store->view, cover, head.last))
         return SYNA_SUCCESS;
+    SYNA_TRY(check_section(store, s, "codes"));
     SYNA_TRY(take_rows(store, s, &head, cover->end, loaded));
     if (!*loaded)
         return SYNA_SUCCESS;
     store->followed = cover->end;
     store->changes = 0;
-    return hnsw_load(&store->graph, &store->set, s, &has_graph);
+    return hnsw_load(&store->graph, &store->set, s, true, &has_graph);
 }
 
 syna_rc vectors_load_snapshot(syna_vectors *store, bool *loaded)

@@ -51,7 +51,7 @@ syna_rc vectors_search_filtered(struct searching *s)
     struct hnsw_visits visits = {0};
     uint32_t ef = widened(s);
     s->explain.plan = SYNA_PLAN_EXACT;
-    if (few(s, ef))
+    if (few(s, ef) || !hnsw_check((struct hnsw *)(uintptr_t)&s->store->graph, NULL))
         return vectors_search_exact(s, 0, 0, s->count);
     for (size_t q = 0; q < s->count; q++)
         SYNA_TRY(search_one(s, q, ef, &visits));

@@ -153,7 +153,7 @@ static syna_rc repair(syna_vectors *store)
 
 /* ---------------------------------------------------------------- when */
 
-enum work { NOTHING, TRAIN, PACK, BUILD, ABSORB, REPAIR };
+enum work { NOTHING, TRAIN, PACK, BUILD, ABSORB, REPAIR, CHECK };
 
 static enum work work_on_graph(const syna_vectors *store, uint32_t tail_rows)
 {
@@ -162,9 +162,14 @@ static enum work work_on_graph(const syna_vectors *store, uint32_t tail_rows)
         return NOTHING;
     if (linked == 0)
         return store->live_count >= AUTO_ROWS ? BUILD : NOTHING;
+    if (__atomic_load_n(&store->graph.damaged, __ATOMIC_RELAXED))
+        return BUILD;
     if (fresh > tail_rows)
         return fresh > linked / REBUILD_SHARE ? BUILD : ABSORB;
-    return store->dead_linked > linked / DEAD_SHARE ? REPAIR : NOTHING;
+    if (store->dead_linked > linked / DEAD_SHARE)
+        return REPAIR;
+    /* Searches check what they follow, so nobody else need wait for it. */
+    return store->absorber.on && __atomic_load_n(&store->graph.unsure, __ATOMIC_RELAXED) ? CHECK : NOTHING;
 }
 
 static enum work next_work(syna_vectors *store, uint32_t tail_rows)
@@ -203,6 +208,8 @@ static syna_rc pack_if_still(syna_vectors *store)
 /* index_lock held. */
 static syna_rc do_work(syna_vectors *store, enum work work, const struct building *b)
 {
+    if ((work == ABSORB || work == REPAIR || work == CHECK) && !hnsw_check(&store->graph, b->stop))
+        return SYNA_SUCCESS; /* damaged: to be built next; or given up */
     switch (work) {
     case PACK:
         return pack_if_still(store);

@@ -93,13 +93,24 @@ syna_rc vectors_search_exact(struct searching *s, uint32_t first, size_t q, size
     return vectors_search_range(s, first, s->store->set.count, q, count);
 }
 
-uint32_t vectors_search_ef(const struct searching *s)
+/* The recall that the width of a walk is chosen by; 0: the width is given. */
+static float recall_aim(const struct searching *s)
 {
     uint32_t k = (uint32_t)s->how.k;
     if (s->how.ef > 0)
-        return MAX(s->how.ef, k);
-    return MAX(k, s->how.recall > 0 ? hnsw_ef_for(&s->store->graph, k, s->how.recall)
-                                    : s->store->options.ef_search);
+        return 0;
+    return s->how.recall > 0
+               ? s->how.recall
+               : hnsw_aim_beyond(&s->store->graph, k, MAX(k, s->store->options.ef_search));
+}
+
+uint32_t vectors_search_ef(const struct searching *s)
+{
+    uint32_t k = (uint32_t)s->how.k;
+    float recall = recall_aim(s);
+    if (recall > 0)
+        return MAX(k, hnsw_ef_for(&s->store->graph, k, recall));
+    return MAX(k, s->how.ef > 0 ? s->how.ef : s->store->options.ef_search);
 }
 
 static syna_rc search_exact(struct searching *s)
@@ -140,12 +151,19 @@ static syna_rc search_graph(struct searching *s)
     return vectors_search_tail(s);
 }
 
+/* Walks have met damaged links, or one just did: what it found may not be the nearest. */
+static bool graph_damaged(const syna_vectors *store)
+{
+    return UNLIKELY(__atomic_load_n(&store->graph.damaged, __ATOMIC_RELAXED));
+}
+
 static bool graph_pays(const struct searching *s)
 {
     const syna_vectors *store = s->store;
-    return store->graph.linked > 0 && !(s->how.flags & (SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT)) &&
-           s->how.k <= HNSW_EF_MAX && s->how.k <= store->live_count / EXACT_SHARE &&
-           s->how.recall < 1;
+    return store->graph.linked > 0 && !graph_damaged(store) &&
+           !(s->how.flags & (SYNA_SEARCH_RADIUS | SYNA_SEARCH_EXACT)) && s->how.k <= HNSW_EF_MAX &&
+           s->how.k <= store->live_count / EXACT_SHARE && s->how.recall < 1 &&
+           hnsw_reaches(&store->graph, (uint32_t)s->how.k, recall_aim(s));
 }
 
 /* A walk among rows of which many are dead may come home with too few. */
@@ -179,7 +197,7 @@ static syna_rc rank_by(struct searching *s)
     if (s->choice)
         return vectors_search_filtered(s);
     SYNA_TRY(search_graph(s));
-    if (complete(s))
+    if (complete(s) && !graph_damaged(s->store))
         return SYNA_SUCCESS;
     for (size_t q = 0; q < s->count; q++)
         s->tops[q].count = 0;
@@ -253,6 +271,8 @@ syna_rc vectors_search(syna_vectors *store, const float *queries, size_t count, 
         topk_dispose(&s.tops[q]);
     mem_free(s.tops);
     choice_release(s.choice);
+    if (graph_damaged(store))
+        absorber_wake(store); /* it builds another */
     if (rc == SYNA_SUCCESS && s.how.explain) {
         s.explain.size = s.how.explain->size;
         memcpy(s.how.explain, &s.explain, MIN((size_t)s.explain.size, sizeof s.explain));

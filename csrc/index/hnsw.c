@@ -197,6 +197,8 @@ void hnsw_replace(struct hnsw *graph, struct hnsw *fresh)
     graph->entries_of = fresh->entries_of;
     graph->linked = fresh->linked;
     graph->calibrated = 0;
+    __atomic_store_n(&graph->unsure, fresh->unsure, __ATOMIC_RELAXED);
+    __atomic_store_n(&graph->damaged, false, __ATOMIC_RELAXED);
     memset(graph->curves, 0, sizeof graph->curves);
     fresh->links = old.links;
     fresh->entries = old.entries;

@@ -61,6 +61,8 @@ struct hnsw {
     uint32_t entries_of; /* they are a sample of rows [0, entries_of) */
     uint32_t calibrated; /* `linked` when the curves were measured */
     struct hnsw_curve curves[HNSW_CURVES];
+    struct snapshot *unsure; /* links are there, and some pages unchecked (atomic; NULL: none is) */
+    bool damaged;            /* links were met that are wrong (atomic): build anew */
     struct hnsw_walk *idle; /* scratch of earlier walks */
     pthread_mutex_t idle_lock;
 };
@@ -147,14 +149,28 @@ syna_rc hnsw_calibrate(struct hnsw *graph, const struct row_set *set, const uint
 /* The ef that is expected to give this recall for k results; HNSW_EF_DEFAULT (or k) before the first
  * calibration. */
 uint32_t hnsw_ef_for(const struct hnsw *graph, uint32_t k, float recall);
+/* Whether some width is expected to give this recall for k results. Where a few rows are a thousand times as
+ * long as the others, codes tell most rows apart so badly that none does. True before the first calibration. */
+bool hnsw_reaches(const struct hnsw *graph, uint32_t k, float recall);
+/* The recall that searches have unless told otherwise (API 1.3), and the one to aim at for that: 0 when walks
+ * of the width `ef` have it, or nothing was measured. */
+#define HNSW_RECALL_DEFAULT 0.95f
+float hnsw_aim_beyond(const struct hnsw *graph, uint32_t k, uint32_t ef);
 /* The recall expected at this ef, 0 when not known. */
 float hnsw_recall_at(const struct hnsw *graph, uint32_t k, uint32_t ef);
 
 /* ---- hnsw_file.c */
 syna_rc hnsw_save(const struct hnsw *graph, struct snapshot_writer *writer);
 /* (w) Take over what a snapshot holds for a set of at least that many rows; the snapshot must outlive
- * the graph. *found false, nothing changed: there is none, or its structure is not sound. */
-syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot *snapshot,
+ * the graph. *found false, nothing changed: there is none, or its structure is not sound.
+ *
+ * `later`: links that are many bytes are not read now. Walks check those that they follow, and pass over
+ * damaged ones: whoever searched looks at graph->damaged then. hnsw_check is called before anything else
+ * is done with the graph (but replacing it). */
+syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot *snapshot, bool later,
                   bool *found);
+/* Check the links that were not checked yet. Any thread. *stop (atomic; NULL = never) turning true ends
+ * that early. false: some are damaged, or it was stopped. */
+bool hnsw_check(struct hnsw *graph, const bool *stop);
 
 #endif

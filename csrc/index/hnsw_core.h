@@ -73,6 +73,10 @@ void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hn
                   uint32_t ef, const uint64_t *chosen);
 void walk_end(struct hnsw_walk *walk);
 
+/* ---- hnsw_file.c */
+/* May the links of a row be followed? */
+bool hnsw_touch(const struct hnsw *graph, uint32_t row);
+
 /* ---- hnsw.c */
 syna_rc hnsw_choose_entries(struct hnsw *graph, const struct row_set *set, uint32_t rows);
 syna_rc hnsw_take_entries(struct hnsw *graph, const struct row_set *set, const uint32_t *entries,

@@ -5,12 +5,21 @@
  *   "links"    linked * degree uint32, mapped and used in place
  *
  * Loading checks checksums, the head and the entries; a link is checked where it is followed: a walk
- * stops at a number that is no row. */
+ * stops at a number that is no row. Checksums of many links may be left for later: the first searches of
+ * a store follow few, and whoever opens it need not wait for all to be read. */
 #include "base/internal.h"
 
 #include "index/hnsw_core.h"
 
 #define GRAPH_VERSION 1u
+#define LATER_BYTES ((size_t)16 << 20) /* fewer bytes of links are read in a millisecond or two */
+#define CHECK_BYTES ((size_t)4 << 20)  /* between two looks at who stops it */
+
+#ifdef SYNA_TESTING
+size_t hnsw_test_later_bytes = LATER_BYTES;
+#undef LATER_BYTES
+#define LATER_BYTES hnsw_test_later_bytes
+#endif
 
 struct graph_head {
     uint32_t version;
@@ -75,7 +84,44 @@ static const uint32_t *entries_sound(struct snapshot *snapshot, const struct gra
     return entries;
 }
 
-syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot *snapshot,
+/* ---------------------------------------------------------------- checksums of links */
+
+static void note_damage(const struct hnsw *graph)
+{
+    __atomic_store_n(&((struct hnsw *)(uintptr_t)graph)->damaged, true, __ATOMIC_RELAXED);
+}
+
+bool hnsw_touch(const struct hnsw *graph, uint32_t row)
+{
+    struct snapshot *snapshot = __atomic_load_n(&graph->unsure, __ATOMIC_RELAXED);
+    if (!snapshot || row >= graph->links.head_count ||
+        snapshot_touch(snapshot, hnsw_links(graph, row), graph->links.item))
+        return true;
+    note_damage(graph);
+    return false;
+}
+
+bool hnsw_check(struct hnsw *graph, const bool *stop)
+{
+    struct snapshot *snapshot = __atomic_load_n(&graph->unsure, __ATOMIC_RELAXED);
+    size_t len = graph->links.head_count * graph->links.item;
+    if (LIKELY(!snapshot))
+        return !__atomic_load_n(&graph->damaged, __ATOMIC_RELAXED);
+    for (size_t at = 0; at < len; at += CHECK_BYTES) {
+        if (stop && __atomic_load_n(stop, __ATOMIC_RELAXED))
+            return false;
+        if (!snapshot_touch(snapshot, graph->links.head + at, MIN(len - at, CHECK_BYTES))) {
+            note_damage(graph);
+            return false;
+        }
+    }
+    __atomic_store_n(&graph->unsure, NULL, __ATOMIC_RELAXED);
+    return true;
+}
+
+/* ---------------------------------------------------------------- loading */
+
+syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot *snapshot, bool later,
                   bool *found)
 {
     struct graph_head head;
@@ -90,8 +136,9 @@ syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot
         return SYNA_SUCCESS;
     const uint32_t *entries = entries_sound(snapshot, &head);
     void *links = snapshot_find(snapshot, "links", &links_len);
+    later &= links_len >= LATER_BYTES;
     if (!entries || !links || links_len != (size_t)head.linked * head.degree * sizeof(uint32_t) ||
-        !snapshot_touch(snapshot, links, links_len))
+        !(later || snapshot_touch(snapshot, links, links_len)))
         return SYNA_SUCCESS;
 
     SYNA_TRY(hnsw_init(&fresh, head.degree / 2, head.ef_construction));
@@ -105,6 +152,7 @@ syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot
         return rc;
     }
     fresh.linked = head.linked;
+    fresh.unsure = later ? snapshot : NULL;
     hnsw_replace(graph, &fresh);
     graph->degree = head.degree;
     graph->ef_construction = head.ef_construction;

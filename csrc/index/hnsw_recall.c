@@ -233,3 +233,18 @@ float hnsw_recall_at(const struct hnsw *graph, uint32_t k, uint32_t ef)
     }
     return curve->count ? curve->recall[curve->count - 1] : 0;
 }
+
+bool hnsw_reaches(const struct hnsw *graph, uint32_t k, float recall)
+{
+    const struct hnsw_curve *curve = curve_for(graph, k);
+    if (curve->count == 0)
+        return true;
+    float best = curve->recall[curve->count - 1];
+    return best >= MIN(recall, FULL_RECALL);
+}
+
+float hnsw_aim_beyond(const struct hnsw *graph, uint32_t k, uint32_t ef)
+{
+    bool known = curve_for(graph, k)->count > 0;
+    return known && hnsw_recall_at(graph, k, ef) < HNSW_RECALL_DEFAULT ? HNSW_RECALL_DEFAULT : 0;
+}

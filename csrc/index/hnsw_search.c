@@ -130,6 +130,10 @@ static void collect(const struct hnsw *graph, const struct row_set *set, struct 
 {
     const uint32_t *links = hnsw_links(graph, row);
     uint32_t count = 0;
+    if (UNLIKELY(__atomic_load_n(&graph->unsure, __ATOMIC_RELAXED)) && !hnsw_touch(graph, row)) {
+        walk->asked_count = 0;
+        return;
+    }
     while (count < graph->degree && links[count] < graph->linked) { /* the end, or a damaged link */
         walk->asked[count] = links[count];
         count++;

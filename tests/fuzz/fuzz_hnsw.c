@@ -181,7 +181,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     write_edited();
     struct snapshot *s = open_snapshot();
     must(hnsw_init(&graph, 8, 40) == SYNA_SUCCESS);
-    must(hnsw_load(&graph, &set, s, &found) == SYNA_SUCCESS);
+    must(hnsw_load(&graph, &set, s, true, &found) == SYNA_SUCCESS);
     must(found || graph.linked == 0);
     use(&graph, size ? data[0] : 0);
     hnsw_dispose(&graph);

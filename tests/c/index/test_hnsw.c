@@ -470,7 +470,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
     CHECK_OK(snapshot_open(path, &cover, &snapshot));
     CHECK(snapshot != NULL);
     CHECK_OK(hnsw_init(&loaded, 16, 200));
-    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, &found));
+    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
     CHECK(found);
     CHECK_EQ(loaded.linked, 5000);
     CHECK_EQ(loaded.degree, 24);
@@ -484,7 +484,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
 
     f.set.count = 4000; /* a set with fewer rows than the graph speaks of */
     CHECK_OK(hnsw_init(&loaded, 16, 200));
-    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, &found));
+    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
     CHECK(!found);
     CHECK_EQ(loaded.linked, 0);
     hnsw_dispose(&loaded);
