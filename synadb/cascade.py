@@ -138,7 +138,8 @@ class CascadeIndex(_cascade.CascadeHandle):
     dimensions : int
         Length of every vector, 1 to 65535.
     preset : {"large", "small", "high_recall", "fast_search"}, default "large"
-        The recall that searches aim at: 0.95, 0.95, 0.99, 0.90, with a margin of one point.
+        The recall that searches aim at: 0.95, 0.95, 0.99, 0.90; what was measured counts for two
+        standard errors less.
     num_hyperplanes : int, default 16
         Hash bits at most, 1 to 64; as many are used as there are rows for.
     bucket_capacity : int, default 128

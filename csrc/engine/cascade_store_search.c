@@ -15,7 +15,6 @@
 #define EXACT_SHARE 4u   /* asking for a quarter of the rows: looking at all of them is as quick */
 #define DIRECT_ROWS 512u /* so few matches are always scored */
 #define HOP_CODES 16u    /* codes that a step of the walk costs, with what else it does */
-#define MARGIN 0.01f     /* on a recall that is wanted: what was measured is a sample */
 
 struct searching {
     struct row_search base;
@@ -29,12 +28,6 @@ struct searching {
 
 enum way { SCORE_ALL, ALL_CODES, WALK };
 
-/* Half the way to all of them where the margin would ask for more. */
-static float with_margin(float recall)
-{
-    return recall + MIN(MARGIN, (1 - recall) / 2);
-}
-
 /* The width of the walk; 0 = every code is looked at. */
 static uint32_t width(struct searching *s)
 {
@@ -45,7 +38,7 @@ static uint32_t width(struct searching *s)
         return MAX(s->ef, k);
     }
     float recall = s->base.recall > 0 ? s->base.recall : buckets_of(s->base.store)->recall;
-    return cascade_ef_for(index, k, with_margin(recall), &s->explain.recall);
+    return cascade_ef_for(index, k, recall, &s->explain.recall);
 }
 
 /* Rows that are dead or filtered out take places in the walk: it has to be so much wider. */

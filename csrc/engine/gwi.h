@@ -51,6 +51,9 @@ syna_rc gwi_search(syna_wells *store, const float *queries, size_t count, uint32
 syna_rc gwi_initialize(syna_wells *store, const float *vectors, size_t count, uint32_t dims,
                        syna_progress_fn progress, void *context);
 syna_rc gwi_train(syna_wells *store, syna_progress_fn progress, void *context);
+/* Rows only pass through this index on their way to another one: wells are trained anew half as often, and
+ * recall is measured when the first search wants it, not while rows come. Before the first search. */
+void gwi_pass_on(syna_wells *store);
 
 syna_rc gwi_flush(syna_wells *store);
 syna_rc gwi_refresh(syna_wells *store, bool *changed);

@@ -20,6 +20,7 @@ struct syna_wells {
     uint32_t saved_end; /* rows that the saved lists cover, 0 = none are saved */
     bool sampled;       /* a sample was given */
     bool lists_changed; /* trained since they were saved */
+    bool passing; /* gwi_pass_on */
 };
 static inline syna_wells *gwi_of(struct row_store *base)
 {
@@ -29,6 +30,8 @@ static inline syna_wells *gwi_of(struct row_store *base)
 /* gwi_index.c: what is due for the lists, see row_store_kind.tend; what fails is tried again another time
  * and not told. */
 syna_rc gwi_maintain(struct row_store *store, syna_progress_fn progress, void *context);
+/* Before a search: recall is measured when that is due and was put off (gwi_pass_on). */
+void gwi_measure_if_due(struct syna_wells *store);
 /* No lists. */
 void gwi_drop_lists(struct row_store *store);
 

@@ -3,6 +3,7 @@
  * Rows that were stored are fresh until there are FRESH_ROWS of them; then they are assigned to wells,
  * together, which costs a fifth of doing it one by one. Training reads all rows, and is due when there
  * are GROWTH times as many as in the last one: so it costs a third of itself more, however rows come.
+ * Where rows only pass (gwi_pass_on) it is due later, and recall is measured for the first search.
  *
  * Nothing here holds state_lock while it computes: searches and inserts go on, and wait only for the
  * result to be put in its place. index_lock keeps two from doing it at once. */
@@ -15,6 +16,7 @@
 #define FRESH_ROWS 64u
 #define TRAIN_LEAST 1024u /* rows for the first training without a sample */
 #define GROWTH 4u
+#define GROWTH_PASSING 8u
 #define DEAD_SLACK 1024u  /* dead rows in lists outnumber the live ones by this: train, without them */
 #define MEASURE_GROWTH 2u /* measured anew when rows doubled */
 #define SPLITS_SHARE 8u   /* or an eighth more wells came from splits */
@@ -211,22 +213,31 @@ static syna_rc measure(syna_wells *store)
 
 enum work { NOTHING, TRAIN, ABSORB, MEASURE };
 
+/* state_lock is held. */
+static bool measure_due(const syna_wells *store)
+{
+    const struct partition *part = &store->part;
+    uint64_t live = store->base.rows.live;
+    uint32_t lists = part->curves[0].lists;
+    return partition_trained(part) && live > GWI_SMALL && part->end > 0 &&
+           (live >= (uint64_t)MEASURE_GROWTH * part->calibrated || part->calibrated == 0 ||
+            part->count > lists + lists / SPLITS_SHARE);
+}
+
 static enum work next_work(syna_wells *store)
 {
     enum work work = NOTHING;
     pthread_rwlock_rdlock(&store->base.state_lock);
     const struct partition *part = &store->part;
-    uint64_t live = store->base.rows.live, grown = (uint64_t)GROWTH * MAX(part->trained, TRAIN_LEAST);
-    uint32_t lists = part->curves[0].lists;
+    uint64_t live = store->base.rows.live, trained = MAX(part->trained, TRAIN_LEAST);
+    uint64_t grown = trained * (store->passing ? GROWTH_PASSING : GROWTH);
     if (!partition_trained(part))
         work = live >= TRAIN_LEAST ? TRAIN : NOTHING;
     else if (live >= grown || part->rows > 2 * live + DEAD_SLACK)
         work = TRAIN;
     else if (store->base.rows.count - part->end >= FRESH_ROWS)
         work = ABSORB;
-    else if (live > GWI_SMALL && part->end > 0 &&
-             (live >= (uint64_t)MEASURE_GROWTH * part->calibrated || part->calibrated == 0 ||
-              part->count > lists + lists / SPLITS_SHARE))
+    else if (!store->passing && measure_due(store))
         work = MEASURE;
     pthread_rwlock_unlock(&store->base.state_lock);
     return work;
@@ -273,6 +284,26 @@ syna_rc gwi_maintain(struct row_store *base, syna_progress_fn progress, void *co
     pthread_mutex_unlock(&base->index_lock);
     status_set(&before); /* what failed is nobody's error */
     return SYNA_SUCCESS;
+}
+
+void gwi_pass_on(syna_wells *store)
+{
+    store->passing = true;
+}
+
+void gwi_measure_if_due(syna_wells *store)
+{
+    struct row_store *base = &store->base;
+    struct status_record before = *status_get();
+    pthread_rwlock_rdlock(&base->state_lock);
+    bool due = measure_due(store);
+    pthread_rwlock_unlock(&base->state_lock);
+    if (LIKELY(!due) || base->inherited || row_store_is_damaged(base) ||
+        pthread_mutex_trylock(&base->index_lock) != 0)
+        return;
+    measure(store);
+    pthread_mutex_unlock(&base->index_lock);
+    status_set(&before); /* what failed is tried again by the next search */
 }
 
 /* ---------------------------------------------------------------- when it is asked for */

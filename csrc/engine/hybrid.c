@@ -154,6 +154,7 @@ static syna_rc open_layers(syna_layers *store, const syna_layers_options *o)
     syna_wells_options hot = hot_options(o);
     syna_buckets_options cold = cold_options(o);
     SYNA_TRY(gwi_open(store->hot_path, &hot, &store->hot));
+    gwi_pass_on(store->hot);
     SYNA_TRY(check_paths(store));
     return cascade_store_open(store->cold_path, &cold, &store->cold);
 }

@@ -1,22 +1,53 @@
 /* cascade_build.c - the whole index from many rows: the tree from the rows' codes, the graph by the bulk
- * build of hnsw_bulk.c at half its usual degree. Only live rows take part; where some are dead, the graph is
- * built over a copy of the codes in which the live ones stand together. */
+ * build of hnsw_bulk.c at half its usual degree. Only live rows take part. A few of them are held back until
+ * recall was measured with them, as queries that the index has never met, and are then linked one by one:
+ * the graph is built over a copy of the codes in which the others stand together. */
 #include "base/internal.h"
 
+#include "base/rng.h"
 #include "index/cascade_core.h"
 #include "index/hnsw.h"
+
+#define HELD_SHARE 32u /* of so many rows one is held back, MEASURE_ROWS at most */
 
 struct building {
     struct cascade *fresh;
     const struct row_set *set;
     const uint64_t *live;
     uint32_t count; /* rows of the set that are looked at */
-    uint32_t *rows; /* the live ones */
+    uint64_t *kept; /* live ones that are not held back, one bit a row */
+    uint32_t held[MEASURE_ROWS];
+    uint32_t held_count;
+    uint32_t *rows; /* the kept ones */
     uint32_t *order; /* a copy that the tree's building puts in its order */
     uint32_t row_count;
     struct row_set dense;
     unsigned threads;
 };
+
+/* By chance, one out of each of as many equal parts; fewer where rows are dead. */
+static syna_rc hold_rows(struct building *b)
+{
+    size_t words = (size_t)b->count / 64 + 1;
+    uint32_t wanted = MIN(b->count / HELD_SHARE, MEASURE_ROWS);
+    uint64_t seed = 1;
+    b->kept = mem_alloc(words * sizeof *b->kept);
+    if (!b->kept)
+        return syna_no_memory(words * sizeof *b->kept);
+    for (uint32_t word = 0; word < words; word++)
+        b->kept[word] = b->live && word * 64 < b->count ? b->live[word] : ~0ull;
+    for (uint32_t h = 0; wanted >= MEASURE_LEAST && h < wanted; h++) {
+        uint64_t from = (uint64_t)h * b->count / wanted, end = (uint64_t)(h + 1) * b->count / wanted;
+        uint32_t row = (uint32_t)(from + rng_next(&seed) % (end - from));
+        if (bit_of(b->kept, row))
+            b->held[b->held_count++] = row;
+    }
+    if (b->held_count < MEASURE_LEAST)
+        b->held_count = 0;
+    for (uint32_t h = 0; h < b->held_count; h++)
+        b->kept[b->held[h] / 64] &= ~(1ull << b->held[h] % 64);
+    return SYNA_SUCCESS;
+}
 
 static syna_rc list_rows(struct building *b)
 {
@@ -25,7 +56,7 @@ static syna_rc list_rows(struct building *b)
     if (!b->rows || !b->order)
         return syna_no_memory(b->count * sizeof *b->rows);
     for (uint32_t row = 0; row < b->count; row++)
-        if (!b->live || bit_of(b->live, row))
+        if (bit_of(b->kept, row))
             b->rows[b->row_count++] = row;
     memcpy(b->order, b->rows, b->row_count * sizeof *b->rows);
     return SYNA_SUCCESS;
@@ -89,18 +120,35 @@ static syna_rc build_graph(struct building *b, const struct cascade_progress *pr
     return rc;
 }
 
+/* Held back rows first look for their nearest ones, then are linked like rows that come later. */
+static syna_rc measure(struct building *b)
+{
+    struct cascade *c = b->fresh;
+    struct cascade_curve curves[CASCADE_CURVES];
+    struct cascade_change change;
+    if (b->held_count == 0)
+        SYNA_TRY(cascade_measure(c, b->set, b->live, b->threads, curves));
+    else
+        SYNA_TRY(cascade_measure_with(c, b->set, b->kept, b->held, b->held_count, b->threads, curves));
+    for (uint32_t h = 0; h < b->held_count; h++) {
+        SYNA_TRY(tree_reserve(c));
+        SYNA_TRY(cascade_plan_row(c, b->set, b->live, b->held[h], &change));
+        cascade_put_row(c, b->set, &change);
+    }
+    cascade_take_curves(c, curves);
+    return SYNA_SUCCESS;
+}
+
 static syna_rc build(struct building *b, const struct cascade_progress *progress)
 {
+    SYNA_TRY(hold_rows(b));
     SYNA_TRY(list_rows(b));
     if (b->row_count == 0)
         return SYNA_SUCCESS;
     SYNA_TRY(build_tree(b));
     SYNA_TRY(build_graph(b, progress));
-    struct cascade_curve curves[CASCADE_CURVES];
     b->fresh->linked = b->count;
-    SYNA_TRY(cascade_measure(b->fresh, b->set, b->live, b->threads, curves));
-    cascade_take_curves(b->fresh, curves);
-    return SYNA_SUCCESS;
+    return measure(b);
 }
 
 syna_rc cascade_build(struct cascade *c, const struct row_set *set, const uint64_t *live,
@@ -111,6 +159,7 @@ syna_rc cascade_build(struct cascade *c, const struct row_set *set, const uint64
                          .threads = MAX(threads, 1u)};
     SYNA_TRY(cascade_init(&fresh, &c->params, c->stride));
     syna_rc rc = build(&b, progress);
+    mem_free(b.kept);
     mem_free(b.rows);
     mem_free(b.order);
     if (rc == SYNA_SUCCESS)

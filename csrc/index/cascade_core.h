@@ -85,6 +85,15 @@ void tree_remove(struct cascade *c, uint32_t row);
 uint32_t tree_probe(const struct cascade *c, const struct row_set *set, const uint8_t *code,
                     uint32_t want, uint32_t *leaves);
 
+/* Told when a walk has come as far as a narrower one would have gone: efs, ascending, `count` of them. */
+struct cascade_room;
+struct cascade_watch {
+    const uint32_t *efs;
+    uint32_t count, next;
+    void (*see)(void *context, uint32_t i, const struct cascade_room *room);
+    void *context;
+};
+
 /* ---- scratch of a search */
 #define ROOM_TOUCHED 8192
 #define FOLLOWED 0x80000000u /* in candidate.row of the pool: its links were followed */
@@ -108,6 +117,7 @@ struct cascade_room {
     uint8_t *signs; /* its sign code */
     uint8_t *other; /* a row as a query */
     struct prune_room *prune; /* made when first needed */
+    struct cascade_watch *watch; /* NULL: nobody does */
     struct cascade_visits visits;
 };
 syna_rc room_take(struct cascade *c, const struct row_set *set, uint32_t ef,
@@ -118,6 +128,21 @@ void room_give(struct cascade *c, struct cascade_room *room);
  * rows seen have all been followed. They stand in the pool, those that `chosen` names in `found`. */
 void cascade_walk(const struct cascade *c, const struct row_set *set, struct cascade_room *room,
                   uint32_t ef, uint32_t probes, const uint64_t *chosen, uint32_t without);
+
+/* cascade_graph.c: cascade_plan and cascade_apply for a row that the building left out: it is below
+ * `linked`, its links are none, and tree_reserve made room. */
+syna_rc cascade_plan_row(struct cascade *c, const struct row_set *set, const uint64_t *live,
+                         uint32_t row, struct cascade_change *out);
+void cascade_put_row(struct cascade *c, const struct row_set *set,
+                     const struct cascade_change *change);
+
+/* cascade_recall.c: cascade_measure with queries that the index does not have yet. `filed`: the rows that
+ * it has. At least MEASURE_LEAST, at most MEASURE_ROWS of them. */
+#define MEASURE_ROWS 1024u
+#define MEASURE_LEAST 32u
+syna_rc cascade_measure_with(struct cascade *c, const struct row_set *set, const uint64_t *filed,
+                             const uint32_t *rows, uint32_t count, unsigned threads,
+                             struct cascade_curve curves[CASCADE_CURVES]);
 
 static inline uint32_t *links_of(const struct cascade *c, uint32_t row)
 {

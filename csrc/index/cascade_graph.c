@@ -90,11 +90,11 @@ static void plan_links(const struct planning *p, struct cascade_change *out)
     }
 }
 
-syna_rc cascade_plan(struct cascade *c, const struct row_set *set, const uint64_t *live,
-                     struct cascade_change *out)
+syna_rc cascade_plan_row(struct cascade *c, const struct row_set *set, const uint64_t *live,
+                         uint32_t row, struct cascade_change *out)
 {
     struct planning p = {.c = c, .set = set, .live = live};
-    out->row = c->linked;
+    out->row = row;
     out->back_count = 0;
     SYNA_TRY(room_take(c, set, NEW_EF, &p.room));
     if (!p.room->prune)
@@ -112,6 +112,12 @@ syna_rc cascade_plan(struct cascade *c, const struct row_set *set, const uint64_
     return SYNA_SUCCESS;
 }
 
+syna_rc cascade_plan(struct cascade *c, const struct row_set *set, const uint64_t *live,
+                     struct cascade_change *out)
+{
+    return cascade_plan_row(c, set, live, c->linked, out);
+}
+
 bool cascade_has_room(const struct cascade *c)
 {
     return c->links.cap > c->linked && c->leaf_of.cap > c->linked && c->leaves.cap > c->leaf_count &&
@@ -125,12 +131,17 @@ syna_rc cascade_reserve(struct cascade *c)
     return tree_reserve(c);
 }
 
-void cascade_apply(struct cascade *c, const struct row_set *set, const struct cascade_change *change)
+void cascade_put_row(struct cascade *c, const struct row_set *set, const struct cascade_change *change)
 {
     memcpy(links_of(c, change->row), change->links, sizeof change->links);
     for (uint32_t i = 0; i < change->back_count; i++)
         links_of(c, change->back[i].row)[change->back[i].at] = change->row;
     tree_add(c, set, change->row);
+}
+
+void cascade_apply(struct cascade *c, const struct row_set *set, const struct cascade_change *change)
+{
+    cascade_put_row(c, set, change);
     c->linked++;
 }
 

@@ -181,6 +181,16 @@ static uint32_t follow(const struct cascade *c, const struct row_set *set, struc
     return nearest;
 }
 
+/* Narrower walks, which keep `followed` candidates at most, would end here. */
+static void tell_watch(struct cascade_room *room, uint32_t followed)
+{
+    struct cascade_watch *watch = room->watch;
+    while (watch->next < watch->count && watch->efs[watch->next] <= followed) {
+        watch->see(watch->context, watch->next, room);
+        watch->next++;
+    }
+}
+
 void cascade_walk(const struct cascade *c, const struct row_set *set, struct cascade_room *room,
                   uint32_t ef, uint32_t probes, const uint64_t *chosen, uint32_t without)
 {
@@ -195,12 +205,16 @@ void cascade_walk(const struct cascade *c, const struct row_set *set, struct cas
             at++;
             continue;
         }
+        if (UNLIKELY(room->watch))
+            tell_watch(room, at);
         room->pool[at].row = row | FOLLOWED;
         uint32_t nearest = follow(c, set, room, row, ef, chosen);
         at = MIN(nearest, at + 1);
         if (at < room->pool_count)
             __builtin_prefetch(links_of(c, room->pool[at].row & ~FOLLOWED));
     }
+    if (room->watch)
+        tell_watch(room, UINT32_MAX);
     for (uint32_t i = 0; i < room->pool_count; i++)
         room->pool[i].row &= ~FOLLOWED;
     forget_seen(room);

@@ -33,6 +33,7 @@ void partition_dispose(struct partition *p)
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
         mem_free(p->curves[c].found);
         mem_free(p->curves[c].by_class);
+        mem_free(p->curves[c].steps);
     }
     mem_free(p->wells);
     mem_free_aligned(p->centroids);

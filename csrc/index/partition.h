@@ -48,6 +48,7 @@ struct well {
  * i (0 = the nearest list); `total` of them in all. The same for each class of queries (partition_class.c)
  * apart: those of class c begin at by_class[c * lists], and are harder than bounds[c - 1]. */
 #define PARTITION_CLASSES 8u
+struct probe_step;
 struct probe_curve {
     uint32_t k;
     uint32_t lists; /* then */
@@ -56,6 +57,8 @@ struct probe_curve {
     uint32_t *by_class; /* NULL: not known */
     uint64_t totals[PARTITION_CLASSES];
     float bounds[PARTITION_CLASSES - 1];
+    struct probe_step *steps; /* NULL: there was no memory. See partition_curve.c */
+    uint32_t step_count;
 };
 #define PARTITION_CURVES 2u
 

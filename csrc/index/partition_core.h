@@ -50,6 +50,9 @@ uint32_t partition_class_of(const float *bounds, float hardness);
 /* Put the first of `count` ranked lists in order, up to place CLASS_YARD; the key of the last of these. */
 int32_t partition_first_lists(const int32_t *keys, uint32_t *lists, uint32_t count);
 
+/* partition_curve.c: what more lists for a class of queries bring, best first. */
+void partition_make_steps(struct probe_curve *curve);
+
 /* partition_search in all lists, not certain, for many queries at once. wells: PARTITION_COPIES a row,
  * the first of them a list that has it, where alone it is looked at. */
 syna_rc partition_search_all(const struct partition *p, const struct row_set *set,

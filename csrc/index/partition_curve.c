@@ -1,5 +1,9 @@
 /* partition_curve.c - what the curves that were measured (partition_recall.c) say: how many lists find what
- * share, and what that makes of `recall` and `nprobe`. */
+ * share, and what that makes of `recall` and `nprobe`.
+ *
+ * A share of the nearest of all queries is found with the fewest lists when the last list that each class
+ * looks into brings each as much. So the curve of every class is taken as its concave hull, and the edges
+ * of all hulls are sorted by what they bring a list: a prefix of them is the best for some share. */
 #include "base/internal.h"
 
 #include "index/partition_core.h"
@@ -7,8 +11,8 @@
 #include <math.h>
 
 /* Queries of users are a little harder than rows of the store, also among those that look as hard. */
-#define MARGIN 0.013
-#define MARGIN_SHARE 2.5 /* or so much of what is missing, if that is less */
+#define MARGIN 0.014
+#define MARGIN_SHARE 1.9 /* or so much of what is missing, if that is less */
 
 /* What the seeds promise for nprobe, and what is aimed at. */
 #define PROBES_GOOD 50u
@@ -59,6 +63,74 @@ static uint32_t class_lists_at(const struct probe_curve *curve, uint32_t class, 
                       MIN(share, 1.0) * (double)total);
 }
 
+/* Lists `from` to `to` of a class, which hold `gain` of what was counted. */
+struct probe_step {
+    uint32_t class, from, to, gain;
+    double worth; /* of a list of one query */
+};
+
+static int by_worth(const void *a, const void *b)
+{
+    const struct probe_step *x = a, *y = b;
+    if (x->worth != y->worth)
+        return x->worth < y->worth ? 1 : -1;
+    if (x->class != y->class)
+        return x->class < y->class ? -1 : 1;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+/* The hull of a class behind the lists that every query looks into; how many edges it has. */
+static uint32_t hull_of(const struct probe_curve *curve, uint32_t class, struct probe_step *steps)
+{
+    const uint32_t *counted = curve->by_class + (size_t)class * curve->lists;
+    uint32_t count = 0;
+    for (uint32_t place = CLASS_LISTS; curve->totals[class] && place < curve->lists; place++) {
+        struct probe_step step = {.class = class, .from = place, .to = place + 1, .gain = counted[place]};
+        for (;; count--) {
+            step.worth = (double)step.gain / ((step.to - step.from) * (double)curve->totals[class]);
+            if (count == 0 || steps[count - 1].worth > step.worth)
+                break;
+            step.from = steps[count - 1].from;
+            step.gain += steps[count - 1].gain;
+        }
+        steps[count++] = step;
+    }
+    if (count > 0 && steps[count - 1].gain == 0)
+        count--;
+    return count;
+}
+
+void partition_make_steps(struct probe_curve *curve)
+{
+    curve->steps = NULL;
+    curve->step_count = 0;
+    if (!curve->by_class || curve->lists <= CLASS_LISTS)
+        return;
+    curve->steps = mem_alloc(PARTITION_CLASSES * (size_t)curve->lists * sizeof *curve->steps);
+    for (uint32_t class = 0; curve->steps && class < PARTITION_CLASSES; class++)
+        curve->step_count += hull_of(curve, class, curve->steps + curve->step_count);
+    if (curve->steps)
+        qsort(curve->steps, curve->step_count, sizeof *curve->steps, by_worth);
+}
+
+/* The fewest lists for each class with which `share` is found. */
+static void share_lists(const struct probe_curve *curve, double share, double *lists)
+{
+    double found = 0, wanted = share * (double)curve->total;
+    for (uint32_t class = 0; class < PARTITION_CLASSES; class++) {
+        const uint32_t *counted = curve->by_class + (size_t)class * curve->lists;
+        lists[class] = curve->totals[class] ? CLASS_LISTS : lists_at(curve, share);
+        for (uint32_t place = 0; place < CLASS_LISTS; place++)
+            found += counted[place];
+    }
+    for (uint32_t i = 0; i < curve->step_count && found < wanted; i++) {
+        const struct probe_step *step = &curve->steps[i];
+        double part = MIN((wanted - found) / step->gain, 1.0);
+        lists[step->class] = step->from + ceil(part * (step->to - step->from));
+        found += step->gain;
+    }
+}
+
 /* So many times the lists, for rows that came from where no query of the measuring was. */
 static double unmeasured(const struct partition *p)
 {
@@ -105,9 +177,13 @@ void partition_reach_for(const struct partition *p, uint64_t k, float recall,
     reach->nearest = curve->k;
     reach->lists = 0;
     memcpy(reach->bounds, curve->bounds, sizeof reach->bounds);
+    double lists[PARTITION_CLASSES];
+    if (curve->steps)
+        share_lists(curve, aim_of(recall), lists);
     for (uint32_t c = 0; c < PARTITION_CLASSES; c++) {
-        double lists = class_lists_at(curve, c, aim_of(recall)) * times_more(p, k);
-        reach->by_class[c] = in_lists_of_now(p, curve, lists);
+        if (!curve->steps)
+            lists[c] = class_lists_at(curve, c, aim_of(recall));
+        reach->by_class[c] = in_lists_of_now(p, curve, lists[c] * times_more(p, k));
         reach->lists = MAX(reach->lists, reach->by_class[c]);
     }
 }

@@ -14,6 +14,7 @@
 
 #define QUERIES 512u
 #define BLOCK_ROWS 128u
+#define FAR_EVERY 2u /* of so many queries one is asked for MOST_NEAREST rows */
 #define NO_WELL UINT32_MAX
 
 #define MOST_NEAREST 100u
@@ -80,7 +81,7 @@ static void note_wells(struct measuring *m)
 /* Every other query is for the first curve only: nearest rows far out are what most of the time goes to. */
 static uint32_t nearest_of(uint32_t q)
 {
-    return q % 2 ? partition_curve_ks[0] : MOST_NEAREST;
+    return q % FAR_EVERY ? partition_curve_ks[0] : MOST_NEAREST;
 }
 
 static syna_rc find_truth(struct measuring *m, const uint64_t *live)
@@ -277,7 +278,9 @@ void partition_take_curves(struct partition *p, struct partition_curves *curves)
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
         mem_free(p->curves[c].found);
         mem_free(p->curves[c].by_class);
+        mem_free(p->curves[c].steps);
         p->curves[c] = curves->curves[c];
+        partition_make_steps(&p->curves[c]);
         curves->curves[c].found = curves->curves[c].by_class = NULL;
     }
     p->calibrated = curves->rows;

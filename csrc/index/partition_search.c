@@ -24,6 +24,8 @@
 #define BUCKETS 1024u
 #define LINE_ROWS 16u /* row numbers that memory brings at once */
 #define NO_ROW UINT32_MAX
+#define CACHE_LINE 64u
+#define PREFETCH_BYTES 1024u /* of a list; the processor follows the rest by itself */
 #define MET_FIRST 512u
 #define SIGMAS 6.0
 
@@ -248,12 +250,28 @@ static bool scan_list(struct searching *s, struct hunter *h, uint32_t list)
            scan_rows(s, h, w, w->rows, w->codes, w->count);
 }
 
+/* Lists lie anywhere: the beginning of the next one is asked for while this one is scanned. */
+static void prefetch_list(const struct partition *p, uint32_t list)
+{
+    const struct well *w = &p->wells[list];
+    const uint8_t *codes = w->head_count ? w->head_codes : w->codes;
+    const uint32_t *rows = w->head_count ? w->head_rows : w->rows;
+    if (well_rows(w) == 0)
+        return;
+    __builtin_prefetch(rows);
+    for (uint32_t at = 0; at < PREFETCH_BYTES; at += CACHE_LINE)
+        __builtin_prefetch(codes + at);
+}
+
 /* The query's lists at places [from, to). */
 static bool scan_lists(struct searching *s, struct hunter *h, uint32_t from, uint32_t to)
 {
-    for (uint32_t i = from; i < to; i++)
+    for (uint32_t i = from; i < to; i++) {
+        if (i + 1 < to)
+            prefetch_list(s->p, h->lists[i + 1]);
         if (!scan_list(s, h, h->lists[i]))
             return false;
+    }
     return look_at_pending(s, h);
 }
 

@@ -11,10 +11,10 @@
  * definitions. Nothing is trained: a row is routed, linked, and found as soon as the call that stores it
  * returns. Up to 2,048 rows every search is exact.
  *
- * How wide a walk has to be is measured, not fixed: the index searches for some of its own rows as if
- * they were not there, compares with exact search, and remembers what each width finds; after every
- * building and whenever the rows have doubled. A search aims at a recall, with a margin of one point:
- * that of its own, or the preset's. On data without any structure, where no walk is better than looking
+ * How wide a walk has to be is measured, not fixed: the index searches for some of its own rows before it
+ * takes them in, or as if they were not there, compares with exact search, and remembers what each width
+ * finds, less two standard errors; at every building and whenever the rows have doubled. A search aims at
+ * a recall: that of its own, or the preset's. On data without any structure, where no walk is better than looking
  * at every code, it looks at every code, and is exact.
  *
  * Rows are durable by flush, as in syna_mmap_*: what was inserted before a flush, save or close that

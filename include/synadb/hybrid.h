@@ -16,6 +16,9 @@
  * checkpoint of the cold layer: only rows that it covers are taken out of the hot layer. After a crash in
  * between a key stands in both files, the hot one has the newer row, and the next promotion goes on.
  *
+ * While rows are ingested, recall in the hot layer is not measured anew; the first search does that when
+ * there are twice as many rows as in the last measuring, and takes some tenths of a second at most.
+ *
  * Rows may have metadata and searches may be filtered by it, as in gwi.h; a filter holds for both layers.
  *
  * One process writes the two files at a time; others may open them read-only meanwhile. What such a handle
