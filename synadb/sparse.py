@@ -497,9 +497,9 @@ class SparseVectorStore(_sparse.SparseHandle):
         recall : float, optional
             Below 1, searches leave out what adds least for the time it takes, and find about this
             share of the `k` best: the first such search measures how much may be left out, by some
-            hundreds of searches for queries made of stored vectors, and so does one that finds half
-            as many vectors more, or fewer. Queries unlike the stored vectors may find less. With a
-            filter, or `k` above 256, all are found, as by default.
+            thousands of searches for queries made of stored vectors, and so does one that finds
+            half as many vectors more, or fewer. Queries unlike the stored vectors may find less.
+            With a filter, or `k` above 256, all are found, as by default.
         metadata : bool, default True
             False leaves ``metadata`` of the results None.
 

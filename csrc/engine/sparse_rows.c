@@ -10,6 +10,8 @@
 
 #define PLACE_SHIFT 16
 #define PLACE_SKIP ((1ull << PLACE_SHIFT) - 1)
+#define EXPECT_BESIDE 64u /* bytes of a frame beside its pairs, about */
+#define EXPECT_MAX 4096u
 #define COPY_BIT (1ull << 63) /* no address and no offset in use has it */
 
 /* ---------------------------------------------------------------- one row */
@@ -107,6 +109,19 @@ static void show(void *context, uint32_t row, struct postings_row *out)
     *out = (struct postings_row){at.terms, at.weights, at.count, 0};
 }
 
+/* Nothing of the row is looked at but where it is: its bytes are what is waited for. */
+static void expect(void *context, uint32_t row)
+{
+    const syna_sparse *store = context;
+    uint64_t place = place_at(store, row), rows = postings_live_count(store->post);
+    size_t bytes = EXPECT_BESIDE + (size_t)(store->pairs / MAX(rows, (uint64_t)1)) * 8;
+    if (place & COPY_BIT)
+        return;
+    const uint8_t *frame = db_view_bytes(store->view, place >> PLACE_SHIFT);
+    for (size_t at = 0; at < MIN(bytes, (size_t)EXPECT_MAX); at += 64)
+        __builtin_prefetch(frame + at);
+}
+
 syna_rc sparse_damage(const syna_sparse *store)
 {
     if (LIKELY(!__atomic_load_n(bit_flag(store), __ATOMIC_RELAXED)))
@@ -125,7 +140,9 @@ syna_rc sparse_rows_init(syna_sparse *store)
     SYNA_TRY(array_init(&store->checked, sizeof(uint64_t), POSTINGS_ROWS_MAX / 64 + 1));
     SYNA_TRY(array_init(&store->described, sizeof(uint64_t), POSTINGS_ROWS_MAX / 64 + 1));
     SYNA_TRY(meta_new(&store->meta));
-    return postings_new(POSTINGS_WEIGHTS, show, store, &store->post);
+    SYNA_TRY(postings_new(POSTINGS_WEIGHTS, show, store, &store->post));
+    postings_tell(store->post, expect);
+    return SYNA_SUCCESS;
 }
 
 static void free_copy(syna_sparse *store, uint32_t row)

@@ -39,6 +39,11 @@ void postings_free(struct postings *p)
     mem_free(p);
 }
 
+void postings_tell(struct postings *p, postings_expect_fn expect)
+{
+    p->expect = expect;
+}
+
 void postings_before_fork(struct postings *p)
 {
     pthread_mutex_lock(&p->idle_lock);

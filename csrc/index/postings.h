@@ -43,12 +43,18 @@ struct postings_row {
  * file may be shown with count 0 (the owner reports it). */
 typedef void (*postings_row_fn)(void *context, uint32_t row, struct postings_row *out);
 
+/* WEIGHTS: a live row is going to be shown soon: ask the memory for it. Must not wait for anything. */
+typedef void (*postings_expect_fn)(void *context, uint32_t row);
+
 struct postings;
 
 /* `row` is NULL for COUNTS. */
 syna_rc postings_new(enum postings_kind kind, postings_row_fn row, void *context,
                      struct postings **out);
 void postings_free(struct postings *p); /* NULL is fine */
+
+/* WEIGHTS: rows are shown sooner when their owner is told a few rows before. */
+void postings_tell(struct postings *p, postings_expect_fn expect);
 
 /* Around fork(), while nobody has the index exclusively: the child's copy of its lock is free. */
 void postings_before_fork(struct postings *p);
@@ -95,7 +101,7 @@ struct postings_query {
     const uint64_t *chosen; /* one bit a row; NULL = all. Dropped rows are left out in any case */
     /* 0 or >= 1: exact. Below: about this share of the k best is found, faster; how is measured on the
      * index's own rows, by the first such search and again when the rows have become half as many more
-     * or fewer: some hundreds of searches. COUNTS, with `chosen`, or for more than 256 rows: exact. */
+     * or fewer: some thousands of searches. COUNTS, with `chosen`, or for more than 256 rows: exact. */
     float recall;
 };
 

@@ -2,7 +2,8 @@
  *
  * A window is a run of rows, sealed: lists sorted by term, first the one of positive values, then
  * the one of negative ones, each in its part of `ids` and `codes`. |value| <= code * scale, so that
- * a sum of codes is a bound of a score. Windows are sorted by their first row and do not overlap;
+ * a sum of codes is a bound of a score. COUNTS: the row numbers of a list ascend; WEIGHTS: they do within
+ * each class of codes, and the strongest class comes first. Windows are sorted by their first row and do not overlap;
  * rows that no window covers are dead, or fresh: [sealed, count). */
 #ifndef SYNA_INDEX_POSTINGS_CORE_H
 #define SYNA_INDEX_POSTINGS_CORE_H
@@ -15,6 +16,7 @@
 #define LIST_NEGATIVE 0x80000000u /* in posting_list.count */
 #define COUNT_LARGE 255u          /* a count of 255 or more is in `large` */
 #define WINDOW_VALUES_MAX (1u << 30)
+#define STRENGTHS 32u             /* WEIGHTS: lists are in so many classes of codes, the strongest first */
 
 struct posting_list {
     uint32_t term;
@@ -78,6 +80,7 @@ struct near_curve {
 struct postings {
     enum postings_kind kind;
     postings_row_fn row;
+    postings_expect_fn expect; /* NULL: the owner is not told */
     void *context;
     uint32_t count;  /* rows added */
     uint32_t sealed; /* rows below are in windows, or dead */
@@ -110,6 +113,10 @@ static inline uint32_t window_blocks(const struct window *w)
 static inline bool list_negative(const struct posting_list *list)
 {
     return list->count & LIST_NEGATIVE;
+}
+static inline uint32_t code_strength(uint8_t code)
+{
+    return code / (256 / STRENGTHS);
 }
 static inline float load_f32(const void *p)
 {
@@ -206,8 +213,8 @@ void scratch_give(const struct postings *p, struct search_scratch *scratch);
 void search_scratch_free(struct search_scratch *scratch); /* and those behind it */
 
 /* ---- postings_search.c */
-/* As postings_search, whatever the query says about recall; lists that together make `cut` of the
- * bound at most are left out, 0: exact. */
+/* As postings_search, whatever the query says about recall; postings that add less than `cut` of the
+ * bound, more in long lists, are left out, 0: exact. WEIGHTS only, where it is not 0. */
 syna_rc search_cut(const struct postings *p, const struct postings_query *query, double cut,
                    struct topk *top, struct postings_visits *visits);
 

@@ -16,7 +16,10 @@
 
 #include <math.h>
 
-#define POSTINGS_VERSION 1u
+/* Version 2: the strongest postings of a list come first. One that does not hold to it is only searched
+ * less well when that is done approximately. */
+#define COUNTS_VERSION 1u
+#define WEIGHTS_VERSION 2u
 
 struct postings_head {
     uint32_t version;
@@ -33,12 +36,17 @@ struct window_head {
     float base, slope;
 };
 
+static uint32_t version_of(enum postings_kind kind)
+{
+    return kind == POSTINGS_COUNTS ? COUNTS_VERSION : WEIGHTS_VERSION;
+}
+
 /* ---------------------------------------------------------------- saving */
 
 static struct postings_head head_of(const struct postings *p)
 {
     struct postings_head head = {
-        .version = POSTINGS_VERSION,
+        .version = version_of(p->kind),
         .kind = p->kind,
         .count = p->count,
         .window_count = p->window_count,
@@ -152,7 +160,7 @@ static bool take_head(struct loading *l, struct snapshot *s, enum postings_kind 
     if (!head)
         return false;
     memcpy(&l->head, head, sizeof l->head);
-    return l->head.version == POSTINGS_VERSION && l->head.kind == (uint32_t)kind &&
+    return l->head.version == version_of(kind) && l->head.kind == (uint32_t)kind &&
            l->head.count <= POSTINGS_ROWS_MAX && l->head.window_count <= l->head.count &&
            l->head.lists < UINT64_MAX / 64 && l->head.postings < UINT64_MAX / 64 &&
            l->head.large < UINT64_MAX / 64 && not_negative(l->head.base) &&

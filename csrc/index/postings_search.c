@@ -20,109 +20,36 @@
  * 0 cannot be positive scores; scores below zero count only when there are
  * fewer than k above, and are then looked for row by row.
  *
- * Approximate searches add lists by what they can add for each of their
- * postings, wide or not, until a share of the bound is left (postings_near.c
- * tells which), and score the rows with the largest sums, a fixed number. With
- * a filter every search is exact.
+ * Approximate searches are in postings_strong.c. With a filter every search is
+ * exact.
  *
  * Where a filter leaves few rows of a window, these are scored and no list is
  * read. */
 #include "base/internal.h"
 
-#include "index/postings_core.h"
 #include "index/postings_heap.h"
+#include "index/postings_searching.h"
 
+#include <float.h>
 #include <math.h>
 
 #define WORDS (POSTINGS_WINDOW / 64)
 #define LISTS_MAX 16384u    /* of a query in a window; more: every row is scored */
 #define SUM_MAX 65000u      /* what sums of a window stay below, with 3 a list for rounding */
-#define MARGIN 1e-5         /* of bounds, for the rounding of floats */
 #define GROWTH_MAX 16.0     /* bounds so much too high say nothing */
 #define COST_LOOK 24u       /* finding a row in a list, in postings added */
 #define COST_TERM 3u        /* a term of a row, likewise */
 #define COST_ROW 60u        /* reaching a row, likewise */
-#define NEAR_ROWS 10u       /* approximate searches score so many rows, and for each of the k best */
-#define NEAR_ROWS_EACH 3u   /* so many more */
-#define NEAR_SHARE 0.2      /* what a list that is not added is taken to add, of its bound */
 #define FOUND_MAX 65536u    /* lists of terms in windows that a search remembers */
 #define BATCH_ROWS 8u       /* candidates whose bytes are asked for together */
-#define AHEAD 4096u         /* so many postings are asked for before they are added, */
-#define AT_ONCE 512u        /* as many again whenever so many were added */
-#define LINE 64u            /* of the cache: bytes, and codes */
 #define LISTED_SHARE 16u    /* lists with a posting in every so many rows are not short against it */
 #define LOOK_SHARE 8u       /* looking at all sums: a posting added for every so many rows */
 #define CHEAP 2u            /* what may be saved is worth half the price */
 #define ROUNDING_SHARE 128u /* of a sum: codes are made for another average length than a query's */
 #define PRIME_AT 3u         /* the k-th best is looked for when a third of the bound is left */
 
-struct part { /* a list that can raise scores */
-    const struct posting_list *list;
-    double bound;          /* its largest contribution */
-    const uint8_t *maxima; /* of groups of rows, NULL: the list is not wide */
-    uint32_t factor;
-};
-
-struct found_lists { /* of a term in a window */
-    const struct posting_list *first;
-    uint32_t count;
-};
-
-struct plan { /* of a window */
-    uint32_t window;
-    double bound;
-};
-
-struct searching {
-    const struct postings *p;
-    const struct postings_query *q;
-    struct topk *top;
-    struct postings_visits visits;
-    struct search_scratch *scratch;
-    struct scorer scorer;
-    const struct accumulate *sums_by; /* what the machine has */
-    struct plan *plans;
-    struct part *parts;
-    struct part *unordered;
-    uint64_t *keys;
-    struct list_ref *refs;     /* COUNTS: list of each term of the query in the window */
-    bool lowers;               /* some posting lowers scores */
-    double cut;                /* share of the bound that an approximate search leaves out; 0:
-                                  exact */
-    struct found_lists *found; /* of each window, its terms; NULL: too many to remember */
-    /* of the window: */
-    const struct window *w;
-    uint32_t part_count;
-    uint32_t narrow; /* so many parts come first, whose lists are not wide */
-    uint32_t next_part, next_posting; /* is asked for next, */
-    uint32_t expected; /* of the parts before this one */
-    uint32_t added;  /* so many parts are in the sums */
-    uint32_t listed; /* candidates are in one of so many parts at the front; 0:
-                        anywhere */
-    uint16_t whole; /* all rows whose sums reach it were candidates of priming; 0: not so */
-    bool primed;
-    double primed_left; /* the bound of the parts that were not added then */
-    uint32_t rows;      /* of it, up to a multiple of ACCUMULATE_BLOCK */
-    double unit;        /* score of one unit of a sum */
-    double *left;       /* left[i]: bound of parts from i on, in units */
-};
-
 /* ---------------------------------------------------------------- scoring
  * single rows */
-
-/* The score that a row must reach; rows that come later in number must exceed
- * it. */
-static float threshold(const struct searching *s)
-{
-    const struct topk *top = s->top;
-    return top->count < top->k ? -top->limit : -top->items[0].rank;
-}
-
-static bool chosen(const struct searching *s, uint32_t row)
-{
-    const uint64_t *bits = s->q->chosen;
-    return postings_is_live(s->p, row) && (!bits || (bits[row / 64] >> row % 64 & 1));
-}
 
 static uint64_t chosen_word(const struct searching *s, uint32_t first, uint32_t word)
 {
@@ -151,6 +78,11 @@ static syna_rc offer_score(struct searching *s, uint32_t row, float score, enum 
     if (!topk_offer(s->top, -score, row))
         return syna_no_memory(s->top->count * sizeof(struct ranked));
     return SYNA_SUCCESS;
+}
+
+syna_rc search_offer_score(struct searching *s, uint32_t row, float score)
+{
+    return offer_score(s, row, score, ABOVE);
 }
 
 static syna_rc offer(struct searching *s, const struct window *w, uint32_t row, enum sign sign)
@@ -245,6 +177,7 @@ static void find_parts(struct searching *s, const struct window *w, bool again, 
             }
             struct part *part = &s->unordered[s->part_count++];
             part->list = &list[j];
+            part->expected = list_rows(&list[j]);
             part->bound = fabs((double)s->q->weights[i]) * (double)list[j].scale * 255 * growth;
             *bound += part->bound;
         }
@@ -260,8 +193,8 @@ static int by_plan_bound(const void *left, const void *right)
 }
 
 /* A sort key that puts wide lists behind all others, first among them those
- * that add most for each of their postings; of an approximate search, all lists
- * are wide. Positive floats compare as their bits do. */
+ * that add most for each of their postings. Positive floats compare as their
+ * bits do. */
 static uint64_t key_of(const struct part *part, bool wide, uint32_t place)
 {
     float first = (float)(wide ? part->bound / list_rows(part->list) : part->bound);
@@ -274,14 +207,18 @@ static uint64_t key_of(const struct part *part, bool wide, uint32_t place)
 static void order_parts(struct searching *s)
 {
     uint64_t *keys = s->keys;
+    s->narrow = s->part_count;
+    if (s->cut > 0) {
+        memcpy(s->parts, s->unordered, s->part_count * sizeof *s->parts);
+        return;
+    }
     for (uint32_t i = 0; i < s->part_count; i++) {
         s->unordered[i].maxima = window_maxima(s->w, s->unordered[i].list);
-        keys[i] = key_of(&s->unordered[i], s->cut > 0 || s->unordered[i].maxima, i);
+        keys[i] = key_of(&s->unordered[i], s->unordered[i].maxima, i);
     }
     sort_keys(keys, s->part_count);
     for (uint32_t i = 0; i < s->part_count; i++)
         s->parts[i] = s->unordered[(uint32_t)keys[i]];
-    s->narrow = s->part_count;
     while (s->narrow > 0 && s->parts[s->narrow - 1].maxima)
         s->narrow--;
 }
@@ -315,13 +252,14 @@ static void scale_parts(struct searching *s, double bound)
 /* Ask for the next `count` postings of the lists that are going to be added. Lists
  * lie anywhere in an index larger than the caches, and most are too short for the
  * processor to see a stride: without this, half of a search is waiting. */
-static void expect_postings(struct searching *s, uint32_t count)
+void search_expect_postings(struct searching *s, uint32_t count)
 {
     while (count > 0 && s->next_part < s->expected) {
         const struct posting_list *list = s->parts[s->next_part].list;
         const uint16_t *ids = s->w->ids + list->start;
         const uint8_t *codes = s->w->codes + list->start;
-        uint32_t end = MIN(list_rows(list), s->next_posting + count);
+        uint32_t whole = s->parts[s->next_part].expected;
+        uint32_t end = MIN(whole, s->next_posting + count);
         count -= end - s->next_posting;
         for (uint32_t at = s->next_posting; at < end; at += LINE) {
             __builtin_prefetch(ids + at, 0, 2);
@@ -329,7 +267,7 @@ static void expect_postings(struct searching *s, uint32_t count)
             __builtin_prefetch(codes + at, 0, 2);
         }
         s->next_posting = end;
-        if (end == list_rows(list)) {
+        if (end == whole) {
             s->next_part++;
             s->next_posting = 0;
         }
@@ -337,22 +275,22 @@ static void expect_postings(struct searching *s, uint32_t count)
 }
 
 /* The parts [from, to) are going to be added, one after the other. */
-static void expect_parts(struct searching *s, uint32_t from, uint32_t to)
+void search_expect_parts(struct searching *s, uint32_t from, uint32_t to)
 {
     s->next_part = from;
     s->next_posting = 0;
     s->expected = to;
-    expect_postings(s, AHEAD);
+    search_expect_postings(s, AHEAD);
 }
 
 static void add_part(struct searching *s, uint32_t i)
 {
     const struct posting_list *list = s->parts[i].list;
     if (i >= s->expected)
-        expect_parts(s, i, i + 1);
+        search_expect_parts(s, i, i + 1);
     for (uint32_t at = 0, n = list_rows(list); at < n; at += AT_ONCE) {
         uint32_t count = MIN(n - at, AT_ONCE), start = list->start + at;
-        expect_postings(s, count);
+        search_expect_postings(s, count);
         s->sums_by->add(s->scratch->sums, s->w->ids + start, s->w->codes + start, count,
                         s->parts[i].factor);
     }
@@ -385,7 +323,7 @@ struct batch {
     struct postings_row rows[BATCH_ROWS]; /* WEIGHTS only */
 };
 
-static void expect_row(const struct postings_row *row)
+void search_expect_row(const struct postings_row *row)
 {
     for (size_t at = 0; at < (size_t)MIN(row->count, 256u) * 4; at += 64) {
         __builtin_prefetch((const uint8_t *)row->terms + at);
@@ -428,11 +366,12 @@ static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_
             expect_sealed(s, batch->candidates[i] & UINT16_MAX);
         return;
     }
-    /* Where a row is takes a look at its owner's tables, another wait: of all rows at once. */
+    for (uint32_t i = 0; s->p->expect && i < batch->count; i++)
+        s->p->expect(s->p->context, s->w->first + (batch->candidates[i] & UINT16_MAX));
     for (uint32_t i = 0; i < batch->count; i++)
         postings_show(s->p, s->w->first + (batch->candidates[i] & UINT16_MAX), &batch->rows[i]);
     for (uint32_t i = 0; i < batch->count; i++)
-        expect_row(&batch->rows[i]);
+        search_expect_row(&batch->rows[i]);
 }
 
 static syna_rc score_batch_row(struct searching *s, const struct batch *batch, uint32_t i)
@@ -485,7 +424,7 @@ static uint16_t common_sum(const struct searching *s, uint32_t parts, size_t wan
 }
 
 /* The sums that reach the limit, of blocks whose maxima are known: few blocks have any. */
-static size_t collect_blocks(const struct searching *s, uint16_t limit, size_t room)
+size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room)
 {
     uint32_t *out = s->scratch->found;
     size_t found = 0;
@@ -534,7 +473,7 @@ static size_t collect_prime(struct searching *s, uint32_t parts, size_t wanted)
         limit = s->whole = limit_of_all(s, limit);
         room = ACCUMULATE_ROWS;
     }
-    return listed ? collect_listed(s, parts, NULL, limit, room) : collect_blocks(s, limit, room);
+    return listed ? collect_listed(s, parts, NULL, limit, room) : search_collect_blocks(s, limit, room);
 }
 
 /* Score the candidates, the most promising first, until none that is left can
@@ -602,7 +541,7 @@ static bool is_time_to_prime(const struct searching *s, uint32_t i)
 static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
     uint32_t i = 0;
-    expect_parts(s, 0, s->narrow);
+    search_expect_parts(s, 0, s->narrow);
     while (i < s->narrow && (needed(s) == 0 || s->left[i] >= needed(s))) {
         add_part(s, i++);
         if (!s->primed && (is_time_to_prime(s, i) || i == s->narrow))
@@ -707,55 +646,6 @@ static syna_rc add_and_score(struct searching *s)
     return score_candidates(s, i, count);
 }
 
-/* ----------------------------------------------------------------
- * approximately */
-
-/* The least sum that a row is scored for when the parts from i on are not
- * added. */
-static uint32_t near_needed(const struct searching *s, uint32_t i)
-{
-    double sum = needed(s) - NEAR_SHARE * s->left[i];
-    return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint32_t)sum;
-}
-
-/* The window's share of the rows that a search scores. */
-static size_t near_rows(const struct searching *s)
-{
-    size_t all = NEAR_ROWS + NEAR_ROWS_EACH * s->top->k;
-    return (size_t)((double)all * s->w->rows / s->p->count) + 2;
-}
-
-static syna_rc score_nearest(struct searching *s, uint32_t i)
-{
-    uint32_t blocks = s->rows / ACCUMULATE_BLOCK, *heap = s->scratch->found;
-    size_t wanted = near_rows(s);
-    struct batch batch;
-    s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
-    uint32_t limit = common_maximum(s->scratch->maxima, blocks, MIN(wanted, (size_t)blocks / 2));
-    limit = MAX(limit, near_needed(s, i));
-    size_t count = collect_blocks(s, (uint16_t)limit, ACCUMULATE_ROWS);
-    make_heap(heap, count);
-    for (; wanted > 0; wanted -= batch.count) {
-        take_batch(s, heap, &count, wanted, near_needed(s, i), &batch);
-        if (batch.count == 0)
-            break;
-        for (uint32_t j = 0; j < batch.count; j++)
-            SYNA_TRY(score_batch_row(s, &batch, j));
-    }
-    return SYNA_SUCCESS;
-}
-
-static syna_rc search_nearly(struct searching *s)
-{
-    uint32_t end = 0;
-    while (end < s->part_count && s->left[end] > s->cut * s->left[0])
-        end++;
-    expect_parts(s, 0, end);
-    for (uint32_t i = 0; i < end; i++)
-        add_part(s, i);
-    return score_nearest(s, end);
-}
-
 static void mark_rows(struct searching *s, const struct window *w, uint64_t *bits)
 {
     uint32_t found;
@@ -816,7 +706,7 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     s->primed_left = s->left[0];
     s->added = s->listed = 0;
     s->whole = 0;
-    syna_rc rc = s->cut > 0 ? search_nearly(s) : add_and_score(s);
+    syna_rc rc = s->cut > 0 ? search_strong(s) : add_and_score(s);
     clear_window(s);
     return rc;
 }
@@ -844,6 +734,8 @@ static syna_rc search(struct searching *s)
             break;
         SYNA_TRY(search_window(s, &p->windows[s->plans[i].window]));
     }
+    if (s->cut > 0)
+        SYNA_TRY(search_near_rows(s));
     return s->lowers && threshold(s) < 0 ? search_below(s) : SYNA_SUCCESS;
 }
 
@@ -876,7 +768,9 @@ syna_rc search_cut(const struct postings *p, const struct postings_query *query,
     syna_rc rc = take_room(&s);
     if (rc == SYNA_SUCCESS) {
         scorer_init(&s.scorer, p, query, s.scratch->slots);
+        topk_init(&s.near, cut > 0 ? search_near_pool(top->k) : 0, FLT_MAX);
         rc = search(&s);
+        topk_dispose(&s.near);
         scorer_dispose(&s.scorer);
         scratch_give(p, s.scratch);
     }

@@ -382,12 +382,52 @@ static void place(struct building *b)
         qsort(large_of(w), b->large, sizeof *w->large, by_posting);
 }
 
+/* ---------------------------------------------------------------- the strongest first */
+
+struct ordering {
+    uint16_t ids[POSTINGS_WINDOW];
+    uint8_t codes[POSTINGS_WINDOW];
+};
+
+static void order_list(const struct window *w, const struct posting_list *list, struct ordering *o)
+{
+    uint32_t n = list_rows(list), next[STRENGTHS + 1] = {0};
+    uint16_t *ids = ids_of(w) + list->start;
+    uint8_t *codes = codes_of(w) + list->start;
+    memcpy(o->ids, ids, n * sizeof *ids);
+    memcpy(o->codes, codes, n);
+    for (uint32_t i = 0; i < n; i++)
+        next[STRENGTHS - code_strength(o->codes[i])]++;
+    for (uint32_t i = 0; i < STRENGTHS; i++)
+        next[i + 1] += next[i];
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = next[STRENGTHS - 1 - code_strength(o->codes[i])]++;
+        ids[at] = o->ids[i];
+        codes[at] = o->codes[i];
+    }
+}
+
+/* WEIGHTS: approximate searches read the front of a list only. Nobody looks for a row in such a list, so
+ * that its numbers need not ascend. */
+static syna_rc order_lists(const struct window *w)
+{
+    struct ordering *o = mem_alloc(sizeof *o);
+    if (!o)
+        return syna_no_memory(sizeof *o);
+    for (uint32_t i = 0; i < w->list_count; i++)
+        order_list(w, &w->lists[i], o);
+    mem_free(o);
+    return SYNA_SUCCESS;
+}
+
 static syna_rc build(struct building *b)
 {
     SYNA_TRY(table_grow(&b->table));
     SYNA_TRY(measure(b));
     SYNA_TRY(lay_out(b));
     place(b);
+    if (b->p->kind == POSTINGS_WEIGHTS)
+        SYNA_TRY(order_lists(b->w));
     SYNA_TRY(window_make_maxima(b->w));
     return window_make_buckets(b->w);
 }

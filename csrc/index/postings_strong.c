@@ -1,0 +1,120 @@
+/* postings_strong.c - the k best rows of a query, approximately.
+ *
+ * Lists of a WEIGHTS index have their strongest postings in front (postings_window.c), so that a search can
+ * read of each list what adds most, and stop. What counts as strong is one share of the query's bound for
+ * all lists (postings_near.c measures which), times the root of the share of rows that a list has: a long
+ * list costs more, and tells rows apart less. Of each window the rows with the largest sums go into one
+ * pool; the best of the pool are scored exactly when all windows are through, their bytes asked for while
+ * others are scored. Scores are exact therefore; a row that has many weak postings and no strong one may be
+ * missing. */
+#include "base/internal.h"
+
+#include "index/postings_heap.h"
+#include "index/postings_searching.h"
+
+#include <math.h>
+
+#define POOL_ROWS 10u     /* so many rows are scored exactly, and for each of the k best */
+#define POOL_ROWS_EACH 3u /* so many more */
+#define LEFT_SHARE 0.1    /* what postings that are left out are taken to add, of what they may */
+#define STEP 64u          /* postings added before the next class of codes is looked at */
+#define ROWS_AHEAD 10u    /* rows whose bytes are on their way */
+
+size_t search_near_pool(size_t k)
+{
+    return POOL_ROWS + POOL_ROWS_EACH * k;
+}
+
+/* The least code of the part whose posting is added, 256: none is. */
+static uint32_t least_code(const struct searching *s, const struct part *part)
+{
+    double rows = sqrt((double)list_rows(part->list) / s->w->rows);
+    double code = s->cut * rows * s->left[0] * s->unit / part->bound * 255;
+    return code < 256 ? (uint32_t)code : 256;
+}
+
+/* About how many postings of the part that is, for asking ahead: what is heavy is rare. */
+static uint32_t expected_postings(const struct part *part, uint32_t least)
+{
+    double above = 1 - least / 256.0, n = list_rows(part->list);
+    return (uint32_t)MIN(n, n * above * above * above * above + STEP / 2);
+}
+
+static void add_front(struct searching *s, const struct part *part, uint32_t least)
+{
+    const uint16_t *ids = s->w->ids + part->list->start;
+    const uint8_t *codes = s->w->codes + part->list->start;
+    uint32_t at = 0, n = list_rows(part->list), class = code_strength((uint8_t)least);
+    for (uint32_t count; at < n && code_strength(codes[at]) >= class; at += count) {
+        count = MIN(n - at, STEP);
+        search_expect_postings(s, count);
+        s->sums_by->add(s->scratch->sums, ids + at, codes + at, count, part->factor);
+    }
+    s->visits.postings += at;
+}
+
+static void add_fronts(struct searching *s)
+{
+    double left = 0;
+    for (uint32_t i = 0; i < s->part_count; i++) {
+        struct part *part = &s->parts[i];
+        part->least = least_code(s, part);
+        part->expected = part->least < 256 ? expected_postings(part, part->least) : 0;
+        left += MIN(part->least, 255u) / 255.0 * part->bound;
+    }
+    s->near_left = MAX(s->near_left, left);
+    search_expect_parts(s, 0, s->part_count);
+    for (uint32_t i = 0; i < s->part_count; i++)
+        if (s->parts[i].least < 256)
+            add_front(s, &s->parts[i], s->parts[i].least);
+    s->added = s->part_count;
+}
+
+/* The least sum of a row that may come into the pool. */
+static uint32_t pool_limit(const struct searching *s)
+{
+    const struct topk *pool = &s->near;
+    uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
+    size_t wanted = MIN(pool->k, (size_t)blocks / 2);
+    uint32_t limit = common_maximum(s->scratch->maxima, blocks, wanted);
+    if (pool->count == pool->k)
+        limit = MAX(limit, (uint32_t)MIN(-(double)pool->items[0].rank / s->unit, 65535.0));
+    return MAX(limit, 1u);
+}
+
+syna_rc search_strong(struct searching *s)
+{
+    add_fronts(s);
+    s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
+    size_t count = search_collect_blocks(s, (uint16_t)pool_limit(s), ACCUMULATE_ROWS);
+    for (size_t i = 0; i < count; i++) {
+        uint32_t id = s->scratch->found[i] & UINT16_MAX, row = s->w->first + id;
+        float rank = -(float)((s->scratch->found[i] >> 16) * s->unit);
+        if (id >= s->w->rows || !chosen(s, row) || !topk_admits(&s->near, rank))
+            continue;
+        if (!topk_offer(&s->near, rank, row))
+            return syna_no_memory(s->near.count * sizeof(struct ranked));
+    }
+    return SYNA_SUCCESS;
+}
+
+syna_rc search_near_rows(struct searching *s)
+{
+    const struct postings *p = s->p;
+    struct topk *pool = &s->near;
+    double left = s->near_left * LEFT_SHARE;
+    topk_sort(pool);
+    for (size_t i = 0; p->expect && i < MIN(pool->count, (size_t)ROWS_AHEAD); i++)
+        p->expect(p->context, pool->items[i].row);
+    for (size_t i = 0; i < pool->count; i++) {
+        const struct ranked *next = &pool->items[i];
+        struct postings_row row;
+        if (left - (double)next->rank < (double)threshold(s))
+            break;
+        if (p->expect && i + ROWS_AHEAD < pool->count)
+            p->expect(p->context, next[ROWS_AHEAD].row);
+        postings_show(p, next->row, &row);
+        SYNA_TRY(search_offer_score(s, next->row, scorer_row(&s->scorer, &row)));
+    }
+    return SYNA_SUCCESS;
+}
