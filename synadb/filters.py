@@ -49,8 +49,8 @@ def _check_names(value: Any) -> None:
 def _text(what: str, value: Any) -> str:
     if not isinstance(value, Mapping):
         raise TypeError(f"{what} is a dict, not {type(value).__name__}")
-    _check_names(value)
     try:
+        _check_names(value)
         return json.dumps(
             value if isinstance(value, dict) else dict(value),
             allow_nan=False,

@@ -136,9 +136,9 @@ class HybridRetriever:
         self._lexical = _Source(lexical, "lexical")
         self.method = _checked_method(method)
         self.alpha = _checked_alpha(alpha)
-        if not 0.0 <= float(rrf_k) < float("inf"):
+        self.rrf_k = _real(rrf_k, "rrf_k")
+        if not 0.0 <= self.rrf_k < float("inf"):
             raise refused(f"rrf_k is {rrf_k}; expected at least 0")
-        self.rrf_k = float(rrf_k)
         self.depth = search_limit(depth)
 
     @property
@@ -293,9 +293,16 @@ def _checked_method(method: str) -> str:
 
 
 def _checked_alpha(alpha: float) -> float:
-    if not 0.0 <= float(alpha) <= 1.0:
+    weight = _real(alpha, "alpha")
+    if not 0.0 <= weight <= 1.0:
         raise refused(f"alpha is {alpha}; expected 0 to 1")
-    return float(alpha)
+    return weight
+
+
+def _real(given: Any, what: str) -> float:
+    if isinstance(given, (str, bytes)):  # float() reads them
+        raise TypeError(f"{what} is a number, not {type(given).__name__}")
+    return float(given)
 
 
 __all__ = ["HybridResult", "HybridRetriever", "SourceHit"]

@@ -6,8 +6,10 @@ import importlib
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from operator import index as index_of
 from typing import Any, Callable
 
 from synadb._arrays import refused, search_limit
@@ -18,6 +20,7 @@ from synadb.filters import filter_text, metadata_of, metadata_text, metadata_tex
 _OPERATORS = ("or", "and")
 _SNOWBALL = "snowball:"
 _CONFIG_KEY = "text-index/config"
+_SPACE = re.compile(r"\s+")
 
 #: Functions from word to stem, one a language; a core that was given one may keep it for ever.
 _stemmers: dict[str, Callable[[str], str]] = {}
@@ -578,9 +581,8 @@ class TextIndex(_text.TextHandle):
         >>> index.highlight("librar* babel", "The Library of Babel", before="[", after="]")
         'The [Library] of [Babel]'
         """
-        spans = self._spans(query, text)
-        raw = text.encode("utf-8", "surrogatepass")
-        return _marked(raw, spans, 0, len(raw), before, after)
+        spans = _characters(text, self._spans(query, text))
+        return _marked(text, spans, 0, len(text), before, after)
 
     def snippet(
         self,
@@ -593,7 +595,13 @@ class TextIndex(_text.TextHandle):
     ) -> str:
         """The part of about `length` characters where most words of the query are, marked.
 
-        It begins and ends at a word; ``...`` stands where text was left out.
+        It begins and ends at a word; ``...`` stands where text was left out. `length` is at least
+        1, and does not count the marks.
+
+        Raises
+        ------
+        ValueError
+            `length` is less than 1.
 
         Examples
         --------
@@ -601,11 +609,13 @@ class TextIndex(_text.TextHandle):
         >>> index.snippet("zebra", long, length=40)
         '... here but a <b>zebra</b> and more of it ...'
         """
-        spans = self._spans(query, text)
-        raw = text.encode("utf-8", "surrogatepass")
-        start, end = _window(raw, spans, max(int(length), 1))
-        part = _marked(raw, spans, start, end, before, after)
-        return ("... " if start > 0 else "") + part + (" ..." if end < len(raw) else "")
+        wanted = index_of(length)
+        if wanted < 1:
+            raise refused(f"length is {wanted}; expected at least 1")
+        spans = _characters(text, self._spans(query, text))
+        start, end = _window(text, spans, wanted)
+        part = _marked(text, spans, start, end, before, after)
+        return ("... " if start > 0 else "") + part + (" ..." if end < len(text) else "")
 
 
 # ------------------------------------------------------------------------------------ helpers
@@ -660,26 +670,39 @@ def _missing(key: str, path: str) -> KeyNotFoundError:
     )
 
 
+def _characters(text: str, spans: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Spans of UTF-8 bytes as spans of characters. They are in order, so one pass does."""
+    if text.isascii():
+        return spans
+    raw = text.encode()
+    found: list[tuple[int, int]] = []
+    byte = character = 0
+    for start, end in spans:
+        first = character + len(raw[byte:start].decode())
+        byte, character = end, first + len(raw[start:end].decode())
+        found.append((first, character))
+    return found
+
+
 def _marked(
-    raw: bytes, spans: list[tuple[int, int]], start: int, end: int, before: str, after: str
+    text: str, spans: list[tuple[int, int]], start: int, end: int, before: str, after: str
 ) -> str:
-    """raw[start:end] with marks around the spans that are within."""
+    """text[start:end] with marks around the spans that are within."""
     parts: list[str] = []
     at = start
     for first, last in spans:
         if first < start or last > end:
             continue
-        parts.append(raw[at:first].decode("utf-8", "surrogatepass"))
-        parts.append(before + raw[first:last].decode("utf-8", "surrogatepass") + after)
+        parts += (text[at:first], before, text[first:last], after)
         at = last
-    parts.append(raw[at:end].decode("utf-8", "surrogatepass"))
+    parts.append(text[at:end])
     return "".join(parts)
 
 
-def _window(raw: bytes, spans: list[tuple[int, int]], length: int) -> tuple[int, int]:
-    """The bytes of a snippet: the `length` bytes with the most spans, widened to whole words."""
-    if len(raw) <= length:
-        return 0, len(raw)
+def _window(text: str, spans: list[tuple[int, int]], length: int) -> tuple[int, int]:
+    """Where a snippet is: the `length` characters with the most spans, ending at whole words."""
+    if len(text) <= length:
+        return 0, len(text)
     best, most, first = (0, 0), 0, 0
     for last, (_, end) in enumerate(spans):
         while end - spans[first][0] > length and first < last:
@@ -687,28 +710,26 @@ def _window(raw: bytes, spans: list[tuple[int, int]], length: int) -> tuple[int,
         if last + 1 - first > most:
             most, best = last + 1 - first, (spans[first][0], end)
     slack = max(length - (best[1] - best[0]), 0)
-    start = max(0, min(best[0] - math.ceil(slack / 2), len(raw) - length))
-    end = min(len(raw), max(start + length, best[1]))
-    return _word_start(raw, start, best[0]), _word_end(raw, end, best[1])
+    start = max(0, min(best[0] - math.ceil(slack / 2), len(text) - length))
+    end = min(len(text), max(start + length, best[1]))
+    return _word_start(text, start, best[0]), _word_end(text, end, best[1])
 
 
-def _word_start(raw: bytes, at: int, limit: int) -> int:
+def _word_start(text: str, at: int, limit: int) -> int:
+    """The first word that begins at `at` or later, up to `limit`; `at` when none does."""
     if at == 0:
         return 0
-    space = raw.find(b" ", at - 1, max(limit, at))
-    at = space + 1 if space >= 0 else at
-    while at > 0 and raw[at] & 0xC0 == 0x80:
-        at -= 1
-    return at
+    space = _SPACE.search(text, at - 1, max(limit, at))
+    return space.end() if space else at
 
 
-def _word_end(raw: bytes, at: int, limit: int) -> int:
-    if at >= len(raw):
-        return len(raw)
-    space = raw.rfind(b" ", limit, at + 1)
-    at = space if space >= 0 else at
-    while at < len(raw) and raw[at] & 0xC0 == 0x80:
-        at += 1
+def _word_end(text: str, at: int, limit: int) -> int:
+    """The end of the last whole word between `limit` and `at`; `at` when there is none."""
+    if at >= len(text):
+        return len(text)
+    for end in range(at, limit - 1, -1):
+        if text[end].isspace():
+            return end
     return at
 
 

@@ -11,6 +11,7 @@
 
 #include "base/status.h"
 #include "engine/text_core.h"
+#include "engine/text_order.h"
 #include "engine/text_query.h"
 
 #include <float.h>
@@ -18,10 +19,16 @@
 
 #define PHRASE_FACTOR 4u /* rows ranked for each that is wanted, before phrases are looked for */
 #define PHRASE_LEAST 64u
+#define PREFIXES_FEW 64u /* each of so many is looked for among all terms; for more, these are sorted */
 
 /* A term of the index, and how often the query has it. */
 struct wanted {
     uint32_t number, times;
+};
+
+/* The same while a query with many prefixes is taken apart, one for each term of the index. */
+struct tally {
+    uint32_t times, clause; /* the last one that has it, counted from 1 */
 };
 
 struct searching {
@@ -30,8 +37,13 @@ struct searching {
     struct filter *filter; /* NULL = none */
     syna_text_explain explain;
     struct hit_list hits;
+    struct buf order;    /* of the terms; empty until a query has many prefixes */
     /* of one query: */
     struct query query;
+    bool crowded;        /* it has many prefixes */
+    struct buf tallies;  /* struct tally, when it has */
+    uint32_t clause;     /* that is taken apart */
+    bool once;           /* in which a term counts once */
     struct buf wanted;   /* struct wanted, ascending, none twice */
     struct buf terms;    /* uint32 of wanted */
     struct buf weights;  /* float of wanted */
@@ -88,6 +100,28 @@ static syna_rc mark(struct searching *s, uint32_t number)
     return SYNA_SUCCESS;
 }
 
+static bool begins_with(const char *word, size_t len, const char *bytes, size_t count)
+{
+    return len >= count && memcmp(word, bytes, count) == 0;
+}
+
+/* Every term in use that begins so, by halving the order of all of them. */
+static syna_rc each_in_order(struct searching *s, const char *bytes, size_t count, number_fn visit)
+{
+    const struct text_rows *rows = &s->index->rows;
+    const uint32_t *order = (const uint32_t *)(const void *)s->order.bytes;
+    for (size_t i = text_order_first(&s->order, &rows->words, bytes, count); i < rows->words.count;
+         i++) {
+        size_t len;
+        const char *word = names_at(&rows->words, order[i], &len);
+        if (!begins_with(word, len, bytes, count))
+            break;
+        if (text_found(rows, order[i]) > 0)
+            SYNA_TRY(visit(s, order[i]));
+    }
+    return SYNA_SUCCESS;
+}
+
 /* Every term of the index that live rows have and the query's term means. */
 static syna_rc each_number(struct searching *s, const struct query_term *t, number_fn visit)
 {
@@ -97,10 +131,12 @@ static syna_rc each_number(struct searching *s, const struct query_term *t, numb
         uint32_t number = names_find(&rows->words, bytes, t->len);
         return number != ROW_NONE && text_found(rows, number) > 0 ? visit(s, number) : SYNA_SUCCESS;
     }
+    if (s->crowded)
+        return each_in_order(s, bytes, t->len, visit);
     for (uint32_t number = 0; number < rows->words.count; number++) {
         size_t len;
         const char *word = names_at(&rows->words, number, &len);
-        if (len >= t->len && memcmp(word, bytes, t->len) == 0 && text_found(rows, number) > 0)
+        if (begins_with(word, len, bytes, t->len) && text_found(rows, number) > 0)
             SYNA_TRY(visit(s, number));
     }
     return SYNA_SUCCESS;
@@ -141,10 +177,65 @@ static void once(struct searching *s, size_t from)
     s->wanted.len = to * sizeof *w;
 }
 
+/* Prefixes of one another could want the terms of the index many times over: they are counted where they
+ * are, so that time and memory depend on the index and not on the query. */
+static syna_rc tally(struct searching *s, uint32_t number)
+{
+    struct tally *t = (struct tally *)(void *)s->tallies.bytes + number;
+    if (!s->once || t->clause != s->clause)
+        t->times++;
+    t->clause = s->clause;
+    return SYNA_SUCCESS;
+}
+
+static syna_rc collect_tallies(struct searching *s)
+{
+    const struct tally *tallies = (const struct tally *)(const void *)s->tallies.bytes;
+    for (uint32_t number = 0; number < s->index->rows.words.count; number++) {
+        struct wanted w = {number, tallies[number].times};
+        if (w.times > 0 && !buf_append(&s->wanted, &w, sizeof w))
+            return syna_no_memory(s->wanted.len);
+    }
+    return SYNA_SUCCESS;
+}
+
+static syna_rc collect_many(struct searching *s)
+{
+    const struct query_clause *clauses = query_clauses(&s->query);
+    const struct names *words = &s->index->rows.words;
+    size_t size = words->count * sizeof(struct tally);
+    s->tallies.len = 0;
+    uint8_t *tallies = buf_extend(&s->tallies, size);
+    if (!tallies)
+        return syna_no_memory(size);
+    memset(tallies, 0, size);
+    if (s->order.len == 0)
+        SYNA_TRY(text_order_make(&s->order, words));
+    s->clause = 0;
+    for (size_t c = 0; c < query_clause_count(&s->query); c++) {
+        s->clause++;
+        s->once = clauses[c].prefix;
+        for (size_t i = 0; i < clauses[c].count && clauses[c].sign != '-'; i++)
+            SYNA_TRY(each_number(s, query_terms(&s->query) + clauses[c].first + i, tally));
+    }
+    return collect_tallies(s);
+}
+
+static bool is_crowded(const struct query *q)
+{
+    size_t prefixes = 0;
+    for (size_t i = 0; i < query_term_count(q); i++)
+        prefixes += query_terms(q)[i].begins;
+    return prefixes > PREFIXES_FEW;
+}
+
 static syna_rc collect_terms(struct searching *s)
 {
     const struct query_clause *clauses = query_clauses(&s->query);
     s->wanted.len = 0;
+    s->crowded = is_crowded(&s->query);
+    if (s->crowded)
+        return collect_many(s);
     for (size_t c = 0; c < query_clause_count(&s->query); c++) {
         size_t from = wanted_count(s);
         if (clauses[c].sign == '-')
@@ -420,7 +511,8 @@ static syna_rc answer(struct searching *s, const char *text, size_t len, size_t 
 
 static void dispose(struct searching *s)
 {
-    struct buf *bufs[] = {&s->wanted, &s->terms, &s->weights, &s->allowed, &s->group, &s->rows};
+    struct buf *bufs[] = {&s->order, &s->tallies, &s->wanted, &s->terms,
+                          &s->weights, &s->allowed, &s->group, &s->rows};
     for (size_t i = 0; i < COUNT_OF(bufs); i++)
         buf_dispose(bufs[i]);
     hit_list_dispose(&s->hits);

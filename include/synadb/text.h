@@ -131,7 +131,8 @@ typedef struct syna_text_explain {
  *   -word    must not be there
  *   "a b"    these words one after the other; counts as its words do, and must be there as with +;
  *            -"a b" must not be there
- *   pre*     every term that begins so (folded, not stemmed); all terms of the index are looked at
+ *   pre*     every term that begins so (folded, not stemmed); all terms of the index are looked at, or
+ *            sorted once when the query has more than 64 such words
  * Signs mean something at the start of a word only. A word that the analyser makes several terms of
  * (well-known) is each of them; with a sign it is a phrase. Words of the stop list count for nothing, but keep their place in phrases. A
  * query of excluded words alone finds nothing. */

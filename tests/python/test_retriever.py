@@ -1,12 +1,12 @@
 """HybridRetriever: fusion against plain Python, arguments, and what it is for: finding more than
 either search alone."""
 
-import json
-import os
-from pathlib import Path
+import functools
+import re
 
 import numpy as np
 import pytest
+import real_texts
 
 from synadb import ArgumentError, HybridRetriever, MmapVectorStore, TextIndex, VectorStore
 from synadb.retriever import SourceHit
@@ -107,6 +107,12 @@ def test_bad_arguments():
     for wrong in ({"method": "sum"}, {"alpha": 2}, {"k": 0}, {"k": None}, {"depth": -3}):
         with pytest.raises(ArgumentError):
             retriever.search([1], "w", **wrong)
+    for wrong in ({"alpha": "0.5"}, {"alpha": None}, {"rrf_k": "60"}, {"depth": 2.5}):
+        with pytest.raises(TypeError):
+            HybridRetriever(*both, **wrong)
+    for wrong in ({"alpha": float("nan")}, {"rrf_k": float("nan")}, {"rrf_k": float("inf")}):
+        with pytest.raises(ArgumentError):
+            HybridRetriever(*both, **wrong)
     with pytest.raises(TypeError):
         HybridRetriever(object(), both[1])
     with pytest.raises(ArgumentError, match="NoFilter"):
@@ -174,38 +180,104 @@ def test_hybrid_finds_what_one_search_alone_misses(tmp_path):
     assert max(both, weighted) > max(dense, lexical)
 
 
-@pytest.mark.skipif("SYNADB_DATA" not in os.environ, reason="needs the real data (SYNADB_DATA)")
-def test_hybrid_finds_more_than_either_alone_on_real_texts(tmp_path):
+needs_real_texts = pytest.mark.skipif(
+    real_texts.DATA is None,
+    reason="SYNADB_DATA does not name a folder with texts and their vectors",
+)
+
+# Words of package names that tell packages of one program apart, not programs.
+_PARTS = frozenset(
+    """base bin bioc client common core cran data dbg dev dkms doc elpa en examples extra ghc gir1
+    golang gtk headers java lib libs linux locale node ocaml perl php plugin plugins prof python
+    python3 qt ruby runtime rust server source tests tools utils""".split()
+)
+
+
+def program(package):
+    """What the packages of one program have in common in their names: the document's title."""
+    parts = (re.sub(r"^lib|[\d.]+\w?$", "", part) for part in re.split(r"[-.+_]", package.lower()))
+    return "-".join(part for part in parts if len(part) > 2 and part not in _PARTS)
+
+
+def paraphrases(known, asked):
+    """(number of the question, numbers of the documents it means): descriptions of packages of a
+    program whose other packages are among the documents, and say the same in other words."""
+    meant = {}
+    for number, name in enumerate(known):
+        meant.setdefault(program(name), []).append(number)
+    for number, name in enumerate(asked):
+        title = program(name)
+        if len(title) >= 4 and 1 <= len(meant.get(title, [])) <= 5:
+            yield number, meant[title]
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory):
+    """(names, rows, vectors, words) of a third of Debian's packages, by their descriptions."""
+    folder = tmp_path_factory.mktemp("packages")
+    known = real_texts.lines("text384_base.jsonl.zst", 16000)
+    rows = np.load(real_texts.DATA / "text384_base.npy", mmap_mode="r")[: len(known)]
+    keys = [str(i) for i in range(len(known))]
+    with (
+        VectorStore(folder / "v.db", 384, sync_on_write=False) as vectors,
+        TextIndex(folder / "t.db", sync_on_write=False) as words,
+    ):
+        vectors.insert_batch(keys, rows.astype(np.float32))
+        words.add_batch(keys, [d["text"] for d in known])
+        yield [d["name"] for d in known], rows, vectors, words
+
+
+@needs_real_texts
+def test_known_items_are_found_by_a_paraphrase_better_than_by_either_alone(packages):
+    """A question is the description of a package that is not there, and its true vector; found
+    should be another package of the same program, which says the same in other words."""
+    names, _, vectors, words = packages
+    asked = real_texts.lines("text384_query.jsonl.zst", 1000)
+    embedded = np.load(real_texts.DATA / "text384_query.npy").astype(np.float32)
+    items = list(paraphrases(names, [d["name"] for d in asked]))
+    assert len(items) >= 150
+    questions = [re.sub(r"[^\w\s]", " ", d["text"]) for d in asked]
+
+    def reciprocal_rank(search):
+        """The mean of 1 / the rank of the first document that is meant; 0 behind the tenth."""
+        total = 0.0
+        for number, meant in items:
+            hits = [int(hit.key) for hit in search(embedded[number], questions[number])]
+            total += next((1 / n for n, hit in enumerate(hits, 1) if hit in meant), 0.0)
+        return total / len(items)
+
+    retriever = HybridRetriever(vectors, words)
+    alone = [
+        reciprocal_rank(lambda v, t: vectors.search(v, k=10, exact=True, vectors=False)),
+        reciprocal_rank(lambda v, t: words.search(t, k=10)),
+    ]
+    both = []
+    for how in ("rrf", "weighted"):
+        options = {"method": how, "dense_options": {"exact": True}}
+        search = functools.partial(retriever.search, **options)
+        both.append(reciprocal_rank(search))
+    print(f"{len(items)} items: dense, words {alone}; rrf, weighted {both}")
+    assert min(both) >= max(alone)
+
+
+@needs_real_texts
+def test_hybrid_finds_more_than_either_alone_on_real_texts(packages):
     """Known-item search: the name of a package and a noisy vector of its description. Names are
     not in the texts, but often their parts are."""
-    import subprocess
-
-    data = Path(os.environ["SYNADB_DATA"])
-    rows = np.load(data / "text384_base.npy")[:20000].astype(np.float32)
-    lines = subprocess.run(
-        ["zstd", "-dc", str(data / "text384_base.jsonl.zst")], capture_output=True, check=True
-    ).stdout.splitlines()[:20000]
-    docs = [json.loads(line) for line in lines]
-    keys = [str(i) for i in range(len(docs))]
+    names, rows, vectors, words = packages
     rng = np.random.default_rng(11)
-    sample = rng.choice(len(docs), 300, replace=False)
+    sample = rng.choice(len(names), 300, replace=False)
     noise = rng.normal(size=(300, 384)).astype(np.float32) * 0.3
 
     def hits_at_10(search):
         return sum(
-            keys[i] in {hit.key for hit in search(rows[i] + noise[n], docs[i]["name"])}
+            str(i) in {hit.key for hit in search(rows[i] + noise[n], names[i])}
             for n, i in enumerate(sample)
         )
 
-    with (
-        VectorStore(tmp_path / "v.db", 384, sync_on_write=False) as vectors,
-        TextIndex(tmp_path / "t.db", sync_on_write=False) as index,
-    ):
-        vectors.insert_batch(keys, rows)
-        index.add_batch(keys, [d["text"] for d in docs])
-        retriever = HybridRetriever(vectors, index)
-        dense = hits_at_10(lambda v, t: vectors.search(v, k=10))
-        lexical = hits_at_10(lambda v, t: index.search(t, k=10))
-        both = hits_at_10(lambda v, t: retriever.search(v, t, k=10))
+    retriever = HybridRetriever(vectors, words)
+    dense = hits_at_10(lambda v, t: vectors.search(v, k=10))
+    lexical = hits_at_10(lambda v, t: words.search(t, k=10))
+    both = hits_at_10(lambda v, t: retriever.search(v, t, k=10))
     print(f"found among the first 10 of 300: dense {dense}, lexical {lexical}, both {both}")
     assert both > max(dense, lexical)

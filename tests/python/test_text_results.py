@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from synadb import TextIndex
+from synadb import ArgumentError, TextIndex
 from synadb.text import TextResult
 
 
@@ -57,6 +57,28 @@ def test_snippets(index):
     for length in (1, 2, 3, 5, 8, 13, 1000):
         for text in ("€" * 50, "löwe" * 30, "a " * 40, "löwe " * 30):
             index.snippet("löwe", text, length=length).encode()  # no half characters
+
+
+def test_snippets_count_characters(index):
+    text = "земля " * 50 + "море " + "земля " * 50
+    snippet = index.snippet("море", text, length=40, before="[", after="]")
+    assert "[море]" in snippet and 30 <= len(snippet) <= 40 + len("... [] ...")
+    assert index.snippet("море", "море" * 3, length=12) == "море" * 3
+    assert index.snippet("b", "a\nb\tc", length=1) == "... <b>b</b> ..."  # any space ends a word
+    assert index.snippet("🙂 b", "🙂🙂 b 🙂", length=6) == "🙂🙂 <b>b</b> 🙂"
+    assert index.snippet("🙂 b", "🙂🙂 b 🙂", length=5) == "... <b>b</b> 🙂"  # no half words
+
+
+@pytest.mark.parametrize("length", [0, -1, -(2**70)])
+def test_a_snippet_of_no_characters_is_refused(index, length):
+    with pytest.raises(ArgumentError, match="expected at least 1"):
+        index.snippet("house", "a house", length=length)
+
+
+@pytest.mark.parametrize("length", [None, 1.5, "5"])
+def test_the_length_of_a_snippet_is_an_int(index, length):
+    with pytest.raises(TypeError):
+        index.snippet("house", "a house", length=length)
 
 
 def test_texts_to_be_marked_are_str(index):

@@ -241,6 +241,10 @@ static bool fail_at(void *context, size_t bytes)
     return --*left != 0;
 }
 
+/* So many are looked for in sorted terms. */
+#define TEN(words) words words words words words words words words words words
+static const char many_prefixes[] = TEN("a* be* gam* wo* x* y* z* ");
+
 static syna_rc change_and_search(syna_text *index)
 {
     char found[256];
@@ -254,6 +258,7 @@ static syna_rc change_and_search(syna_text *index)
     SYNA_TRY(text_put(index, two, 2, &added));
     SYNA_TRY(text_delete(index, "b", 1, &deleted));
     SYNA_TRY(find(index, "words +gam* -\"alpha words\"", found));
+    SYNA_TRY(find(index, many_prefixes, found));
     SYNA_TRY(text_get(index, "c", 1, &hit));
     mem_free(hit);
     SYNA_TRY(text_spans(index, "words", 5, "some words", 10, &spans, &added));
