@@ -19,6 +19,8 @@ def refused(message: str, path: str | None = None) -> ArgumentError:
 
 def float32(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
     """Real numbers as a contiguous float32 array, without copying where they are one."""
+    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+        raise refused(f"{what} has masked elements; expected a number in every place")
     array: npt.NDArray[Any] = np.asarray(given)
     if array.dtype == np.float32 and array.flags.c_contiguous:
         return array

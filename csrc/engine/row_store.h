@@ -272,7 +272,8 @@ void row_store_begin_upkeep(struct row_store *store);
 void row_store_end_upkeep(struct row_store *store);
 /* A checkpoint of the rows. checkpoint_lock is held. */
 syna_rc row_store_save_rows(struct row_store *store);
-/* A checkpoint, and the index with it if that is due. */
+/* A checkpoint, and the index with it if that is due. That the index could not be saved is an error of
+ * ROW_SAVE_ALL only, which asks for it: a checkpoint promises the rows. */
 syna_rc row_store_save(struct row_store *store, enum row_save why);
 syna_rc row_store_refresh(struct row_store *store, bool *changed);
 /* The same without what is due for the index then: row_store_tend. */

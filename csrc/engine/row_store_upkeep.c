@@ -37,10 +37,9 @@ syna_rc row_store_save(struct row_store *store, enum row_save why)
     SYNA_TRY(row_store_check_can_save(store));
     row_store_begin_upkeep(store);
     syna_rc rc = row_store_save_rows(store);
-    if (rc == SYNA_SUCCESS)
-        rc = store->kind->save(store, why);
+    syna_rc saved = rc == SYNA_SUCCESS ? store->kind->save(store, why) : rc;
     row_store_end_upkeep(store);
-    return rc;
+    return why == ROW_SAVE_ALL ? saved : rc; /* the index can be made again, and durable the rows are */
 }
 
 /* ---------------------------------------------------------------- refresh */
