@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +60,19 @@ class Syna(Engine):
     module = "synadb"
 
     def __init__(self, folder: Path, dims: int, cosine: bool, threads: int) -> None:
+        super().__init__(folder, dims, cosine, threads)
+        self.plain: dict[str, Any] = {"vectors": False, "metadata": False}
+        self._open()
+
+    def _open(self) -> None:
         from synadb import VectorStore
 
-        super().__init__(folder, dims, cosine, threads)
-        metric = "cosine" if cosine else "euclidean"
+        metric = "cosine" if self.cosine else "euclidean"
         self.store = VectorStore(
-            *(folder / "rows.db", dims, metric), sync_on_write=False, threads=threads
+            *(self.folder / "rows.db", self.dims, metric),
+            sync_on_write=False,
+            threads=self.threads,
         )
-        self.plain: dict[str, Any] = {"vectors": False, "metadata": False}
 
     def build(self, rows: np.ndarray) -> None:
         self.store.insert_batch(list(map(str, range(len(rows)))), rows)
@@ -79,11 +83,12 @@ class Syna(Engine):
         return self.store.search(query, K, ef=self.width, **self.plain)
 
     def many(self, queries: np.ndarray, threads: int) -> Rows:
-        parts = np.array_split(queries, threads)
-        if threads == 1:
-            return self._numbers(self._batch(queries))
-        with ThreadPoolExecutor(threads) as pool:
-            return [hits for part in pool.map(self._batch, parts) for hits in part]
+        if threads != self.threads:
+            self.store.close()
+            self.threads = threads
+            self._open()
+        found = self._batch(queries)
+        return self._numbers(found) if threads == 1 else found
 
     def _batch(self, queries: np.ndarray) -> Any:
         return self.store.search_batch(queries, K, ef=self.width, **self.plain)

@@ -187,6 +187,9 @@ static inline const uint64_t *vectors_live_bits(const syna_vectors *store)
     return store->live_count == store->set.count ? NULL : (const uint64_t *)(const void *)store->live.tail;
 }
 const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len);
+/* Ask for where a row's key is, and, when that has arrived, for the key. */
+void vectors_prefetch_place(const syna_vectors *store, uint32_t row);
+void vectors_prefetch_key(const syna_vectors *store, uint32_t row);
 /* Its elements as they stand in the log (set.kind), any alignment. */
 const void *vectors_row(const syna_vectors *store, uint32_t row);
 /* The row of an item of `places` in a view of its generation; its checksum is not looked at. */

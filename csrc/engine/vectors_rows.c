@@ -21,6 +21,16 @@ const char *vectors_row_key(const syna_vectors *store, uint32_t row, size_t *len
     return name + ROW_PREFIX_LEN;
 }
 
+void vectors_prefetch_place(const syna_vectors *store, uint32_t row)
+{
+    __builtin_prefetch(array_at(&store->places, row));
+}
+
+void vectors_prefetch_key(const syna_vectors *store, uint32_t row)
+{
+    __builtin_prefetch(db_view_bytes(store->view, vectors_row_frame(store, row)));
+}
+
 static const char *key_of(void *context, uint32_t row, size_t *len)
 {
     return vectors_row_key(context, row, len);
