@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synadb._core.arrow import Column, Columns
+from synadb._core.rows import Texts
 from synadb.filters import metadata_text
 from synadb.types import SearchResult
 
@@ -101,6 +102,68 @@ class BatchHits(list[Hits]):
         return self.table().__arrow_c_stream__(requested_schema)
 
 
+class StoredRows:
+    """What every store of vectors is to readers of tables: a row for each vector, with the columns
+    ``key``, ``vector`` (a fixed-size list of float32) and ``metadata`` (JSON, null where a row has
+    none; not there where a store has no metadata), in the order last written.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> store.insert("doc1", np.ones(64), {"lang": "en"})
+    >>> pa.table(store).column_names
+    ['key', 'vector', 'metadata']
+    """
+
+    _has_metadata = True
+
+    def _columns(self) -> tuple[Texts, npt.NDArray[np.float32], Texts]:
+        """Of the class over the core."""
+        raise NotImplementedError
+
+    def _table(self) -> Columns:
+        keys, matrix, metadata = self._columns()
+        texts = [("metadata", metadata)] if self._has_metadata else []
+        return Columns([_stored("key", keys), vector_column(matrix), *(_stored(*t) for t in texts)])
+
+    def __arrow_c_schema__(self) -> object:
+        return self._table().__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        return self._table().__arrow_c_stream__(requested_schema)
+
+
+class ListedRows(StoredRows):
+    """A store whose rows are listed without a filter."""
+
+    _dimensions: int
+
+    def _rows(self, vectors: bool) -> list[SearchResult]:
+        """Of the class over the core."""
+        raise NotImplementedError
+
+    def rows(self, *, vectors: bool = True) -> Hits:
+        """All rows in the order last written, with their vectors and metadata; their score is 0.
+
+        ``vectors=False`` leaves the vectors out. For large stores an Arrow reader that is given
+        the store itself takes less time and memory.
+
+        Examples
+        --------
+        >>> from synadb import CascadeIndex
+        >>> with CascadeIndex(tmp / "listed.cascade", 2) as index:
+        ...     index.insert("a", [0.0, 1.0], {"lang": "en"})
+        ...     print([(row.key, row.metadata) for row in index.rows()])
+        [('a', {'lang': 'en'})]
+        """
+        rows = self._rows(bool(vectors))
+        return Hits(rows, self._dimensions, bool(vectors), self._has_metadata)
+
+
+def _stored(name: str, texts: Texts) -> Column:
+    return text_column(name, texts.offsets, texts.data, texts.valid, texts.missing)
+
+
 def _columns(
     hits: list[SearchResult], dimensions: int, vectors: bool, metadata: bool
 ) -> list[Column]:
@@ -147,4 +210,4 @@ def vector_column(rows: npt.NDArray[np.float32]) -> Column:
     return Column("vector", f"+w:{dimensions}", count, (None,), [items])
 
 
-__all__ = ["BatchHits", "Hits", "text_column", "vector_column"]
+__all__ = ["BatchHits", "Hits", "ListedRows", "StoredRows"]

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import cascade as _cascade
+from synadb._hits import ListedRows
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import CheckReport, SearchResult
@@ -119,7 +120,7 @@ class CascadePlan:
     rows: int
 
 
-class CascadeIndex(_cascade.CascadeHandle):
+class CascadeIndex(_cascade.CascadeHandle, ListedRows):
     """Vectors under keys, found through a hash, a tree of buckets and a sparse graph.
 
     Each stage narrows down what the next one looks at: sign bits along random hyperplanes choose a

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import gwi as _gwi
+from synadb._hits import ListedRows
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import CheckReport, SearchResult
@@ -117,7 +118,7 @@ class GwiPlan:
         return self.rows_scored / self.total if self.total else 0.0
 
 
-class GravityWellIndex(_gwi.WellsHandle):
+class GravityWellIndex(_gwi.WellsHandle, ListedRows):
     """Vectors under keys in an append-only file, ready to be searched as soon as they are stored.
 
     Every vector falls into the wells whose centres are nearest to it; a search looks into the
@@ -400,6 +401,43 @@ class GravityWellIndex(_gwi.WellsHandle):
         if len(texts) != len(rows):
             raise refused(f"{len(texts)} keys for {len(rows)} vectors", self.path)
         return self._insert_batch(texts, rows, metadata_texts(metadata, len(rows)))
+
+    def update_metadata(
+        self, key: str, metadata: Mapping[str, Any] | None, *, replace: bool = False
+    ) -> bool:
+        """Change what is stored with the vector under `key`; the vector stays.
+
+        The row is stored anew with its vector, so it is durable as an insert is, and its old room
+        is given back by `compact`.
+
+        Parameters
+        ----------
+        key : str
+        metadata : mapping or None
+            Its fields are added to those that are there, or take their place as a whole. None takes
+            all metadata away.
+        replace : bool, default False
+            True: the row has this metadata only.
+
+        Returns
+        -------
+        bool
+            Whether there is such a row.
+
+        Raises
+        ------
+        ValueError
+            The metadata are no mapping of names to what JSON has; nothing is changed.
+
+        Examples
+        --------
+        >>> with GravityWellIndex(tmp / "notes.gwi", 2) as gwi:
+        ...     gwi.initialize([[0.0, 1.0]])
+        ...     gwi.insert("a", [0.0, 1.0], {"lang": "en", "year": 2023})
+        ...     print(gwi.update_metadata("a", {"year": 2024}), gwi.get_metadata("a"))
+        True {'lang': 'en', 'year': 2024}
+        """
+        return self._update_metadata(key, metadata_text(metadata), bool(replace))
 
     def delete(self, key: str) -> None:
         """Remove the vector under `key`; a missing key is no error.

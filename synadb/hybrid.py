@@ -15,6 +15,7 @@ from synadb._arrays import many_rows, one_row, refused, search_limit, search_rad
 from synadb._core import cascade as _cascade
 from synadb._core import gwi as _gwi
 from synadb._core import hybrid as _hybrid
+from synadb._hits import ListedRows
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import CheckReport, HybridSearchResult, SearchResult
@@ -119,7 +120,7 @@ class HybridPlan:
     cold_recall: float | None
 
 
-class HybridVectorStore(_hybrid.LayersHandle):
+class HybridVectorStore(_hybrid.LayersHandle, ListedRows):
     """Vectors under keys in two layers: one that takes them in, one that keeps them.
 
     New vectors go to the hot layer, a `GravityWellIndex`; `promote_to_cold` moves them to the cold

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import mmap as _mmap
+from synadb._hits import ListedRows
 from synadb.errors import ClosedError
 from synadb.types import CheckReport, SearchResult
 from synadb.vector import SearchPlan
@@ -77,7 +78,7 @@ class MmapStats:
     indexed_rows: int
 
 
-class MmapVectorStore(_mmap.MmapHandle):
+class MmapVectorStore(_mmap.MmapHandle, ListedRows):
     """Vectors under keys in a memory-mapped file: for bulk loads and for more than fits in memory.
 
     Vectors are stored into the mapped file and searched there. They become durable together, by
@@ -133,6 +134,8 @@ class MmapVectorStore(_mmap.MmapHandle):
     COSINE: int = _mmap.COSINE
     EUCLIDEAN: int = _mmap.EUCLIDEAN
     DOT_PRODUCT: int = _mmap.DOT_PRODUCT
+
+    _has_metadata = False
 
     def __init__(
         self,

@@ -13,8 +13,7 @@ import numpy.typing as npt
 
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import vectors as _vectors
-from synadb._core.arrow import Columns
-from synadb._hits import BatchHits, Hits, text_column, vector_column
+from synadb._hits import BatchHits, Hits, StoredRows
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 from synadb.types import SearchResult
@@ -112,7 +111,7 @@ class SearchPlan:
     matches: int | None = None
 
 
-class VectorStore(_vectors.VectorHandle):
+class VectorStore(_vectors.VectorHandle, StoredRows):
     """Vectors under keys in one file, searched for the nearest.
 
     Parameters
@@ -618,24 +617,6 @@ class VectorStore(_vectors.VectorHandle):
         """
         rows = self._rows(filter_text(filter), bool(vectors))
         return Hits(rows, self._dimensions, bool(vectors), True)
-
-    def _table(self) -> Columns:
-        keys, matrix, metadata = self._columns(None)
-        return Columns(
-            [
-                text_column("key", keys.offsets, keys.data, keys.valid, keys.missing),
-                vector_column(matrix),
-                text_column(
-                    "metadata", metadata.offsets, metadata.data, metadata.valid, metadata.missing
-                ),
-            ]
-        )
-
-    def __arrow_c_schema__(self) -> object:
-        return self._table().__arrow_c_schema__()
-
-    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
-        return self._table().__arrow_c_stream__(requested_schema)
 
     def count(self, filter: Mapping[str, Any] | None = None) -> int:
         """How many vectors there are, or match `filter` (see `search`).

@@ -84,6 +84,16 @@ int32_t syna_wells_insert_batch(syna_wells *index, const char *const *keys, cons
     return gwi_insert(index, &batch, added ? added : &ignored);
 }
 
+int32_t syna_wells_update_metadata(syna_wells *index, const char *key, size_t key_len,
+                                   const char *json, size_t json_len, uint32_t flags)
+{
+    REQUIRE(index);
+    REQUIRE_KEY(key, key_len);
+    return check_missing(gwi_update_metadata(index, key, key_len, json, json_len,
+                                             flags & SYNA_METADATA_REPLACE),
+                         key, key_len);
+}
+
 int32_t syna_wells_delete(syna_wells *index, const char *key, size_t key_len, int32_t *deleted)
 {
     int32_t ignored;

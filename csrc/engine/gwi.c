@@ -173,6 +173,12 @@ syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *add
     return row_store_insert(&store->base, &rows, added);
 }
 
+syna_rc gwi_update_metadata(syna_wells *store, const char *key, size_t key_len, const char *json,
+                            size_t len, bool replace)
+{
+    return row_store_update_metadata(&store->base, key, key_len, json, len, replace);
+}
+
 syna_rc gwi_delete(syna_wells *store, const char *key, size_t key_len, int32_t *deleted)
 {
     return row_store_delete(&store->base, key, key_len, deleted);

@@ -37,6 +37,9 @@ syna_rc gwi_insert(syna_wells *store, const struct gwi_batch *batch, size_t *add
 syna_rc gwi_delete(syna_wells *store, const char *key, size_t key_len, int32_t *deleted);
 syna_rc gwi_get(syna_wells *store, const char *key, size_t key_len, float *out, uint32_t dims);
 /* *out: mem_alloc'ed with a NUL, or NULL. */
+/* See row_store_update_metadata. */
+syna_rc gwi_update_metadata(syna_wells *store, const char *key, size_t key_len, const char *json,
+                            size_t len, bool replace);
 syna_rc gwi_get_metadata(syna_wells *store, const char *key, size_t key_len, char **out, size_t *len);
 syna_rc gwi_contains(syna_wells *store, const char *key, size_t key_len, bool *found);
 uint64_t gwi_count(syna_wells *store);

@@ -130,6 +130,13 @@ SYNA_API int32_t syna_wells_insert_batch(syna_wells *index, const char *const *k
                                          const size_t *key_lens, const float *vectors,
                                          uint32_t dimensions, const char *const *metadata,
                                          const size_t *metadata_lens, size_t count, size_t *added);
+/* Change the metadata of a row: fields that it has not are added, those that it has are replaced as a whole.
+ * json (borrowed) NULL takes all metadata away. flags: 0, or SYNA_METADATA_REPLACE: the row has this metadata
+ * only. -5 when there is no row; what is no JSON object is refused (reason ARGUMENT) and changes nothing. The
+ * row is stored anew, with its vector, so it takes room until `compact`; it is durable as an insert is. Calls
+ * of this function on one handle take turns, so none undoes what another one did. */
+SYNA_API int32_t syna_wells_update_metadata(syna_wells *index, const char *key, size_t key_len,
+                                            const char *json, size_t json_len, uint32_t flags);
 /* *deleted (may be NULL): 1 when it was there. A missing key is no error. */
 SYNA_API int32_t syna_wells_delete(syna_wells *index, const char *key, size_t key_len,
                                    int32_t *deleted);

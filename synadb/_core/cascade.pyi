@@ -5,6 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synadb._core.handle import Handle
+from synadb._core.rows import Texts
 from synadb.types import CheckReport, SearchResult
 
 COSINE: int
@@ -49,6 +50,8 @@ class CascadeHandle(Handle):
     def _contains(self, key: object) -> bool: ...
     def __len__(self) -> int: ...
     def _keys(self) -> list[str]: ...
+    def _rows(self, vectors: bool) -> list[SearchResult]: ...
+    def _columns(self) -> tuple[Texts, npt.NDArray[np.float32], Texts]: ...
     def _search(
         self,
         queries: npt.NDArray[np.float32],

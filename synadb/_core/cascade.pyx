@@ -25,7 +25,7 @@ from synadb._core.libsynadb cimport (
     syna_buckets_search_options, syna_buckets_stats, syna_buckets_update_metadata, syna_buckets_verify,
     syna_free_json, syna_hit)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport TextArray, take_keys, take_results, verify_file
+from synadb._core.rows cimport TextArray, take_columns, take_keys, take_results, verify_file
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
@@ -252,16 +252,34 @@ cdef class CascadeHandle(Handle):
         self.leave()
         return count
 
-    def _keys(self):
+    cdef syna_hit *rows(self, uint32_t flags, size_t *count) except? NULL:
+        """All rows in the order written, to be given back with syna_free_hits."""
         cdef syna_hit *hits = NULL
-        cdef size_t count = 0
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_buckets_rows(self.ptr, 0, &hits, &count)
+            rc = syna_buckets_rows(self.ptr, flags, &hits, count)
         self.leave()
         check(rc)
+        return hits
+
+    def _keys(self):
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(0, &count)
         return take_keys(hits, count)
+
+    def _rows(self, bint vectors):
+        """Results with score 0, in the order written."""
+        cdef size_t count = 0
+        cdef uint32_t flags = SYNA_SEARCH_METADATA | (SYNA_SEARCH_VECTORS if vectors else 0)
+        cdef syna_hit *hits = self.rows(flags, &count)
+        return take_results(hits, &count, 1, self.dims)[0]
+
+    def _columns(self):
+        """All rows as the columns of a table, in the order written."""
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(SYNA_SEARCH_METADATA | SYNA_SEARCH_VECTORS, &count)
+        return take_columns(hits, count, self.dims)
 
     def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, float recall,
                 bint exact, uint32_t nprobe, uint32_t ef_search, filter, bint metadata):

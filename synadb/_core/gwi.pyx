@@ -14,16 +14,18 @@ from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
-    SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_GWI_NPROBE, SYNA_METRIC_COSINE,
+    SYNA_DIMENSIONS_MAX, SYNA_ERR_KEY_NOT_FOUND, SYNA_GWI_NPROBE, SYNA_METADATA_REPLACE,
+    SYNA_METRIC_COSINE,
     SYNA_METRIC_DOT_PRODUCT, SYNA_METRIC_EUCLIDEAN, SYNA_SEARCH_EXACT, SYNA_SEARCH_METADATA, SYNA_SEARCH_RADIUS,
     SYNA_SEARCH_VECTORS, syna_free_json, syna_hit, syna_wells,
     syna_wells_close, syna_wells_compact, syna_wells_contains, syna_wells_count, syna_wells_delete,
     syna_wells_explain, syna_wells_flush, syna_wells_get, syna_wells_get_metadata,
     syna_wells_get_stats, syna_wells_initialize, syna_wells_insert_batch, syna_wells_open,
     syna_wells_options, syna_wells_refresh, syna_wells_rows, syna_wells_search,
-    syna_wells_search_options, syna_wells_stats, syna_wells_train, syna_wells_verify)
+    syna_wells_search_options, syna_wells_stats, syna_wells_train, syna_wells_update_metadata,
+    syna_wells_verify)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport TextArray, take_keys, take_results, verify_file
+from synadb._core.rows cimport TextArray, take_columns, take_keys, take_results, verify_file
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
@@ -175,6 +177,25 @@ cdef class WellsHandle(Handle):
         check(rc)
         return vector
 
+    def _update_metadata(self, key, metadata, bint replace):
+        """Whether there is such a row. `metadata` is a JSON text or None."""
+        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t text_size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef const char *text = NULL
+        cdef uint32_t flags = SYNA_METADATA_REPLACE if replace else 0
+        cdef int32_t rc
+        if metadata is not None:
+            text = PyUnicode_AsUTF8AndSize(metadata, &text_size)
+        self.enter()
+        with nogil:
+            rc = syna_wells_update_metadata(self.ptr, k, size, text, <size_t>text_size, flags)
+        self.leave()
+        if rc == SYNA_ERR_KEY_NOT_FOUND:
+            return False
+        check(rc)
+        return True
+
     def _get_metadata(self, key):
         """The JSON text, or None."""
         cdef Py_ssize_t size = 0
@@ -216,16 +237,34 @@ cdef class WellsHandle(Handle):
         self.leave()
         return count
 
-    def _keys(self):
+    cdef syna_hit *rows(self, uint32_t flags, size_t *count) except? NULL:
+        """All rows in the order written, to be given back with syna_free_hits."""
         cdef syna_hit *hits = NULL
-        cdef size_t count = 0
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_wells_rows(self.ptr, 0, &hits, &count)
+            rc = syna_wells_rows(self.ptr, flags, &hits, count)
         self.leave()
         check(rc)
+        return hits
+
+    def _keys(self):
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(0, &count)
         return take_keys(hits, count)
+
+    def _rows(self, bint vectors):
+        """Results with score 0, in the order written."""
+        cdef size_t count = 0
+        cdef uint32_t flags = SYNA_SEARCH_METADATA | (SYNA_SEARCH_VECTORS if vectors else 0)
+        cdef syna_hit *hits = self.rows(flags, &count)
+        return take_results(hits, &count, 1, self.dims)[0]
+
+    def _columns(self):
+        """All rows as the columns of a table, in the order written."""
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(SYNA_SEARCH_METADATA | SYNA_SEARCH_VECTORS, &count)
+        return take_columns(hits, count, self.dims)
 
     def _search(self, const float[:, ::1] queries not None, k, nprobe, recall, radius,
                 filter_json, bint exact, bint vectors, bint metadata):

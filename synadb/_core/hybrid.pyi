@@ -5,6 +5,8 @@ import numpy as np
 import numpy.typing as npt
 
 from synadb._core.handle import Handle
+from synadb._core.rows import Texts
+from synadb.types import SearchResult
 
 COSINE: int
 EUCLIDEAN: int
@@ -59,6 +61,8 @@ class LayersHandle(Handle):
     def __len__(self) -> int: ...
     def _count_in(self, hot: bool) -> int: ...
     def _keys(self) -> list[str]: ...
+    def _rows(self, vectors: bool) -> list[SearchResult]: ...
+    def _columns(self) -> tuple[Texts, npt.NDArray[np.float32], Texts]: ...
     def _search(
         self,
         queries: npt.NDArray[np.float32],

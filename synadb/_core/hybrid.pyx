@@ -25,7 +25,7 @@ from synadb._core.libsynadb cimport (
     syna_layers_save_cold, syna_layers_search, syna_layers_search_options, syna_layers_stats,
     syna_layers_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport TextArray, metadata_of, take_keys, take_results, vector_of
+from synadb._core.rows cimport TextArray, metadata_of, take_columns, take_keys, take_results, vector_of
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
@@ -324,16 +324,34 @@ cdef class LayersHandle(Handle):
         self.leave()
         return count
 
-    def _keys(self):
+    cdef syna_hit *rows(self, uint32_t flags, size_t *count) except? NULL:
+        """All rows in the order written, to be given back with syna_free_hits."""
         cdef syna_hit *hits = NULL
-        cdef size_t count = 0
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_layers_rows(self.ptr, 0, &hits, NULL, &count)
+            rc = syna_layers_rows(self.ptr, flags, &hits, NULL, count)
         self.leave()
         check(rc)
+        return hits
+
+    def _keys(self):
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(0, &count)
         return take_keys(hits, count)
+
+    def _rows(self, bint vectors):
+        """Results with score 0, in the order written."""
+        cdef size_t count = 0
+        cdef uint32_t flags = SYNA_SEARCH_METADATA | (SYNA_SEARCH_VECTORS if vectors else 0)
+        cdef syna_hit *hits = self.rows(flags, &count)
+        return take_results(hits, &count, 1, self.dims)[0]
+
+    def _columns(self):
+        """All rows as the columns of a table, in the order written."""
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(SYNA_SEARCH_METADATA | SYNA_SEARCH_VECTORS, &count)
+        return take_columns(hits, count, self.dims)
 
     def _search(self, const float[:, ::1] queries not None, k, uint32_t layers, nprobe,
                 uint32_t ef_search, float recall, radius, filter_json, bint exact, bint vectors,

@@ -881,6 +881,8 @@ cdef extern from "synadb/gwi.h" nogil:
                                     const size_t *key_lens, const float *vectors,
                                     uint32_t dimensions, const char *const *metadata,
                                     const size_t *metadata_lens, size_t count, size_t *added)
+    int32_t syna_wells_update_metadata(syna_wells *index, const char *key, size_t key_len,
+                                       const char *json, size_t json_len, uint32_t flags)
     int32_t syna_wells_delete(syna_wells *index, const char *key, size_t key_len, int32_t *deleted)
     int32_t syna_wells_get(syna_wells *index, const char *key, size_t key_len, float *out,
                            uint32_t dimensions)

@@ -23,7 +23,7 @@ from synadb._core.libsynadb cimport (
     syna_mmap_options, syna_mmap_pin, syna_mmap_refresh, syna_mmap_rows, syna_mmap_search,
     syna_mmap_stats, syna_mmap_unpin, syna_mmap_verify, syna_mmap_view, syna_search)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport TextArray, take_keys, take_results, verify_file
+from synadb._core.rows cimport TextArray, take_columns, take_keys, take_results, verify_file
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
@@ -233,16 +233,34 @@ cdef class MmapHandle(Handle):
         self.leave()
         return count
 
-    def _keys(self):
+    cdef syna_hit *rows(self, uint32_t flags, size_t *count) except? NULL:
+        """All rows in the order written, to be given back with syna_free_hits."""
         cdef syna_hit *hits = NULL
-        cdef size_t count = 0
         cdef int32_t rc
         self.enter()
         with nogil:
-            rc = syna_mmap_rows(self.ptr, 0, &hits, &count)
+            rc = syna_mmap_rows(self.ptr, flags, &hits, count)
         self.leave()
         check(rc)
+        return hits
+
+    def _keys(self):
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(0, &count)
         return take_keys(hits, count)
+
+    def _rows(self, bint vectors):
+        """Results with score 0, in the order written."""
+        cdef size_t count = 0
+        cdef uint32_t flags = SYNA_SEARCH_VECTORS if vectors else 0
+        cdef syna_hit *hits = self.rows(flags, &count)
+        return take_results(hits, &count, 1, self.dims)[0]
+
+    def _columns(self):
+        """All rows as the columns of a table, in the order written."""
+        cdef size_t count = 0
+        cdef syna_hit *hits = self.rows(SYNA_SEARCH_VECTORS, &count)
+        return take_columns(hits, count, self.dims)
 
     def _has_index(self):
         cdef int32_t rc

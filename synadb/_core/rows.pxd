@@ -1,4 +1,4 @@
-from libc.stdint cimport int32_t, uint32_t
+from libc.stdint cimport int32_t, int64_t, uint32_t
 
 from synadb._core.libsynadb cimport syna_check, syna_finding_fn, syna_hit, syna_progress_fn
 
@@ -18,6 +18,18 @@ cdef object metadata_of(const syna_hit *hit)
 cdef object result_of(const syna_hit *hit, uint32_t dims)
 cdef list take_results(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims)
 cdef list take_keys(syna_hit *hits, size_t count)
+
+
+cdef class Texts:
+    cdef readonly object offsets, data, valid
+    cdef readonly Py_ssize_t missing
+    cdef int64_t[::1] ends
+    cdef unsigned char[::1] room, bits
+    cdef size_t count
+    cdef void add(self, const char *text, size_t size) noexcept
+
+
+cdef tuple take_columns(syna_hit *hits, size_t count, uint32_t dims)
 
 ctypedef int32_t (*verify_fn)(const char *path, syna_finding_fn visit, void *context,
                               syna_progress_fn progress, syna_check *out) noexcept nogil

@@ -1,9 +1,11 @@
 """What the modules over stores of rows share: texts on their way into the core, hits on their way out, and
 the check of a file."""
 
-from libc.stdint cimport int32_t, uint32_t, uint64_t
+from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
+
+from cpython.object cimport PyTypeObject
 
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport path_bytes
@@ -14,6 +16,8 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     int PyObject_GenericSetAttr(object what, object name, object value) except -1
+    object PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items)
+    void PyObject_GC_UnTrack(object what)
 
 import json
 import os
@@ -69,17 +73,17 @@ cdef object metadata_of(const syna_hit *hit):
     return json.loads(PyUnicode_DecodeUTF8(hit.metadata, <Py_ssize_t>hit.metadata_len, NULL))
 
 
-cdef object new_result = SearchResult.__new__
-
-
 cdef object result_of(const syna_hit *hit, uint32_t dims):
     """Filled as the frozen dataclass would fill itself, which takes ten times as long: its fields are set
-    past its refusal to set them."""
-    cdef object made = new_result(SearchResult)
+    past its refusal to set them. A result without metadata refers to nothing that could refer back to it,
+    so the collector need not look at it: with thousands of results that is half of their cost."""
+    cdef object made = PyType_GenericAlloc(<PyTypeObject *>SearchResult, 0)
     PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL))
     PyObject_GenericSetAttr(made, "score", hit.score)
     PyObject_GenericSetAttr(made, "vector", vector_of(hit, dims))
     PyObject_GenericSetAttr(made, "metadata", metadata_of(hit))
+    if hit.metadata is NULL:
+        PyObject_GC_UnTrack(made)
     return made
 
 
@@ -105,6 +109,60 @@ cdef list take_keys(syna_hit *hits, size_t count):
     cdef size_t i
     try:
         return [PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL) for i in range(count)]
+    finally:
+        syna_free_hits(hits)
+
+
+cdef class Texts:
+    """Texts one after the other, as Arrow keeps them; a text may be missing.
+
+    `offsets` has one int64 more than there are texts, `data` their UTF-8, `valid` a bit for each,
+    `missing` is how many have none.
+    """
+
+    def __cinit__(self, size_t count, size_t size):
+        self.offsets = np.zeros(count + 1, np.int64)
+        self.data = np.empty(size, np.uint8)
+        self.valid = np.zeros((count + 7) // 8, np.uint8)
+        self.ends = self.offsets
+        self.room = self.data
+        self.bits = self.valid
+
+    cdef void add(self, const char *text, size_t size) noexcept:
+        cdef int64_t at = self.ends[self.count]
+        cdef size_t i = self.count
+        if text is NULL:
+            self.missing += 1
+        else:
+            self.bits[i // 8] |= 1 << (i % 8)
+            if size:
+                memcpy(&self.room[at], text, size)
+        self.count = i + 1
+        self.ends[self.count] = at + <int64_t>size
+
+    def list(self):
+        """The texts as str; those that are missing are empty."""
+        cdef bytes data = self.data.tobytes()
+        ends = self.offsets.tolist()
+        return [data[start:end].decode() for start, end in zip(ends, ends[1:])]
+
+
+cdef tuple take_columns(syna_hit *hits, size_t count, uint32_t dims):
+    """Hits with vectors and metadata as the columns of a table: `Texts` of the keys, a matrix of the
+    vectors, `Texts` of the metadata."""
+    cdef size_t i
+    cdef Texts keys, metadata
+    cdef float[:, ::1] room
+    try:
+        matrix = np.empty((count, dims), np.float32)
+        room = matrix
+        keys = Texts(count, sum([hits[i].key_len for i in range(count)]))
+        metadata = Texts(count, sum([hits[i].metadata_len for i in range(count)]))
+        for i in range(count):
+            keys.add(hits[i].key, hits[i].key_len)
+            metadata.add(hits[i].metadata, hits[i].metadata_len)
+            memcpy(&room[i, 0], hits[i].vector, dims * sizeof(float))
+        return keys, matrix, metadata
     finally:
         syna_free_hits(hits)
 

@@ -7,7 +7,7 @@ call with enter and leave, release the GIL around it, and build Python objects a
 
 from libc.stdint cimport UINT64_MAX, int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
@@ -25,7 +25,7 @@ from synadb._core.libsynadb cimport (
     syna_vectors_rows, syna_vectors_rows_where, syna_vectors_search, syna_vectors_stats,
     syna_vectors_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport result_of
+from synadb._core.rows cimport Texts, result_of, take_columns, take_keys, take_results
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
@@ -43,46 +43,6 @@ MAX_DIMENSIONS = SYNA_DIMENSIONS_MAX
 cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
     cdef size_t i
     return [result_of(&hits[i], dims) for i in range(count)]
-
-
-cdef class Texts:
-    """Texts one after the other, as Arrow keeps them; a text may be missing.
-
-    `offsets` has one int64 more than there are texts, `data` their UTF-8, `valid` a bit for each,
-    `missing` is how many have none.
-    """
-
-    cdef readonly object offsets, data, valid
-    cdef readonly Py_ssize_t missing
-    cdef int64_t[::1] ends
-    cdef unsigned char[::1] room, bits
-    cdef size_t count
-
-    def __cinit__(self, size_t count, size_t size):
-        self.offsets = np.zeros(count + 1, np.int64)
-        self.data = np.empty(size, np.uint8)
-        self.valid = np.zeros((count + 7) // 8, np.uint8)
-        self.ends = self.offsets
-        self.room = self.data
-        self.bits = self.valid
-
-    cdef void add(self, const char *text, size_t size) noexcept:
-        cdef int64_t at = self.ends[self.count]
-        cdef size_t i = self.count
-        if text is NULL:
-            self.missing += 1
-        else:
-            self.bits[i // 8] |= 1 << (i % 8)
-            if size:
-                memcpy(&self.room[at], text, size)
-        self.count = i + 1
-        self.ends[self.count] = at + <int64_t>size
-
-    def list(self):
-        """The texts as str; those that are missing are empty."""
-        cdef bytes data = self.data.tobytes()
-        ends = self.offsets.tolist()
-        return [data[start:end].decode() for start, end in zip(ends, ends[1:])]
 
 
 # The keys of a batch as the core wants them; the list keeps the texts alive meanwhile.
@@ -358,44 +318,22 @@ cdef class VectorHandle(Handle):
 
     def _keys(self, filter):
         cdef size_t count = 0
-        cdef size_t i
         cdef syna_hit *hits = self.rows(filter, 0, &count)
-        try:
-            return [PyUnicode_DecodeUTF8(hits[i].key, hits[i].key_len, NULL) for i in range(count)]
-        finally:
-            syna_free_hits(hits)
+        return take_keys(hits, count)
 
     def _rows(self, filter, bint vectors):
         """Results with metadata, in the order written, score 0."""
         cdef size_t count = 0
         cdef uint32_t flags = SYNA_SEARCH_METADATA | (SYNA_SEARCH_VECTORS if vectors else 0)
         cdef syna_hit *hits = self.rows(filter, flags, &count)
-        try:
-            return results_of(hits, count, self.dims)
-        finally:
-            syna_free_hits(hits)
+        return take_results(hits, &count, 1, self.dims)[0]
 
-    def _columns(self, filter):
-        """All rows, or those that match, as the columns of a table: `Texts` of the keys, a matrix
-        of the vectors, `Texts` of the metadata; in the order written."""
+    def _columns(self, filter=None):
+        """All rows, or those that match, as the columns of a table; in the order written."""
         cdef size_t count = 0
-        cdef size_t i
         cdef syna_hit *hits = self.rows(
             filter, SYNA_SEARCH_METADATA | SYNA_SEARCH_VECTORS, &count)
-        cdef Texts keys, metadata
-        cdef float[:, ::1] room
-        try:
-            matrix = np.empty((count, self.dims), np.float32)
-            room = matrix
-            keys = Texts(count, sum([hits[i].key_len for i in range(count)]))
-            metadata = Texts(count, sum([hits[i].metadata_len for i in range(count)]))
-            for i in range(count):
-                keys.add(hits[i].key, hits[i].key_len)
-                metadata.add(hits[i].metadata, hits[i].metadata_len)
-                memcpy(&room[i, 0], hits[i].vector, self.dims * sizeof(float))
-            return keys, matrix, metadata
-        finally:
-            syna_free_hits(hits)
+        return take_columns(hits, count, self.dims)
 
     def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, uint32_t ef,
                 float recall, bint exact, filter, bint metadata):

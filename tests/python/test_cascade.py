@@ -237,56 +237,6 @@ def test_metadata_and_filters(path):
         assert len(index.search(rows[0], k=9999, filter={"even": False})) == 2499
 
 
-def test_metadata_of_a_row_are_changed_and_its_vector_stays(path):
-    rows = sheet(3000)
-    with CascadeIndex(path, 48) as index:
-        index.insert_batch(names(3000), rows, [{"n": i, "tag": "old"} for i in range(3000)])
-        assert index.update_metadata("doc_7", {"tag": "new", "more": [1]}) is True
-        assert index.get_metadata("doc_7") == {"n": 7, "tag": "new", "more": [1]}
-        assert index.update_metadata("doc_8", {"tag": "new"}, replace=True) is True
-        assert index.get_metadata("doc_8") == {"tag": "new"}
-        assert index.update_metadata("doc_9", None) is True
-        assert index.get_metadata("doc_9") is None
-        assert index.update_metadata("doc_9", {"tag": "new"}) is True  # there was none
-        assert index.update_metadata("missing", {"tag": "new"}) is False
-        assert "missing" not in index and len(index) == 3000
-        assert index.stats().dead_rows == 4
-        for i in (7, 8, 9):
-            assert np.array_equal(index.get(f"doc_{i}"), rows[i])
-            assert index.search(rows[i], k=1)[0].key == f"doc_{i}"
-        hits = index.search(rows[0], k=10, filter={"tag": "new"})
-        assert {hit.key for hit in hits} == {"doc_7", "doc_8", "doc_9"}
-        with pytest.raises((TypeError, ValueError)):
-            index.update_metadata("doc_7", {"n": object()})
-        with pytest.raises((TypeError, ValueError)):
-            index.update_metadata("", {"n": 1})
-        assert index.get_metadata("doc_7") == {"n": 7, "tag": "new", "more": [1]}
-    with CascadeIndex(path, 48, read_only=True) as reader:
-        assert reader.get_metadata("doc_7") == {"n": 7, "tag": "new", "more": [1]}
-        with pytest.raises(ReadOnlyError):
-            reader.update_metadata("doc_7", {"n": 1})
-    with CascadeIndex(path, 48) as index:
-        index.compact()
-        assert index.get_metadata("doc_8") == {"tag": "new"}
-        assert np.array_equal(index.get("doc_9"), rows[9]) and index.stats().dead_rows == 0
-
-
-def test_threads_that_change_metadata_lose_nothing_of_each_other(path):
-    with CascadeIndex(path, 2) as index:
-        index.insert("a", [0.0, 1.0], {"start": True})
-
-        def work(thread):
-            for i in range(20):
-                assert index.update_metadata("a", {f"{thread}_{i}": i})
-
-        threads = [threading.Thread(target=work, args=(t,)) for t in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert len(index.get_metadata("a")) == 81 and len(index) == 1
-
-
 @pytest.mark.parametrize("metric", ["cosine", "euclidean", "dot_product"])
 def test_exact_results_and_scores_are_those_of_every_store(tmp_path, metric):
     rows, queries = sheet(3000), sheet(5, seed=1)

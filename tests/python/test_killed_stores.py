@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from killed_stores import CLASSES, DIMS, kill_and_check, opened, rows_of
 
-HERE = str(Path(__file__).parent)
+HERE = str(Path(__file__).parents[1])
 
 
 @pytest.mark.parametrize("kind", CLASSES)

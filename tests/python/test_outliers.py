@@ -5,7 +5,7 @@ import pytest
 
 from synadb import MmapVectorStore, VectorStore
 
-ROWS, DIMS = 12_000, 32
+ROWS, DIMS = 5_000, 32
 
 
 def a_few_long_rows(rows, rng):
@@ -27,7 +27,7 @@ def test_recall_is_kept_where_codes_are_useless(tmp_path, kind, metric, stretch)
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(ROWS, DIMS)).astype(np.float32)
     stretch(rows, rng)
-    queries = rows[5:ROWS:199] * np.float32(1.001)
+    queries = rows[5:ROWS:83] * np.float32(1.001)
     options = {"sync_on_write": False, "absorber": False} if kind is VectorStore else {}
     with kind(tmp_path / "s", DIMS, metric=metric, **options) as store:
         store.insert_batch([str(i) for i in range(ROWS)], rows)

@@ -6,49 +6,15 @@ import sys
 
 import numpy as np
 import pytest
+from vector_stores import keep, names, opened
 
-from synadb import (
-    CascadeIndex,
-    GravityWellIndex,
-    HybridVectorStore,
-    MmapVectorStore,
-    SynaError,
-    VectorStore,
-)
+from synadb import SynaError
 from synadb.errors import ArgumentError, FilePermissionError, InvalidKeyError
 
+TESTS = os.path.dirname(os.path.dirname(__file__))
 KINDS = ("vector", "mmap", "gwi", "cascade", "hybrid")
 METRICS = ("cosine", "euclidean", "dot_product")
-CLASSES = {
-    "vector": VectorStore, "mmap": MmapVectorStore,
-    "gwi": GravityWellIndex, "cascade": CascadeIndex,
-}  # fmt: skip
 LARGEST = float(np.finfo(np.float32).max)
-
-
-class Layers(HybridVectorStore):
-    """With the names that the other components have."""
-
-    def __init__(self, path, dimensions, **options):
-        super().__init__(f"{path}.hot", f"{path}.cold", dimensions, **options)
-
-    insert = HybridVectorStore.ingest
-    insert_batch = HybridVectorStore.ingest_batch
-
-
-def opened(kind, path, dimensions, **options):
-    store = CLASSES.get(kind, Layers)(path, dimensions, **options)
-    if kind == "gwi" and not options.get("read_only") and not store.initialized:
-        store.initialize(np.random.default_rng(0).normal(size=(8, dimensions)))
-    return store
-
-
-def keep(store):
-    """Make what is there durable, whatever the component calls that."""
-    for name in ("checkpoint", "save", "flush"):
-        if hasattr(store, name):
-            return getattr(store, name)()
-    raise AssertionError("no way to make it durable")
 
 
 @pytest.fixture
@@ -59,10 +25,6 @@ def path(tmp_path):
 @pytest.fixture(params=KINDS)
 def kind(request):
     return request.param
-
-
-def names(count):
-    return [str(i) for i in range(count)]
 
 
 # ---------------------------------------------------------------------------------------- scores
@@ -293,9 +255,9 @@ def test_a_reader_of_nothing_creates_nothing(kind, path, tmp_path):
 def test_a_second_process_may_read_and_not_write(kind, path, python):
     code = f"""
         import sys
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
+        sys.path.insert(0, {TESTS!r})
         from synadb.errors import LockedError
-        from test_stores_alike import opened
+        from vector_stores import opened
         try:
             opened({kind!r}, {path!r}, 2)
         except LockedError:
@@ -369,8 +331,8 @@ def test_rows_become_durable_where_the_index_cannot_be_saved(kind, path, python)
     code = f"""
         import os, sys
         import numpy as np
-        sys.path.insert(0, {os.path.dirname(__file__)!r})
-        from test_stores_alike import opened, names
+        sys.path.insert(0, {TESTS!r})
+        from vector_stores import opened, names
         with opened({kind!r}, {path!r}, 8) as store:
             store.insert_batch(names(3000), np.random.default_rng(3).normal(size=(3000, 8)))
             if hasattr(store, "promote_to_cold"):
