@@ -39,10 +39,12 @@ class Hits(list[SearchResult]):
     '{"lang":"en"}'
     """
 
+    __slots__ = ("_form",)
+
     def __init__(
         self, hits: Iterable[SearchResult], dimensions: int, vectors: bool, metadata: bool
     ) -> None:
-        super().__init__(hits)
+        list.__init__(self, hits)
         self._form = (dimensions, vectors, metadata)
 
     def __reduce__(self) -> Any:

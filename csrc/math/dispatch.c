@@ -6,7 +6,12 @@
 #include "math/int8.h"
 
 #if defined(__x86_64__)
+#include <asm/prctl.h>
 #include <cpuid.h>
+#include <sys/syscall.h>
+#ifndef ARCH_REQ_XCOMP_PERM
+#define ARCH_REQ_XCOMP_PERM 0x1023
+#endif
 #elif defined(__aarch64__)
 #include <sys/auxv.h>
 #endif
@@ -16,6 +21,9 @@
 /* Best first. */
 static const struct kernels *const levels[] = {
 #if defined(__x86_64__)
+#if defined(INT8_AMX)
+    &kernels_amx,
+#endif
     &kernels_avx512vpop,
     &kernels_avx512vnni,
     &kernels_avx512,
@@ -45,9 +53,26 @@ static bool has_f16c(void)
     return __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1);
 }
 
+#if defined(INT8_AMX)
+/* Tile registers: leaf 7, EDX bits 24 and 25. Their 8 KiB are saved for processes that asked for it only;
+ * threads that are there already have leave, too. */
+#define TILE_DATA 18
+
+static bool has_amx(void)
+{
+    unsigned a = 0, b = 0, c = 0, d = 0;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 24 & 3) == 3 &&
+           syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0 && int8_amx_agrees();
+}
+#endif
+
 static bool machine_has(const struct kernels *level)
 {
     __builtin_cpu_init();
+#if defined(INT8_AMX)
+    if (level == &kernels_amx)
+        return machine_has(&kernels_avx512vpop) && has_amx();
+#endif
     if (level == &kernels_avx512vpop)
         return machine_has(&kernels_avx512vnni) && __builtin_cpu_supports("avx512vpopcntdq");
     if (level == &kernels_avx512vnni)

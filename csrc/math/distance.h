@@ -34,7 +34,8 @@ struct kernels {
 };
 
 /* The best level of this machine, or the one that the environment variable SYNADB_SIMD names
- * (scalar, avx2, avx2vnni, avx512, avx512vnni, avx512vpop, neon, neondot) when the machine has it. Chosen on the first call. */
+ * (scalar, avx2, avx2vnni, avx512, avx512vnni, avx512vpop, amx, neon, neondot) when the machine has it.
+ * Chosen on the first call. */
 const struct kernels *kernels_get(void);
 
 /* A level by name; NULL when it does not exist or this machine cannot run it. */
@@ -58,7 +59,7 @@ float score_rank_limit(int32_t metric, float radius);
 extern const struct kernels kernels_scalar;
 #if defined(__x86_64__)
 extern const struct kernels kernels_avx2, kernels_avx2vnni, kernels_avx512, kernels_avx512vnni,
-    kernels_avx512vpop;
+    kernels_avx512vpop, kernels_amx; /* the latter: INT8_AMX */
 #elif defined(__aarch64__)
 extern const struct kernels kernels_neon, kernels_neondot; /* the latter: INT8_NEONDOT */
 #endif

@@ -55,6 +55,12 @@ struct int8_kernels {
 extern const struct int8_kernels int8_scalar;
 #if defined(__x86_64__)
 extern const struct int8_kernels int8_avx2, int8_avx2vnni, int8_avx512vnni;
+#if !defined(__clang__) && __GNUC__ >= 11 || defined(__clang__) && __clang_major__ >= 12
+#define INT8_AMX 1
+extern const struct int8_kernels int8_amx; /* matrix products in tile registers, int8_tiles.h */
+/* Whether these registers multiply as they should. The processor has them, and the system gave leave. */
+bool int8_amx_agrees(void);
+#endif
 #elif defined(__aarch64__)
 extern const struct int8_kernels int8_neon;
 /* Older compilers hide the intrinsics unless the whole file is for such processors. */

@@ -142,4 +142,73 @@ KERNEL void pack_16(bool difference, const uint8_t *const *rows, size_t n, int8_
 
 #include "math/int8_loops.h"
 
+#if defined(INT8_AMX)
+/* All eight registers whole. Static: a compiler takes the load of a shape for one of eight bytes, and would
+ * leave out the stores of the others. */
+struct tile_shapes {
+    uint8_t palette, start_row, zero[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+};
+static const struct tile_shapes whole_tiles __attribute__((aligned(64))) = {
+    .palette = 1,
+    .row_bytes = {64, 64, 64, 64, 64, 64, 64, 64},
+    .rows = {16, 16, 16, 16, 16, 16, 16, 16},
+};
+
+#define TILES_KERNEL static __attribute__((target("amx-tile,amx-int8," ISA)))
+#define TILES_BEGIN() _tile_loadconfig(&whole_tiles)
+#define TILES_END() _tile_release() /* or every change of context saves eight KiB */
+#define TILE_ZERO(t) _tile_zero(t)
+#define TILE_LOAD(t, from, stride) _tile_loadd(t, from, stride)
+#define TILE_PRODUCT(s, a, b) _tile_dpbusd(s, a, b)
+#define TILE_STORE(t, to, stride) _tile_stored(t, to, stride)
+#define TILES_SQUARES(row, n) squares(row, n)
+#include "math/int8_tiles.h"
+
+#define TILES_WORTH 8u /* fewer rows leave most of a register empty */
+
+TILES_KERNEL void tile_by_tiles(const struct int8_panels *panels, size_t first,
+                                const uint8_t *const *rows, size_t row_count, int32_t *out,
+                                size_t out_stride)
+{
+    if (row_count < TILES_WORTH)
+        tile(panels, first, rows, row_count, out, out_stride);
+    else
+        tiles_product(panels, first, rows, row_count, out, out_stride);
+}
+
+const struct int8_kernels int8_amx = {UNSIGNED_ROWS, product_many,    difference_many, product_scan,
+                                      difference_scan, tile_by_tiles, within,          turn,
+                                      least,         PACK};
+
+#define TRIAL_ROWS 33u
+#define TRIAL_COLUMNS 35u
+#define TRIAL_BYTES 128u
+
+bool int8_amx_agrees(void)
+{
+    static const bool differences[] = {false, true};
+    uint8_t codes[TRIAL_ROWS + TRIAL_COLUMNS][TRIAL_BYTES];
+    const uint8_t *rows[TRIAL_ROWS + TRIAL_COLUMNS];
+    int32_t want[TRIAL_ROWS * TRIAL_COLUMNS], found[TRIAL_ROWS * TRIAL_COLUMNS];
+    uint8_t room[3 * 16 * (TRIAL_BYTES + sizeof(int32_t))] __attribute__((aligned(64)));
+    struct int8_panels panels;
+    for (size_t r = 0; r < COUNT_OF(rows); r++) {
+        rows[r] = codes[r];
+        for (size_t i = 0; i < TRIAL_BYTES; i++)
+            codes[r][i] = (uint8_t)((r * 37 + i * 11 + r * i) % 127 + 1);
+    }
+    for (size_t d = 0; d < COUNT_OF(differences); d++) {
+        int8_pack(&int8_avx512vnni, differences[d], rows + TRIAL_ROWS, TRIAL_COLUMNS, TRIAL_BYTES,
+                  room, &panels);
+        tile(&panels, 0, rows, TRIAL_ROWS, want, TRIAL_COLUMNS);
+        tile_by_tiles(&panels, 0, rows, TRIAL_ROWS, found, TRIAL_COLUMNS);
+        if (memcmp(want, found, sizeof want) != 0)
+            return false;
+    }
+    return true;
+}
+#endif
+
 #endif

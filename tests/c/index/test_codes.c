@@ -190,7 +190,7 @@ TEST(the_step_represents_all_but_the_farthest_elements)
 TEST(codes_are_the_same_at_every_level)
 {
     enum { DIMS = 300 };
-    static const char *const names[] = {"scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512vpop", "neon", "neondot"};
+    static const char *const names[] = {"scalar", "avx2", "avx2vnni", "avx512", "avx512vnni", "avx512vpop", "amx", "neon", "neondot"};
     static const uint32_t fixed[] = {0x6e7337d7, 0x14eb20ba, 0xdf824c07};
     float data[10 * DIMS];
     uint64_t state = 7;

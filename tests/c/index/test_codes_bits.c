@@ -94,7 +94,7 @@ static void check_integers(const char *level, uint32_t dims, int32_t metric)
 
 TEST(integers_are_those_of_a_plain_loop_on_every_level)
 {
-    static const char *const levels[] = {"scalar", "avx2", "avx512", "avx512vpop", "neon"};
+    static const char *const levels[] = {"scalar", "avx2", "avx512", "avx512vpop", "amx", "neon"};
     static const uint32_t dims[] = {1, 7, 64, 384, 513};
     for (size_t l = 0; l < COUNT_OF(levels); l++)
         for (size_t d = 0; d < COUNT_OF(dims); d++)

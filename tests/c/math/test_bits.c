@@ -8,7 +8,7 @@
 #include <math.h>
 
 static const char *const level_names[] = {"scalar",     "avx2",       "avx2vnni", "avx512",
-                                          "avx512vnni", "avx512vpop", "neon",     "neondot"};
+                                          "avx512vnni", "avx512vpop", "amx", "neon",     "neondot"};
 
 static uint64_t count(const uint8_t *a, const uint8_t *b, size_t bytes, uint8_t (*join)(uint8_t, uint8_t))
 {

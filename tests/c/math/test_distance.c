@@ -11,7 +11,7 @@
 #include <synadb/vector.h>
 
 static const char *const level_names[] = {"scalar",     "avx2", "avx2vnni", "avx512",
-                                          "avx512vnni", "avx512vpop", "neon", "neondot"}; /* best last */
+                                          "avx512vnni", "avx512vpop", "amx", "neon", "neondot"}; /* best last */
 
 /* Magnitudes from 2^-40 to 2^40 and both signs: cancellation everywhere. */
 static float wild(void)

@@ -8,7 +8,7 @@
 #include <math.h>
 
 static const char *const level_names[] = {"scalar",     "avx2",       "avx2vnni", "avx512",
-                                          "avx512vnni", "avx512vpop", "neon",     "neondot"};
+                                          "avx512vnni", "avx512vpop", "amx", "neon",     "neondot"};
 
 static uint32_t bits_of(float f)
 {

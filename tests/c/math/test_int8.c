@@ -8,7 +8,7 @@
 #define N_MAX 65536u
 
 static const char *const level_names[] = {"scalar",  "avx2", "avx2vnni", "avx512",
-                                          "avx512vnni", "avx512vpop", "neon", "neondot"};
+                                          "avx512vnni", "avx512vpop", "amx", "neon", "neondot"};
 
 enum fill { ANY, MOST, LEAST, FILLS };
 
