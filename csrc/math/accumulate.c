@@ -87,23 +87,13 @@ const struct accumulate accumulate_plain = {
 
 const struct accumulate *accumulate_find(const char *name)
 {
-#if defined(__x86_64__)
-    if (strcmp(name, accumulate_avx512.name) == 0)
-        return kernels_find("avx512") ? &accumulate_avx512 : NULL;
-    if (strcmp(name, accumulate_avx2.name) == 0)
-        return kernels_find("avx2") ? &accumulate_avx2 : NULL;
-#endif
-    return strcmp(name, accumulate_plain.name) == 0 ? &accumulate_plain : NULL;
+    const struct kernels *kernels = kernels_find(name);
+    if (strcmp(name, accumulate_plain.name) == 0)
+        return &accumulate_plain;
+    return kernels && strcmp(kernels->accumulate->name, name) == 0 ? kernels->accumulate : NULL;
 }
 
 const struct accumulate *accumulate_get(void)
 {
-#if defined(__x86_64__)
-    const char *kernels = kernels_get()->name; /* "avx512vnni": avx512, and so on */
-    if (strncmp(kernels, "avx512", 6) == 0)
-        return &accumulate_avx512;
-    if (strncmp(kernels, "avx2", 4) == 0)
-        return &accumulate_avx2;
-#endif
-    return &accumulate_plain;
+    return kernels_get()->accumulate;
 }

@@ -34,7 +34,7 @@ struct accumulate {
     void (*maxima)(const uint16_t *sums, size_t count, uint16_t *out);
 };
 
-/* The best level that this machine has and that math/distance.h's kernels_get allows. */
+/* That of kernels_get (math/distance.h). */
 const struct accumulate *accumulate_get(void);
 /* "plain", "avx2", "avx512"; NULL when this machine has no such level. */
 const struct accumulate *accumulate_find(const char *name);

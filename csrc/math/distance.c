@@ -3,6 +3,7 @@
  * the C standard; without hardware support it is slow, and still right. */
 #include "base/internal.h"
 
+#include "math/accumulate.h"
 #include "math/bits.h"
 #include "math/distance.h"
 #include "math/half.h"
@@ -107,7 +108,7 @@ static inline void block_store(float *out, struct block b)
 
 #include "math/half_loops.h"
 
-LEVEL(kernels_scalar, "scalar", int8_scalar, half_scalar, bits_scalar);
+LEVEL(kernels_scalar, "scalar", int8_scalar, half_scalar, bits_scalar, accumulate_plain);
 
 float vector_norm(const struct kernels *kernels, const float *v, size_t n)
 {

@@ -31,6 +31,7 @@ struct kernels {
     const struct int8_kernels *int8; /* math/int8.h */
     const struct half_kernels *half; /* math/half.h */
     const struct bits_kernels *bits; /* math/bits.h */
+    const struct accumulate *accumulate; /* math/accumulate.h */
 };
 
 /* The best level of this machine, or the one that the environment variable SYNADB_SIMD names

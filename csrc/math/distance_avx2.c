@@ -8,6 +8,7 @@
 
 #if defined(__x86_64__)
 
+#include "math/accumulate.h"
 #include "math/bits.h"
 #include "math/distance.h"
 #include "math/half.h"
@@ -139,7 +140,7 @@ INLINE void block_store(float *p, struct block x)
 
 #include "math/half_loops.h"
 
-LEVEL(kernels_avx2, "avx2", int8_avx2, half_avx2, bits_avx2);
-LEVEL(kernels_avx2vnni, "avx2vnni", int8_avx2vnni, half_avx2, bits_avx2);
+LEVEL(kernels_avx2, "avx2", int8_avx2, half_avx2, bits_avx2, accumulate_avx2);
+LEVEL(kernels_avx2vnni, "avx2vnni", int8_avx2vnni, half_avx2, bits_avx2, accumulate_avx2);
 
 #endif

@@ -8,6 +8,7 @@
 
 #if defined(__x86_64__)
 
+#include "math/accumulate.h"
 #include "math/bits.h"
 #include "math/distance.h"
 #include "math/half.h"
@@ -121,11 +122,12 @@ INLINE void block_store(float *p, struct block x)
 
 #include "math/half_loops.h"
 
-LEVEL(kernels_avx512, "avx512", int8_avx2, half_avx512, bits_avx2);
-LEVEL(kernels_avx512vnni, "avx512vnni", int8_avx512vnni, half_avx512, bits_avx2);
-LEVEL(kernels_avx512vpop, "avx512vpop", int8_avx512vnni, half_avx512, bits_avx512);
+LEVEL(kernels_avx512, "avx512", int8_avx2, half_avx512, bits_avx2, accumulate_avx512);
+LEVEL(kernels_avx512vnni, "avx512vnni", int8_avx512vnni, half_avx512, bits_avx2, accumulate_avx512);
+LEVEL(kernels_avx512vpop, "avx512vpop", int8_avx512vnni, half_avx512, bits_avx512,
+      accumulate_avx512);
 #if defined(INT8_AMX)
-LEVEL(kernels_amx, "amx", int8_amx, half_avx512, bits_avx512);
+LEVEL(kernels_amx, "amx", int8_amx, half_avx512, bits_avx512, accumulate_avx512);
 #endif
 
 #endif

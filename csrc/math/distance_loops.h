@@ -130,6 +130,7 @@ DEFINE_ROWS(dot, dot_one, dot_group)
 DEFINE_ROWS(l2sq, l2sq_one, l2sq_group)
 
 /* A table of this level's functions and those of the other families. */
-#define LEVEL(table, level_name, int8_table, half_table, bits_table)                               \
-    const struct kernels table = {level_name, dot_one,     l2sq_one,    dot_rows,   l2sq_rows,     \
-                                  dot_many,   l2sq_many,   &int8_table, &half_table, &bits_table}
+#define LEVEL(table, level_name, int8_table, half_table, bits_table, accumulate_table)             \
+    const struct kernels table = {level_name,  dot_one,     l2sq_one,    dot_rows,                 \
+                                  l2sq_rows,   dot_many,    l2sq_many,   &int8_table,              \
+                                  &half_table, &bits_table, &accumulate_table}

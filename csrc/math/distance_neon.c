@@ -3,6 +3,7 @@
 
 #if defined(__aarch64__)
 
+#include "math/accumulate.h"
 #include "math/bits.h"
 #include "math/distance.h"
 #include "math/half.h"
@@ -118,9 +119,9 @@ INLINE void block_store(float *p, struct block x)
 
 #include "math/half_loops.h"
 
-LEVEL(kernels_neon, "neon", int8_neon, half_neon, bits_neon);
+LEVEL(kernels_neon, "neon", int8_neon, half_neon, bits_neon, accumulate_plain);
 #if defined(INT8_NEONDOT)
-LEVEL(kernels_neondot, "neondot", int8_neondot, half_neon, bits_neon);
+LEVEL(kernels_neondot, "neondot", int8_neondot, half_neon, bits_neon, accumulate_plain);
 #endif
 
 #endif

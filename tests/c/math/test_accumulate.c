@@ -2,6 +2,7 @@
 #include "check.h"
 
 #include "math/accumulate.h"
+#include "math/distance.h"
 
 #define ROWS 4096u
 #define GROUPS (ROWS / ACCUMULATE_GROUP)
@@ -11,6 +12,28 @@ static uint8_t maxima[GROUPS], codes[ROWS];
 static uint16_t ids[ROWS];
 
 static const char *const names[] = {"plain", "avx2", "avx512"};
+
+/* A level is no matter of names: "amx" has the sums of "avx512". */
+TEST(kernels_of_every_level_come_with_sums_as_wide_as_theirs)
+{
+    static const struct {
+        const char *kernels, *sums;
+    } pairs[] = {
+        {"scalar", "plain"},        {"avx2", "avx2"},         {"avx2vnni", "avx2"},
+        {"avx512", "avx512"},       {"avx512vnni", "avx512"}, {"avx512vpop", "avx512"},
+        {"amx", "avx512"},          {"neon", "plain"},        {"neondot", "plain"},
+    };
+    bool known = false;
+    for (size_t i = 0; i < COUNT_OF(pairs); i++) {
+        const struct kernels *kernels = kernels_find(pairs[i].kernels);
+        check_note("%s", pairs[i].kernels);
+        if (kernels)
+            CHECK(strcmp(kernels->accumulate->name, pairs[i].sums) == 0);
+        known = known || kernels == kernels_get();
+    }
+    CHECK(known); /* a new level belongs into the list above */
+    CHECK(accumulate_get() == kernels_get()->accumulate);
+}
 
 /* Call `check` with each level. */
 static void each_level(void (*check)(const struct accumulate *level))
