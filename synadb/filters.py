@@ -51,13 +51,16 @@ def _text(what: str, value: Any) -> str:
         raise TypeError(f"{what} is a dict, not {type(value).__name__}")
     try:
         _check_names(value)
-        return json.dumps(
+        text = json.dumps(
             value if isinstance(value, dict) else dict(value),
             allow_nan=False,
             ensure_ascii=False,
             separators=(",", ":"),
             default=_plain,
         )
+        if not text.isascii():
+            text.encode()  # a lone surrogate is refused here, and nowhere behind
+        return text
     except (ValueError, RecursionError) as error:
         raise refused(f"{what}: {error}") from None
 
@@ -70,7 +73,7 @@ def filter_text(filter: Mapping[str, Any] | None) -> str | None:
     TypeError
         Not a mapping, or something in it is no JSON value.
     ValueError
-        NaN, infinity, or a mapping that contains itself.
+        NaN, infinity, a text that UTF-8 cannot hold, or a mapping that contains itself.
 
     Examples
     --------
@@ -91,7 +94,7 @@ def metadata_text(metadata: Mapping[str, Any] | None) -> str | None:
     TypeError
         Not a mapping, or something in it is no JSON value.
     ValueError
-        NaN, infinity, or a mapping that contains itself.
+        NaN, infinity, a text that UTF-8 cannot hold, or a mapping that contains itself.
 
     Examples
     --------

@@ -9,6 +9,8 @@ from libc.stdint cimport UINT64_MAX, int32_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
+from cpython.object cimport PyTypeObject
+
 from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport path_bytes
@@ -27,6 +29,8 @@ cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
     int PyObject_GenericSetAttr(object what, object name, object value) except -1
+    object PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items)
+    void PyObject_GC_UnTrack(object what)
 
 import json
 import warnings
@@ -55,21 +59,21 @@ cdef tuple hit_tuple(const syna_text_hit *hit):
             text_or_none(hit.text, hit.text_len), text_or_none(hit.metadata, hit.metadata_len))
 
 
-cdef object hit_object(object make, object new, const syna_text_hit *hit):
+cdef object hit_object(object make, const syna_text_hit *hit):
     """A frozen dataclass `make`, filled as its own __init__ would, which takes ten times as long: fields
-    are set past the refusal to set them. `new` is its __new__."""
-    cdef object made = new(make)
-    cdef object text = None
+    are set past the refusal to set them. Without metadata it refers to nothing that could refer back to
+    it, so the collector need not look at it."""
+    cdef object made = PyType_GenericAlloc(<PyTypeObject *>make, 0)
     cdef object metadata = None
-    if hit.text is not NULL:
-        text = PyUnicode_DecodeUTF8(hit.text, hit.text_len, NULL)
     if hit.metadata is not NULL:
         metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
     PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.id, hit.id_len, NULL))
     PyObject_GenericSetAttr(made, "score", hit.score)
-    PyObject_GenericSetAttr(made, "text", text)
+    PyObject_GenericSetAttr(made, "text", text_or_none(hit.text, hit.text_len))
     PyObject_GenericSetAttr(made, "metadata", metadata)
     PyObject_GenericSetAttr(made, "snippet", None)
+    if hit.metadata is NULL:
+        PyObject_GC_UnTrack(made)
     return made
 
 
@@ -324,7 +328,6 @@ cdef class TextHandle(Handle):
         cdef size_t count = len(queries)
         cdef size_t q, i
         cdef Py_ssize_t size = 0
-        cdef object new = make.__new__
         cdef int32_t rc
         memset(&how, 0, sizeof(how))
         memset(&told, 0, sizeof(told))
@@ -346,7 +349,7 @@ cdef class TextHandle(Handle):
         hit = hits
         try:
             for q in range(count):
-                results.append([hit_object(make, new, &hit[i]) for i in range(array.counts[q])])
+                results.append([hit_object(make, &hit[i]) for i in range(array.counts[q])])
                 hit += array.counts[q]
         finally:
             syna_free_text_hits(hits)
