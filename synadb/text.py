@@ -176,9 +176,10 @@ class TextIndex(_text.TextHandle):
     Texts stay in the log; in memory are postings, keys and metadata. All but metadata are saved
     beside the file, as ``<path>.text``, on `close` and when a quarter of many documents is new, so
     that opening again is quick and the index takes little memory of its own (6 bytes a posting or
-    less); that file may be deleted at any time, and is made anew by the next writer. Any method may
-    be called from any thread; the GIL is released while the core works, and searches run beside
-    writes. After `os.fork` a child may search; its writes raise `ForkedError`.
+    less); that file may be deleted at any time, and is made anew by the next writer; it is removed
+    when an index that was emptied is closed. Any method may be called from any thread; the GIL is
+    released while the core works, and searches run beside writes. After `os.fork` a child may
+    search; its writes raise `ForkedError`.
 
     Examples
     --------

@@ -1,5 +1,5 @@
-/* text_save.c - when the snapshot is written: before the last close, when a tenth of the rows changed; and while
- * the index is open, when a quarter did. Rows since the snapshot take many times the memory of those in it, so
+/* text_save.c - when the snapshot is written: before the last close, when a tenth of the rows changed (and removed,
+ * when no document is left); and while the index is open, when a quarter did. Rows since the snapshot take many times the memory of those in it, so
  * in the second case the rows are then used where they stand in the new one (adopt).
  *
  * While it is open nobody waits for the disk:
@@ -14,6 +14,7 @@
 
 #include "base/status.h"
 #include "engine/text_core.h"
+#include "io/vfs.h"
 
 #define SHARE_CLOSING 10u   /* a tenth of the rows changed: the snapshot is written anew */
 #define SHARE_OPEN 4u       /* a quarter, while the index is open */
@@ -29,15 +30,29 @@ static bool pays(const syna_text *index)
     return rows >= LEAST_CLOSING && index->changes > rows / SHARE_CLOSING;
 }
 
+/* An empty index is read without one, and the words of documents that are gone are not to stay in it. */
+static bool is_emptied(const syna_text *index)
+{
+    return postings_live_count(index->rows.postings) == 0 && index->changes > 0;
+}
+
+static void renew_snapshot(syna_text *index)
+{
+    if (is_emptied(index))
+        syna_vfs->remove_name(index->index_path);
+    else if (pays(index))
+        text_save_snapshot(index);
+}
+
 void text_save(syna_text *index)
 {
     struct status_record why = *status_get();
     pthread_mutex_lock(&index->upkeep_lock);
     pthread_rwlock_wrlock(&index->state_lock);
     /* A handle that may not write cannot flush. */
-    if (index->promised.rows == 0 && pays(index) && db_flush(index->db) == SYNA_SUCCESS &&
-        text_follow(index) == SYNA_SUCCESS)
-        text_save_snapshot(index);
+    if (index->promised.rows == 0 && (pays(index) || is_emptied(index)) &&
+        db_flush(index->db) == SYNA_SUCCESS && text_follow(index) == SYNA_SUCCESS)
+        renew_snapshot(index);
     pthread_rwlock_unlock(&index->state_lock);
     pthread_mutex_unlock(&index->upkeep_lock);
     status_set(&why);

@@ -8,6 +8,7 @@ import os
 import shutil
 import string
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -516,6 +517,32 @@ def test_changes_after_the_snapshot_are_followed(path):
     with TextIndex(path) as index:
         assert found(index, "fresh") == found(index, "number19") == {"new"}
         assert found(index, "number18") == set() and len(index) == 1981
+
+
+@pytest.mark.parametrize("compacted", [False, True])
+def test_the_snapshot_of_an_emptied_index_goes_and_its_words_with_it(path, compacted):
+    snapshot = Path(f"{path}.text")
+    with TextIndex(path, sync_on_write=False) as index:
+        index.add_batch([str(i) for i in range(1500)], [f"secretword{i}" for i in range(1500)])
+    assert b"secretword77" in snapshot.read_bytes()
+    with TextIndex(path, sync_on_write=False) as index:
+        for i in range(1499):
+            index.delete(str(i))
+    assert snapshot.exists()  # one document is left
+    with TextIndex(path, read_only=True) as reader:
+        assert len(reader) == 1
+    assert snapshot.exists()  # readers remove nothing
+    with TextIndex(path, sync_on_write=False) as index:
+        index.delete("1499")
+        if compacted:
+            index.compact()
+        assert len(index) == 0 and index.search("secretword77") == []
+    assert not snapshot.exists()
+    with TextIndex(path, sync_on_write=False) as index:
+        assert len(index) == 0
+        index.add("new", "first words")
+    with TextIndex(path) as index:
+        assert index.keys() == ["new"] and found(index, "words") == {"new"}
 
 
 def test_compaction(path):
