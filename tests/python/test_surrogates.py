@@ -1,5 +1,5 @@
-"""Half of a surrogate pair is no text that UTF-8 can hold: wherever a store takes texts it is refused
-as an argument, before anything is changed."""
+"""Half of a surrogate pair is no text that UTF-8 can hold: wherever a store takes texts it is
+refused as an argument, before anything is changed."""
 
 import numpy as np
 import pytest
