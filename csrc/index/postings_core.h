@@ -70,7 +70,7 @@ struct list_ref {
 struct search_scratch;
 
 /* What approximate searches find, measured (postings_near.c). */
-#define NEAR_CUTS 8u
+#define NEAR_CUTS 12u
 #define NEAR_K_MAX 256u /* searches for more are exact */
 struct near_curve {
     uint32_t live; /* rows when it was measured; 0: it was not */

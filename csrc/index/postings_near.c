@@ -2,9 +2,10 @@
  * that adds less than the cut, a share of what the query's lists add at most together (postings_strong.c).
  *
  * What is found when postings are left out depends on the rows: it is measured on them. Queries are made of
- * rows that are there, a sixth of the terms of one and a twelfth of each of two others, and searched exactly
- * and with every cut. The first row is left out of both: it is found too easily. The same rows give the
- * same figures. Nothing of it is saved: to measure takes a fraction of a second. */
+ * rows that are there and searched exactly and with every cut: a sixth of the terms of one and a twelfth of
+ * each of two others, and twice as many every second time, for long queries lose more than short ones. What
+ * counts is the kind that finds less. The first row is left out of both: it is found too easily. The same
+ * rows give the same figures. Nothing of it is saved: to measure takes a fraction of a second. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
@@ -16,11 +17,13 @@
 #define SOURCES 3u
 #define TERMS_MAX 1024u /* of a query */
 #define TERMS_LEAST 4u  /* of a row, if it has them */
-#define ASIDE 0.05f     /* of what may be missed is kept in hand: the sample is small */
+#define ASIDE 0.25f     /* of what may be missed is kept in hand: no sample is like the queries to come */
 #define STALE 1.5       /* so many times as many rows, or fewer: measured again */
 
-/* No wider ones: what they lose differs too much from one kind of queries to the other. */
-static const float cuts[NEAR_CUTS] = {0.01f, 0.02f, 0.03f, 0.04f, 0.05f, 0.06f, 0.07f, 0.08f};
+static const float cuts[NEAR_CUTS] = {0.15f, 0.23f, 0.3f, 0.45f, 0.6f, 0.75f,
+                                      0.9f,  1.2f,  1.5f, 2.0f,  2.4f, 3.0f};
+
+enum kind { SHORT, LONG, KINDS }; /* of queries */
 
 struct term_weight {
     uint32_t term;
@@ -34,7 +37,7 @@ struct measuring {
     struct term_weight pairs[SOURCES * TERMS_MAX];
     uint32_t terms[SOURCES * TERMS_MAX];
     float weights[SOURCES * TERMS_MAX];
-    uint64_t wanted, found[NEAR_CUTS];
+    uint64_t wanted[KINDS], found[KINDS][NEAR_CUTS];
 };
 
 /* Rows at equal distances, the next live one each. */
@@ -75,12 +78,12 @@ static int by_term(const void *left, const void *right)
     return a->weight < b->weight ? -1 : a->weight > b->weight;
 }
 
-static struct postings_query make_query(struct measuring *m, uint32_t i)
+static struct postings_query make_query(struct measuring *m, uint32_t i, enum kind kind)
 {
-    uint32_t pairs = 0, count = 0;
-    pairs = take_terms(m, m->rows[i], 6, pairs);
-    pairs = take_terms(m, m->rows[(i * 7 + 13) % m->count], 12, pairs);
-    pairs = take_terms(m, m->rows[(i * 11 + 29) % m->count], 12, pairs);
+    uint32_t pairs = 0, count = 0, part = kind == LONG ? 3 : 6;
+    pairs = take_terms(m, m->rows[i], part, pairs);
+    pairs = take_terms(m, m->rows[(i * 7 + 13) % m->count], 2 * part, pairs);
+    pairs = take_terms(m, m->rows[(i * 11 + 29) % m->count], 2 * part, pairs);
     qsort(m->pairs, pairs, sizeof *m->pairs, by_term);
     for (uint32_t j = 0; j < pairs; j++) {
         if (count > 0 && m->terms[count - 1] == m->pairs[j].term)
@@ -103,19 +106,25 @@ static uint32_t count_common(const struct topk *best, const struct topk *top, ui
 
 static syna_rc measure_query(struct measuring *m, uint32_t i)
 {
-    struct postings_query query = make_query(m, i);
+    enum kind kind = i % 2 ? LONG : SHORT;
+    struct postings_query query = make_query(m, i, kind);
     struct topk best, top;
     topk_init(&best, K, FLT_MAX);
     syna_rc rc = search_cut(m->p, &query, 0, &best, NULL);
-    m->wanted += count_common(&best, &best, m->rows[i]);
+    m->wanted[kind] += count_common(&best, &best, m->rows[i]);
     for (uint32_t c = 0; rc == SYNA_SUCCESS && c < NEAR_CUTS; c++) {
         topk_init(&top, K, FLT_MAX);
         rc = search_cut(m->p, &query, (double)cuts[c], &top, NULL);
-        m->found[c] += count_common(&best, &top, m->rows[i]);
+        m->found[kind][c] += count_common(&best, &top, m->rows[i]);
         topk_dispose(&top);
     }
     topk_dispose(&best);
     return rc;
+}
+
+static float reached_by(const struct measuring *m, enum kind kind, uint32_t c)
+{
+    return m->wanted[kind] ? (float)m->found[kind][c] / (float)m->wanted[kind] : 1;
 }
 
 /* A wider cut never counts as better. */
@@ -123,8 +132,8 @@ static void conclude(const struct measuring *m, struct near_curve *curve)
 {
     float least = 1;
     for (uint32_t c = 0; c < NEAR_CUTS; c++) {
-        float reached = m->wanted ? (float)m->found[c] / (float)m->wanted : 1;
-        curve->reached[c] = least = MIN(least, reached);
+        least = MIN(least, MIN(reached_by(m, SHORT, c), reached_by(m, LONG, c)));
+        curve->reached[c] = least;
     }
     curve->live = m->p->live_count;
 }

@@ -1,9 +1,9 @@
 /* postings_strong.c - the k best rows of a query, approximately.
  *
  * Lists of a WEIGHTS index have their strongest postings in front (postings_window.c), so that a search can
- * read of each list what adds most, and stop. What counts as strong is one share of the query's bound for
- * all lists (postings_near.c measures which), times the root of the share of rows that a list has: a long
- * list costs more, and tells rows apart less. Of each window the rows with the largest sums go into one
+ * read of each list what adds most, and stop. What counts as strong is one share of what the query's strongest
+ * lists add, for all lists (postings_near.c measures which), times the root of the share of rows that a list
+ * has: a long list costs more, and tells rows apart less. Of each window the rows with the largest sums go into one
  * pool; the best of the pool are scored exactly when all windows are through, their bytes asked for while
  * others are scored. Scores are exact therefore; a row that has many weak postings and no strong one may be
  * missing. */
@@ -26,10 +26,10 @@ size_t search_near_pool(size_t k)
 }
 
 /* The least code of the part whose posting is added, 256: none is. */
-static uint32_t least_code(const struct searching *s, const struct part *part)
+static uint32_t least_code(const struct searching *s, const struct part *part, double strength)
 {
     double rows = sqrt((double)list_rows(part->list) / s->w->rows);
-    double code = s->cut * rows * s->left[0] * s->unit / part->bound * 255;
+    double code = s->cut * rows * strength / part->bound * 255;
     return code < 256 ? (uint32_t)code : 256;
 }
 
@@ -53,12 +53,25 @@ static void add_front(struct searching *s, const struct part *part, uint32_t lea
     s->visits.postings += at;
 }
 
+/* What cuts are shares of: the fourth root of the sum of the lists' bounds to the fourth, most of which are
+ * the strongest few. The plain sum grows with the number of terms, and so would what long queries lose. */
+static double strength_of(const struct searching *s)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < s->part_count; i++) {
+        double square = s->parts[i].bound * s->parts[i].bound;
+        sum += square * square;
+    }
+    return sqrt(sqrt(sum));
+}
+
 static void add_fronts(struct searching *s)
 {
     double left = 0;
+    double strength = strength_of(s);
     for (uint32_t i = 0; i < s->part_count; i++) {
         struct part *part = &s->parts[i];
-        part->least = least_code(s, part);
+        part->least = least_code(s, part, strength);
         part->expected = part->least < 256 ? expected_postings(part, part->least) : 0;
         left += MIN(part->least, 255u) / 255.0 * part->bound;
     }
