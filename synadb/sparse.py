@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import operator
 import os
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from synadb._arrays import float32, refused, search_limit
 from synadb._core import sparse as _sparse
 from synadb.errors import ClosedError
-from synadb.filters import filter_text, metadata_text, metadata_texts
+from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
 
 #: One sparse vector: ``{index: value}``, pairs ``[(index, value), ...]``, a pair of arrays
 #: ``(indices, values)``, a `SparseVector`, or a SciPy row of shape ``(1, vocab_size)``.
@@ -376,6 +375,41 @@ class SparseVectorStore(_sparse.SparseHandle):
             offsets, terms, weights = _stack(vectors)
         return self._index(keys, offsets, terms, weights, metadata_texts(metadata, len(keys)))
 
+    def update_metadata(
+        self, key: str, metadata: Mapping[str, Any] | None, *, replace: bool = False
+    ) -> bool:
+        """Change what is stored with the vector under `key`; the vector stays.
+
+        The row is written anew with its vector: it is durable as an indexed one is, and counts as
+        the one written last.
+
+        Parameters
+        ----------
+        key : str
+        metadata : mapping or None
+            Its fields are added to those that are there, or take their place as a whole. None takes
+            all metadata away.
+        replace : bool, default False
+            True: the row has this metadata only.
+
+        Returns
+        -------
+        bool
+            Whether there is such a row.
+
+        Raises
+        ------
+        ValueError
+            The metadata are no mapping of names to what JSON has; nothing is changed.
+
+        Examples
+        --------
+        >>> sparse.index("note", {3: 1.0}, metadata={"lang": "en", "year": 2023})
+        >>> sparse.update_metadata("note", {"year": 2024}), sparse.get_metadata("note")
+        (True, {'lang': 'en', 'year': 2024})
+        """
+        return self._update_metadata(key, metadata_text(metadata), bool(replace))
+
     def delete(self, key: str) -> bool:
         """Remove the vector under `key`. Returns whether there was one.
 
@@ -423,7 +457,11 @@ class SparseVectorStore(_sparse.SparseHandle):
         {4: 0.5, 9: 2.0}
         """
         row = self._get(key)
-        return None if row is None else SparseVector(row[0], row[1], _metadata(row[2]))
+        return None if row is None else SparseVector(row[0], row[1], metadata_of(row[2]))
+
+    def get_metadata(self, key: str) -> dict[str, Any] | None:
+        """What is stored with the vector under `key`, a new dict; None when nothing is."""
+        return metadata_of(self._get_metadata(key))
 
     def contains(self, key: str) -> bool:
         """Whether there is a vector under `key`; also ``key in store``."""
@@ -606,10 +644,6 @@ class SparseVectorStore(_sparse.SparseHandle):
 
 
 # ------------------------------------------------------------------------------------- arguments
-
-
-def _metadata(text: str | None) -> dict[str, Any] | None:
-    return None if text is None else json.loads(text)
 
 
 def _recall(recall: float | None) -> float:

@@ -7,6 +7,7 @@ from synadb import (
     GravityWellIndex,
     HybridVectorStore,
     MmapVectorStore,
+    SparseVectorStore,
     VectorStore,
 )
 
@@ -24,6 +25,31 @@ class Layers(HybridVectorStore):
 
     insert = HybridVectorStore.ingest
     insert_batch = HybridVectorStore.ingest_batch
+
+
+class Sparse(SparseVectorStore):
+    """Rows of arrays, every number of which is stored: none of them is 0."""
+
+    def __init__(self, path, dimensions, **options):
+        super().__init__(path, dimensions, **options)
+
+    def insert(self, key, vector, metadata=None):
+        self.index(key, dict(enumerate(vector)), metadata=metadata)
+
+    def insert_batch(self, keys, rows, metadata=None):
+        return self.index_batch(
+            [(key, dict(enumerate(row))) for key, row in zip(keys, rows)], metadata=metadata
+        )
+
+    def get(self, key):
+        row = super().get(key)
+        return None if row is None else row.values
+
+    def search(self, vector, k=10, **options):
+        return super().search(dict(enumerate(vector)), k=k, **options)
+
+
+CLASSES["sparse"] = Sparse
 
 
 def opened(kind, path, dimensions, **options):

@@ -101,6 +101,16 @@ int32_t syna_sparse_index(syna_sparse *store, const syna_sparse_rows *given, siz
     return rc;
 }
 
+int32_t syna_sparse_update_metadata(syna_sparse *store, const char *key, size_t key_len,
+                                    const char *json, size_t json_len, uint32_t flags)
+{
+    REQUIRE(store);
+    REQUIRE_KEY(key, key_len);
+    return check_missing(sparse_update_metadata(store, key, key_len, json, json_len,
+                                                flags & SYNA_METADATA_REPLACE),
+                         key, key_len);
+}
+
 int32_t syna_sparse_delete(syna_sparse *store, const char *key, size_t key_len, int32_t *deleted)
 {
     int32_t was_there;
@@ -116,6 +126,18 @@ int32_t syna_sparse_get(syna_sparse *store, const char *key, size_t key_len, syn
     REQUIRE(row);
     *row = NULL;
     return check_missing(sparse_get(store, key, key_len, row), key, key_len);
+}
+
+int32_t syna_sparse_get_metadata(syna_sparse *store, const char *key, size_t key_len, char **out,
+                                 size_t *len)
+{
+    size_t ignored;
+    REQUIRE(store);
+    REQUIRE(out);
+    *out = NULL;
+    REQUIRE_KEY(key, key_len);
+    return check_missing(sparse_get_metadata(store, key, key_len, out, len ? len : &ignored), key,
+                         key_len);
 }
 
 void syna_free_sparse_row(syna_sparse_row *row)

@@ -114,6 +114,7 @@ static void init_locks(syna_sparse *store)
     pthread_rwlockattr_setkind_np(&attr, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
 #endif
     pthread_rwlock_init(&store->state_lock, &attr);
+    pthread_rwlock_init(&store->change_lock, &attr);
     pthread_rwlockattr_destroy(&attr);
     pthread_mutex_init(&store->index_lock, NULL);
 }
@@ -178,6 +179,7 @@ void sparse_free(syna_sparse *store)
     snapshot_close(store->snapshot);
     db_view_free(store->view);
     pthread_rwlock_destroy(&store->state_lock);
+    pthread_rwlock_destroy(&store->change_lock);
     pthread_mutex_destroy(&store->index_lock);
     mem_free(store->index_path);
     mem_free(store);

@@ -2,7 +2,7 @@
  * Functions mirror sparse.h of include/ and have its contract; only what differs is said here.
  *
  * Files: sparse_core.h the struct and its locks; sparse.c open, remember, close; sparse_row.c one row as
- * bytes; sparse_rows.c the rows in memory; sparse_file.c the snapshot; sparse_write.c index and delete;
+ * bytes; sparse_rows.c the rows in memory; sparse_file.c the snapshot; sparse_write.c index, change metadata, delete;
  * sparse_search.c; sparse_read.c get, list, facts. The index is index/postings.h. */
 #ifndef SYNA_ENGINE_SPARSE_H
 #define SYNA_ENGINE_SPARSE_H
@@ -29,8 +29,12 @@ void sparse_after_fork(syna_sparse *store, bool child);
 /* *last (may be NULL): the number of the newest row. */
 syna_rc sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *added,
                      uint32_t *last);
+syna_rc sparse_update_metadata(syna_sparse *store, const char *key, size_t key_len, const char *json,
+                               size_t len, bool replace);
 syna_rc sparse_delete(syna_sparse *store, const char *key, size_t key_len, int32_t *deleted);
 syna_rc sparse_get(syna_sparse *store, const char *key, size_t key_len, syna_sparse_row **row);
+syna_rc sparse_get_metadata(syna_sparse *store, const char *key, size_t key_len, char **out,
+                            size_t *len);
 bool sparse_contains(syna_sparse *store, const char *key, size_t key_len);
 uint64_t sparse_count(syna_sparse *store);
 syna_rc sparse_search(syna_sparse *store, const syna_sparse_rows *queries,

@@ -6,6 +6,8 @@
  * without its snapshot, which is therefore not written when they are most.
  *
  * Locks, in the order in which they are taken:
+ *   change_lock  shared by whoever writes rows; exclusive while a row is read to be written anew with other
+ *                metadata, so that no row is lost that came between
  *   index_lock   one change of the windows at a time, and whatever numbers rows anew
  *   state_lock   shared by searches, exclusive for changes of what they read; held briefly
  *   the database's locks
@@ -57,6 +59,7 @@ struct syna_sparse {
     syna_sparse_options options;
     char *index_path; /* <path>.postings */
 
+    pthread_rwlock_t change_lock;
     pthread_mutex_t index_lock;
     pthread_rwlock_t state_lock;
 

@@ -29,6 +29,12 @@ static syna_rc copy_row(const struct sparse_row *at, syna_sparse_row **out)
     return SYNA_SUCCESS;
 }
 
+static syna_rc no_row(const syna_sparse *store, const char *key, size_t key_len)
+{
+    return syna_fail_at(SYNA_ERR_KEY_NOT_FOUND, SYNA_WHY_NONE, db_path(store->db), -1, 0,
+                        "no row has the key %.*s", (int)MIN(key_len, (size_t)200), key);
+}
+
 syna_rc sparse_get(syna_sparse *store, const char *key, size_t key_len, syna_sparse_row **out)
 {
     struct sparse_row at;
@@ -42,10 +48,37 @@ syna_rc sparse_get(syna_sparse *store, const char *key, size_t key_len, syna_spa
             rc = copy_row(&at, out);
     }
     pthread_rwlock_unlock(&store->state_lock);
-    if (row == ROW_NONE)
-        rc = syna_fail_at(SYNA_ERR_KEY_NOT_FOUND, SYNA_WHY_NONE, db_path(store->db), -1, 0,
-                          "no row has the key %.*s", (int)MIN(key_len, (size_t)200), key);
-    return rc;
+    return row == ROW_NONE ? no_row(store, key, key_len) : rc;
+}
+
+static syna_rc copy_metadata(const struct sparse_row *at, char **out, size_t *len)
+{
+    if (!at->metadata)
+        return SYNA_SUCCESS;
+    *out = mem_dup(at->metadata, at->metadata_len);
+    if (!*out)
+        return syna_no_memory(at->metadata_len);
+    *len = at->metadata_len;
+    return SYNA_SUCCESS;
+}
+
+syna_rc sparse_get_metadata(syna_sparse *store, const char *key, size_t key_len, char **out,
+                            size_t *len)
+{
+    struct sparse_row at;
+    syna_rc rc = SYNA_SUCCESS;
+    *out = NULL;
+    *len = 0;
+    pthread_rwlock_rdlock(&store->state_lock);
+    uint32_t row = row_keys_find(&store->keys, key, key_len);
+    if (row != ROW_NONE) {
+        sparse_row_at(store, row, &at);
+        rc = sparse_damage(store);
+        if (rc == SYNA_SUCCESS)
+            rc = copy_metadata(&at, out, len);
+    }
+    pthread_rwlock_unlock(&store->state_lock);
+    return row == ROW_NONE ? no_row(store, key, key_len) : rc;
 }
 
 bool sparse_contains(syna_sparse *store, const char *key, size_t key_len)

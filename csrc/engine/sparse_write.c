@@ -1,10 +1,12 @@
-/* sparse_write.c - index, replace and delete rows. See sparse_core.h for the order of things.
+/* sparse_write.c - index, replace and delete rows, change their metadata. See sparse_core.h for the order of things.
  *
  * Frames are built here, not by a put of the database: a row is read in place, so it must not be
  * compressed. */
 #include "base/internal.h"
 
 #include "base/utf8.h"
+#include "engine/db_core.h"
+#include "engine/meta_merge.h"
 #include "engine/sparse_core.h"
 #include "store/frame.h"
 #include "store/value.h"
@@ -213,7 +215,9 @@ static syna_rc settle(struct indexing *in, syna_rc committed, size_t *added, uin
     return rc;
 }
 
-syna_rc sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *added, uint32_t *last)
+/* change_lock is held. */
+static syna_rc index_rows(syna_sparse *store, const syna_sparse_rows *rows, size_t *added,
+                          uint32_t *last)
 {
     struct indexing in = {.store = store, .rows = rows, .vocabulary = sparse_vocabulary(store)};
     *added = 0;
@@ -231,6 +235,68 @@ syna_rc sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *a
     mem_free(in.name);
     buf_dispose(&in.names);
     buf_dispose(&in.frames);
+    return rc;
+}
+
+syna_rc sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *added, uint32_t *last)
+{
+    pthread_rwlock_rdlock(&store->change_lock);
+    syna_rc rc = index_rows(store, rows, added, last);
+    pthread_rwlock_unlock(&store->change_lock);
+    if (rc == SYNA_SUCCESS && rows->count)
+        sparse_maintain(store);
+    return rc;
+}
+
+/* ---------------------------------------------------------------- metadata */
+
+/* A row is one record of the log: its pairs are written again, with the new metadata. */
+static syna_rc write_again(syna_sparse *store, const char *key, size_t key_len,
+                           const syna_sparse_row *row, const char *json, size_t len)
+{
+    uint64_t offsets[2] = {0, row->count};
+    size_t added;
+    syna_sparse_rows rows = {.size = sizeof rows,
+                             .count = 1,
+                             .offsets = offsets,
+                             .terms = row->terms,
+                             .weights = row->weights,
+                             .keys = &key,
+                             .key_lens = &key_len,
+                             .metadata = &json,
+                             .metadata_lens = &len};
+    return index_rows(store, &rows, &added, NULL);
+}
+
+static syna_rc update_locked(syna_sparse *store, const char *key, size_t key_len, const char *json,
+                             size_t len, bool replace)
+{
+    syna_sparse_row *row;
+    struct buf merged = {0};
+    SYNA_TRY(sparse_get(store, key, key_len, &row));
+    bool merges = json && row->metadata && !replace;
+    syna_rc rc = SYNA_SUCCESS;
+    if (merges)
+        rc = meta_merge(row->metadata, row->metadata_len, json, len, &merged);
+    if (rc == SYNA_SUCCESS)
+        rc = write_again(store, key, key_len, row, merges ? (const char *)merged.bytes : json,
+                         merges ? merged.len : len);
+    buf_dispose(&merged);
+    mem_free(row);
+    return rc;
+}
+
+syna_rc sparse_update_metadata(syna_sparse *store, const char *key, size_t key_len, const char *json,
+                               size_t len, bool replace)
+{
+    SYNA_TRY(check_key(key, key_len));
+    if (json)
+        SYNA_TRY(meta_check(json, len));
+    if (!db_is_writer(store->db))
+        return db_check_writable(store->db); /* says why, also where there is no such row */
+    pthread_rwlock_wrlock(&store->change_lock);
+    syna_rc rc = update_locked(store, key, key_len, json, len, replace);
+    pthread_rwlock_unlock(&store->change_lock);
     if (rc == SYNA_SUCCESS)
         sparse_maintain(store);
     return rc;
@@ -252,19 +318,28 @@ static syna_rc apply_deletion(syna_sparse *store, const char *name, size_t len)
     return rc;
 }
 
+/* A value under the prefix that is no row of ours stays. */
+static syna_rc delete_row(syna_sparse *store, const char *key, size_t key_len, const struct buf *name,
+                          int32_t *deleted)
+{
+    if (!sparse_contains(store, key, key_len))
+        return SYNA_SUCCESS;
+    SYNA_TRY(db_delete(store->db, (const char *)name->bytes, name->len, deleted));
+    return apply_deletion(store, (const char *)name->bytes, name->len);
+}
+
 syna_rc sparse_delete(syna_sparse *store, const char *key, size_t key_len, int32_t *deleted)
 {
     struct buf name = {0};
     *deleted = 0;
     syna_rc rc = append_name(&name, key, key_len);
-    /* A value under the prefix that is no row of ours stays. */
-    if (rc == SYNA_SUCCESS && sparse_contains(store, key, key_len)) {
-        rc = db_delete(store->db, (const char *)name.bytes, name.len, deleted);
-        if (rc == SYNA_SUCCESS)
-            rc = apply_deletion(store, (const char *)name.bytes, name.len);
-        if (rc == SYNA_SUCCESS)
-            sparse_maintain(store);
+    if (rc == SYNA_SUCCESS) {
+        pthread_rwlock_rdlock(&store->change_lock);
+        rc = delete_row(store, key, key_len, &name, deleted);
+        pthread_rwlock_unlock(&store->change_lock);
     }
+    if (rc == SYNA_SUCCESS && *deleted)
+        sparse_maintain(store);
     buf_dispose(&name);
     return rc;
 }

@@ -23,6 +23,7 @@
 
 #include "base.h"
 #include "kv.h"
+#include "vector.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -112,6 +113,13 @@ typedef struct syna_sparse_rows {
  * metadata; a key that occurs twice keeps its last row. *added (may be NULL): keys that were new. */
 SYNA_API int32_t syna_sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *added);
 
+/* Change the metadata of a row: fields that it has not are added, those that it has are replaced as a whole.
+ * json (borrowed) NULL takes all metadata away. flags: 0, or SYNA_METADATA_REPLACE (vector.h): the row has
+ * this metadata only. -5 when there is no row; what is no JSON object is refused (reason ARGUMENT) and changes
+ * nothing. The row is written anew with its pairs, so it is durable as an indexed row is, and counts as the
+ * one written last. Other writes through this handle wait meanwhile, so none undoes what another one did. */
+SYNA_API int32_t syna_sparse_update_metadata(syna_sparse *store, const char *key, size_t key_len,
+                                             const char *json, size_t json_len, uint32_t flags);
 /* Delete a row. *deleted (may be NULL): 1 when it was there. A missing key is no error and writes
  * nothing. */
 SYNA_API int32_t syna_sparse_delete(syna_sparse *store, const char *key, size_t key_len,
@@ -129,6 +137,11 @@ typedef struct syna_sparse_row {
 SYNA_API int32_t syna_sparse_get(syna_sparse *store, const char *key, size_t key_len,
                                  syna_sparse_row **row);
 SYNA_API void syna_free_sparse_row(syna_sparse_row *row);
+
+/* The metadata of a row as JSON: *out is given (syna_free_json), NULL when the row has none; *len (may be
+ * NULL) its bytes. -5 when there is no row. */
+SYNA_API int32_t syna_sparse_get_metadata(syna_sparse *store, const char *key, size_t key_len,
+                                          char **out, size_t *len);
 
 /* 1, 0 or a negative code. */
 SYNA_API int32_t syna_sparse_contains(syna_sparse *store, const char *key, size_t key_len);

@@ -1072,6 +1072,8 @@ cdef extern from "synadb/sparse.h" nogil:
         const size_t *metadata_lens
 
     int32_t syna_sparse_index(syna_sparse *store, const syna_sparse_rows *rows, size_t *added)
+    int32_t syna_sparse_update_metadata(syna_sparse *store, const char *key, size_t key_len,
+                                        const char *json, size_t json_len, uint32_t flags)
     int32_t syna_sparse_delete(syna_sparse *store, const char *key, size_t key_len,
                                int32_t *deleted)
 
@@ -1085,6 +1087,8 @@ cdef extern from "synadb/sparse.h" nogil:
     int32_t syna_sparse_get(syna_sparse *store, const char *key, size_t key_len,
                             syna_sparse_row **row)
     void syna_free_sparse_row(syna_sparse_row *row)
+    int32_t syna_sparse_get_metadata(syna_sparse *store, const char *key, size_t key_len, char **out,
+                                     size_t *len)
     int32_t syna_sparse_contains(syna_sparse *store, const char *key, size_t key_len)
     uint64_t syna_sparse_count(syna_sparse *store)
 

@@ -13,13 +13,14 @@ from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport path_bytes
 from synadb._core.libsynadb cimport (
-    SYNA_ERR_KEY_NOT_FOUND, SYNA_SPARSE_METADATA, SYNA_SPARSE_MIN_SCORE, SYNA_SPARSE_TERMS_MAX,
-    SYNA_SPARSE_VOCABULARY_MAX, syna_free_sparse_hits, syna_free_sparse_row, syna_sparse,
-    syna_sparse_close, syna_sparse_contains, syna_sparse_count, syna_sparse_delete,
-    syna_sparse_explain, syna_sparse_flush, syna_sparse_get, syna_sparse_get_stats,
-    syna_sparse_hit, syna_sparse_index, syna_sparse_list, syna_sparse_open, syna_sparse_options,
-    syna_sparse_refresh, syna_sparse_row, syna_sparse_rows, syna_sparse_save, syna_sparse_search,
-    syna_sparse_search_many, syna_sparse_stats)
+    SYNA_ERR_KEY_NOT_FOUND, SYNA_METADATA_REPLACE, SYNA_SPARSE_METADATA, SYNA_SPARSE_MIN_SCORE,
+    SYNA_SPARSE_TERMS_MAX, SYNA_SPARSE_VOCABULARY_MAX, syna_free_json, syna_free_sparse_hits,
+    syna_free_sparse_row, syna_sparse, syna_sparse_close, syna_sparse_contains, syna_sparse_count,
+    syna_sparse_delete, syna_sparse_explain, syna_sparse_flush, syna_sparse_get,
+    syna_sparse_get_metadata, syna_sparse_get_stats, syna_sparse_hit, syna_sparse_index,
+    syna_sparse_list, syna_sparse_open, syna_sparse_options, syna_sparse_refresh, syna_sparse_row,
+    syna_sparse_rows, syna_sparse_save, syna_sparse_search, syna_sparse_search_many,
+    syna_sparse_stats, syna_sparse_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
 from synadb._core.rows cimport TextArray
 from synadb._core.status cimport check, fail
@@ -121,6 +122,25 @@ cdef class SparseHandle(Handle):
         check(rc)
         return added
 
+    def _update_metadata(self, key, metadata, bint replace):
+        """Whether there is such a row. `metadata` is a JSON text or None."""
+        cdef Py_ssize_t size = 0
+        cdef Py_ssize_t text_size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef const char *text = NULL
+        cdef uint32_t flags = SYNA_METADATA_REPLACE if replace else 0
+        cdef int32_t rc
+        if metadata is not None:
+            text = PyUnicode_AsUTF8AndSize(metadata, &text_size)
+        self.enter()
+        with nogil:
+            rc = syna_sparse_update_metadata(self.ptr, k, size, text, <size_t>text_size, flags)
+        self.leave()
+        if rc == SYNA_ERR_KEY_NOT_FOUND:
+            return False
+        check(rc)
+        return True
+
     def _delete(self, key):
         cdef Py_ssize_t size = 0
         cdef const char *k = key_utf8(key, &size)
@@ -178,6 +198,27 @@ cdef class SparseHandle(Handle):
             return terms, weights, text_of(row.metadata, row.metadata_len)
         finally:
             syna_free_sparse_row(row)
+
+    def _get_metadata(self, key):
+        """The JSON text, or None."""
+        cdef Py_ssize_t size = 0
+        cdef const char *k = key_utf8(key, &size)
+        cdef char *text = NULL
+        cdef size_t length = 0
+        cdef int32_t rc
+        self.enter()
+        with nogil:
+            rc = syna_sparse_get_metadata(self.ptr, k, size, &text, &length)
+        self.leave()
+        if rc == SYNA_ERR_KEY_NOT_FOUND:
+            return None
+        check(rc)
+        if text is NULL:
+            return None
+        try:
+            return PyUnicode_DecodeUTF8(text, length, NULL)
+        finally:
+            syna_free_json(text)
 
     def _contains(self, key):
         cdef Py_ssize_t size = 0

@@ -11,7 +11,7 @@ from synadb.errors import ReadOnlyError
 ROWS, DIMS = 3000, 16
 
 
-@pytest.fixture(params=["vector", "gwi", "cascade", "hybrid"])
+@pytest.fixture(params=["vector", "gwi", "cascade", "hybrid", "sparse"])
 def kind(request):
     return request.param
 
@@ -23,6 +23,7 @@ def path(tmp_path):
 
 def filled(kind, path):
     rows = np.random.default_rng(0).normal(size=(ROWS, DIMS)).astype(np.float32)
+    rows /= np.linalg.norm(rows, axis=1, keepdims=True)  # nearest by any measure: itself
     store = opened(kind, path, DIMS)
     store.insert_batch(names(ROWS), rows, [{"n": i, "tag": "old"} for i in range(ROWS)])
     return store, rows

@@ -517,6 +517,8 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path):
         store = SparseVectorStore({str(path)!r}, {VOCAB}, sync_on_write=False)
         for i in range(100000):
             store.index(f"r{{i % 3000}}", {{i % {VOCAB}: 1.0 + i}})
+            if i % 3 == 2:
+                store.update_metadata(f"r{{(i - 1) % 3000}}", {{"n": i}})
             if i % 5 == 4:
                 store.delete(f"r{{(i - 2) % 3000}}")
             print(i, flush=True)
@@ -534,15 +536,17 @@ def test_a_killed_writer_loses_nothing_that_was_acknowledged(tmp_path):
     child.wait()
     child.stdout.close()
     last = int(rest[-1]) if rest and rest[-1].isdigit() else last
-    rows: dict[str, dict[int, float]] = {}
+    rows: dict[str, tuple[dict[int, float], dict[str, int] | None]] = {}
     for i in range(last + 1):
-        rows.pop(f"r{i % 3000}", None)
-        rows[f"r{i % 3000}"] = {i % VOCAB: 1.0 + i}
+        rows[f"r{i % 3000}"] = ({i % VOCAB: 1.0 + i}, None)
+        described = f"r{(i - 1) % 3000}"
+        if i % 3 == 2 and described in rows:
+            rows[described] = (rows[described][0], {"n": i})
         if i % 5 == 4:
             rows.pop(f"r{(i - 2) % 3000}", None)
     unsure = {f"r{j % 3000}" for j in range(last - 1, last + 3)} | {f"r{(last - 1) % 3000}"}
     with SparseVectorStore.open(path) as store:
-        got = {key: store.get(key).to_dict() for key in store.keys()}
+        got = {k: (store.get(k).to_dict(), store.get_metadata(k)) for k in store.keys()}
     for key in rows.keys() | got.keys():
         if key not in unsure:
             assert rows.get(key) == got.get(key), key

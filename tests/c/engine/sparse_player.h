@@ -1,4 +1,5 @@
-/* A sparse vector store for player.h: rows of one term each, whose weight is the value. */
+/* A sparse vector store for player.h: rows of one term each, whose value is in their metadata, or else
+ * their weight. */
 #ifndef SYNA_TESTS_SPARSE_PLAYER_H
 #define SYNA_TESTS_SPARSE_PLAYER_H
 
@@ -54,7 +55,7 @@ static inline syna_rc sparse_player_read(void *store, long found[PLAYER_KEYS])
     size_t count;
     syna_sparse_rows query = {
         .size = sizeof query, .count = 1, .offsets = offsets, .terms = &term, .weights = &weight};
-    syna_sparse_search how = {.size = sizeof how, .k = UINT64_MAX};
+    syna_sparse_search how = {.size = sizeof how, .flags = SYNA_SPARSE_METADATA, .k = UINT64_MAX};
     for (int key = 0; key < PLAYER_KEYS; key++)
         found[key] = PLAYER_GONE;
     SYNA_TRY(sparse_search(s->rows, &query, &how, &hits, &count));
@@ -63,6 +64,8 @@ static inline syna_rc sparse_player_read(void *store, long found[PLAYER_KEYS])
         CHECK(hits[i].key_len == 2 && key >= 0 && key < PLAYER_KEYS);
         CHECK_EQ(found[key], PLAYER_GONE);
         found[key] = (long)hits[i].score;
+        if (hits[i].metadata)
+            CHECK_EQ(sscanf(hits[i].metadata, "{\"v\":%ld}", &found[key]), 1);
     }
     CHECK_EQ(count, sparse_count(s->rows));
     syna_free_sparse_hits(hits);
@@ -88,6 +91,16 @@ static inline syna_rc sparse_player_put(struct player *p, int first, int count)
     syna_sparse_rows rows = {.size = sizeof rows, .count = (uint64_t)count, .offsets = offsets,
                              .terms = terms, .weights = weights, .keys = keys};
     return sparse_index(s->rows, &rows, &added, NULL);
+}
+
+/* Another value for a row that is there; its weight stays. */
+static inline syna_rc sparse_player_describe(struct player *p, int key)
+{
+    struct sparse_store *s = p->store;
+    char name[8], json[32];
+    snprintf(name, sizeof name, "k%d", key);
+    snprintf(json, sizeof json, "{\"v\":%ld}", player_row(p, key));
+    return sparse_update_metadata(s->rows, name, strlen(name), json, strlen(json), false);
 }
 
 static inline syna_rc sparse_player_delete(struct player *p, int key)

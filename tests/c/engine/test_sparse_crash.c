@@ -9,7 +9,8 @@
  * The broken variant at the end says that rows are flushed when they are not, and must be caught. */
 #include "sparse_player.h"
 
-/* i<key>: index; b: the first three in one call; d<key>: delete; f: flush; s: save; o: close and open. */
+/* i<key>: index; m<key>: other metadata; b: the first three in one call; d<key>: delete; f: flush; s: save;
+ * o: close and open. */
 struct workload {
     const char *name, *script;
     uint64_t budget;
@@ -20,6 +21,7 @@ static const struct workload workloads[] = {
     {"batches", "b f b i1 f b", 3000},
     {"saved", "b s i1 d2 s i4 f", 3000},
     {"reopened", "b o i1 d0 o b d1", 3000},
+    {"metadata", "b m1 f m1 m2 i1 f m1 s m0 o m2 d1", 3000},
 };
 
 static bool forgets_to_flush;
@@ -31,6 +33,8 @@ static syna_rc operate(struct player *p, char what, int key, bool *durable)
     switch (what) {
     case 'i':
         return sparse_player_put(p, key, 1);
+    case 'm':
+        return sparse_player_describe(p, key);
     case 'b':
         return sparse_player_put(p, 0, 3);
     case 'd':

@@ -4,9 +4,9 @@
  * that failed all or nothing. */
 #include "sparse_player.h"
 
-/* i<key>: index; b: the first four in one call; d<key>: delete; f: flush; s: save; o: close and
+/* i<key>: index; m<key>: other metadata; b: the first four in one call; d<key>: delete; f: flush; s: save; o: close and
  * open. */
-#define EVERYTHING "b i4 s o i0 d1 s b d2 o i5 f b s o i1 o"
+#define EVERYTHING "b i4 m4 s o i0 m0 m0 d1 s b m3 d2 o i5 f b s o i1 m1 o"
 
 static syna_rc step(struct player *p, char what, int key)
 {
@@ -14,6 +14,8 @@ static syna_rc step(struct player *p, char what, int key)
     switch (what) {
     case 'i':
         return sparse_player_put(p, key, 1);
+    case 'm':
+        return sparse_player_describe(p, key);
     case 'b':
         return sparse_player_put(p, 0, 4);
     case 'd':

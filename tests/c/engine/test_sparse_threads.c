@@ -1,10 +1,13 @@
 /* Threads on one sparse vector store: two write, each rows of its own, enough that windows are
- * sealed and joined meanwhile; two search, exactly and approximately; one saves. A search shows
- * every key at most once and no row that was not written; in the end every key has its last row.
- * Under ThreadSanitizer a race fails the test. */
+ * sealed and joined meanwhile; two search, exactly and approximately; one changes metadata, which
+ * must not bring a replaced row back; one saves. A search shows every key at most once and no row
+ * that was not written; in the end every key has its last row. Under ThreadSanitizer a race fails
+ * the test. */
 #include "check.h"
 
 #include "engine/sparse.h"
+
+#include <sched.h>
 
 enum { WRITERS = 2, BATCHES = 14, BATCH = 200, PAIRS = 60, VOCABULARY = 400, ROUNDS = 40, K = 20 };
 enum { KEYS = WRITERS * BATCHES * BATCH / 2 }; /* each is written twice */
@@ -103,6 +106,19 @@ static void *search_rows(void *context)
     return NULL;
 }
 
+static void *describe_rows(void *context)
+{
+    const struct worker *w = context;
+    for (uint32_t i = 0; i < ROUNDS || __atomic_load_n(&w->world->writing, __ATOMIC_ACQUIRE); i++) {
+        char key[16], json[32];
+        snprintf(key, sizeof key, "%u", i * 29 % KEYS);
+        snprintf(json, sizeof json, "{\"n\":%u}", i);
+        syna_rc rc = sparse_update_metadata(w->world->store, key, strlen(key), json, strlen(json), false);
+        CHECK(rc == SYNA_SUCCESS || rc == SYNA_ERR_KEY_NOT_FOUND);
+    }
+    return NULL;
+}
+
 static void *save_rows(void *context)
 {
     const struct worker *w = context;
@@ -132,7 +148,7 @@ static void check_rows(struct world *world)
 TEST(threads_write_search_and_save_one_store)
 {
     static void *(*const works[])(void *) = {write_rows, write_rows, search_rows, search_rows,
-                                             save_rows};
+                                             save_rows,  describe_rows};
     struct world world = {.writing = WRITERS};
     struct worker workers[COUNT_OF(works)];
     pthread_t threads[COUNT_OF(works)];
@@ -150,5 +166,74 @@ TEST(threads_write_search_and_save_one_store)
         CHECK_EQ(pthread_join(threads[i], NULL), 0);
     check_rows(&world);
     sparse_free(world.store);
+    CHECK_OK(db_close(db));
+}
+
+/* ---------------------------------------------------------------- one row, changed from both sides */
+
+enum { VERSIONS = 3000 };
+
+struct duel {
+    syna_sparse *store;
+    bool over;        /* atomic, */
+    uint32_t changes; /* likewise: made so far */
+};
+
+static void *describe_one(void *context)
+{
+    struct duel *duel = context;
+    for (int i = 0; !__atomic_load_n(&duel->over, __ATOMIC_ACQUIRE); i++) {
+        CHECK_OK(sparse_update_metadata(duel->store, "a", 1, "{\"n\":1}", 7, i % 2));
+        __atomic_add_fetch(&duel->changes, 1, __ATOMIC_RELEASE);
+    }
+    return NULL;
+}
+
+static void index_one(struct duel *duel, float version)
+{
+    const char *key = "a";
+    uint32_t term = 3;
+    uint64_t offsets[2] = {0, 1};
+    size_t added;
+    syna_sparse_rows rows = {.size = sizeof rows,
+                             .count = 1,
+                             .offsets = offsets,
+                             .terms = &term,
+                             .weights = &version,
+                             .keys = &key};
+    CHECK_OK(sparse_index(duel->store, &rows, &added, NULL));
+}
+
+/* Until a change that is under way is made. */
+static void wait_for_change(struct duel *duel)
+{
+    uint32_t before = __atomic_load_n(&duel->changes, __ATOMIC_ACQUIRE);
+    while (__atomic_load_n(&duel->changes, __ATOMIC_ACQUIRE) == before)
+        sched_yield();
+}
+
+TEST(a_change_of_metadata_brings_no_replaced_row_back)
+{
+    struct duel duel = {.over = false};
+    pthread_t thread;
+    syna_sparse_options options = {.size = sizeof options, .vocab_size = VOCABULARY};
+    syna_db_options log = {.size = sizeof log, .no_sync = 1};
+    syna_db *db;
+    CHECK_OK(db_open(check_path("duel.svs"), &log, &db));
+    CHECK_OK(sparse_new(db, &options, &duel.store));
+    index_one(&duel, 1);
+    CHECK_EQ(pthread_create(&thread, NULL, describe_one, &duel), 0);
+    for (int version = 2; version < VERSIONS; version++) {
+        syna_sparse_row *row;
+        index_one(&duel, (float)version);
+        wait_for_change(&duel);
+        CHECK_OK(sparse_get(duel.store, "a", 1, &row));
+        CHECK(row->count == 1 && row->weights[0] == (float)version);
+        syna_free_sparse_row(row);
+    }
+    __atomic_store_n(&duel.over, true, __ATOMIC_RELEASE);
+    CHECK_EQ(pthread_join(thread, NULL), 0);
+    CHECK_EQ(sparse_count(duel.store), 1u);
+    sparse_free(duel.store);
     CHECK_OK(db_close(db));
 }
