@@ -2,7 +2,7 @@
  * made beside searches; putting it in takes only the copying. */
 #include "base/internal.h"
 
-#include "index/partition.h"
+#include "index/partition_core.h"
 #include "index/workers.h"
 #include <synadb/vector.h>
 
@@ -30,11 +30,8 @@ void partition_dispose(struct partition *p)
 {
     for (uint32_t i = 0; i < p->count; i++)
         well_dispose(&p->wells[i]);
-    for (size_t c = 0; c < PARTITION_CURVES; c++) {
-        mem_free(p->curves[c].found);
-        mem_free(p->curves[c].by_class);
-        mem_free(p->curves[c].steps);
-    }
+    for (size_t c = 0; c < PARTITION_CURVES; c++)
+        partition_free_curve(&p->curves[c]);
     mem_free(p->wells);
     mem_free_aligned(p->centroids);
     mem_free(p->weights);

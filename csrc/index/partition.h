@@ -55,6 +55,7 @@ struct probe_curve {
     uint64_t total;
     uint32_t *found;
     uint32_t *by_class; /* NULL: not known */
+    uint32_t *stopped;  /* found[i] of queries that stop as partition_codes_of says; NULL: not known */
     uint64_t totals[PARTITION_CLASSES];
     float bounds[PARTITION_CLASSES - 1];
     struct probe_step *steps; /* NULL: there was no memory. See partition_curve.c */
@@ -75,6 +76,7 @@ struct partition {
     /* Rows the centroids were trained from, 0 = from a sample; rows when the curves were measured, 0 =
      * they were not. Fewer when rows came from elsewhere: then both are due again earlier. */
     uint32_t trained, calibrated;
+    bool certain; /* what a code leaves out is not by chance: searches take its whole length as possible */
     /* The share of the entries that stand in other lists than if all had been spread as those of the
      * training were; and what it was when the curves were measured. See note_drift. */
     float drift, drift_measured;
@@ -184,6 +186,7 @@ syna_rc partition_search(const struct partition *p, const struct row_set *set, c
 struct partition_curves {
     struct probe_curve curves[PARTITION_CURVES];
     uint32_t rows;
+    bool certain;
 };
 syna_rc partition_measure(const struct partition *p, const struct row_set *set, const uint64_t *live,
                           uint32_t count, struct partition_curves *out);
@@ -203,7 +206,7 @@ float partition_recall_of(const struct partition *p, uint64_t k, const struct pa
  * and larger ones look into lists in proportion. From as many as there are lists on: all. */
 uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe);
 /* The codes that these lists may have for one query, see partition_reach: where 50 is to look at a quarter of
- * the rows, no query looks at more. */
+ * the rows, no query looks at more, unless it would miss rows by that. */
 uint64_t partition_codes_of(const struct partition *p, uint64_t nprobe, uint32_t lists);
 
 /* ---------------------------------------------------------------- snapshots */

@@ -52,11 +52,16 @@ int32_t partition_first_lists(const int32_t *keys, uint32_t *lists, uint32_t cou
 
 /* partition_curve.c: what more lists for a class of queries bring, best first. */
 void partition_make_steps(struct probe_curve *curve);
+/* The codes at which a query that may be stopped is. */
+uint64_t partition_stop(const struct partition *p);
+/* Arrays of so many lists, zeroed; what there is of them on failure goes with the curve. */
+bool partition_make_curve(struct probe_curve *curve);
+void partition_free_curve(struct probe_curve *curve);
 
-/* partition_search in all lists, not certain, for many queries at once. wells: PARTITION_COPIES a row,
- * the first of them a list that has it, where alone it is looked at. */
+/* partition_search in all lists, for many queries at once. wells: PARTITION_COPIES a row, the first of
+ * them a list that has it, where alone it is looked at. */
 syna_rc partition_search_all(const struct partition *p, const struct row_set *set,
-                             const uint32_t *wells, const float *queries, size_t count,
+                             const uint32_t *wells, const float *queries, size_t count, bool exact,
                              const uint64_t *chosen, struct topk *tops);
 
 #endif

@@ -29,6 +29,24 @@
  * not far above that is enough, a query stops at a quarter of the rows: fresh ones and rounding included. */
 #define SHARE_STOPPED 0.12
 #define ROWS_GOOD 0.245
+#define STOP_LOSS 0.005 /* of the nearest, as measured: where a stop misses more, queries are not stopped */
+
+bool partition_make_curve(struct probe_curve *curve)
+{
+    curve->found = mem_zalloc(curve->lists * sizeof *curve->found);
+    curve->stopped = mem_zalloc(curve->lists * sizeof *curve->stopped);
+    curve->by_class = mem_zalloc(PARTITION_CLASSES * (size_t)curve->lists * sizeof *curve->by_class);
+    return curve->found && curve->stopped && curve->by_class;
+}
+
+void partition_free_curve(struct probe_curve *curve)
+{
+    mem_free(curve->found);
+    mem_free(curve->stopped);
+    mem_free(curve->by_class);
+    mem_free(curve->steps);
+    *curve = (struct probe_curve){.k = curve->k};
+}
 
 static const struct probe_curve *curve_for(const struct partition *p, uint64_t k)
 {
@@ -113,6 +131,16 @@ void partition_make_steps(struct probe_curve *curve)
         qsort(curve->steps, curve->step_count, sizeof *curve->steps, by_worth);
 }
 
+/* The lists of a step that bring `wanted`: it is a chord, so its first ones may bring less than their part. */
+static uint32_t lists_of_step(const struct probe_curve *curve, const struct probe_step *step, double wanted)
+{
+    const uint32_t *counted = curve->by_class + (size_t)step->class * curve->lists;
+    uint32_t place = step->from;
+    for (double found = 0; place < step->to && found < wanted; place++)
+        found += counted[place];
+    return place;
+}
+
 /* The fewest lists for each class with which `share` is found. */
 static void share_lists(const struct probe_curve *curve, double share, double *lists)
 {
@@ -125,8 +153,7 @@ static void share_lists(const struct probe_curve *curve, double share, double *l
     }
     for (uint32_t i = 0; i < curve->step_count && found < wanted; i++) {
         const struct probe_step *step = &curve->steps[i];
-        double part = MIN((wanted - found) / step->gain, 1.0);
-        lists[step->class] = step->from + ceil(part * (step->to - step->from));
+        lists[step->class] = lists_of_step(curve, step, wanted - found);
         found += step->gain;
     }
 }
@@ -233,6 +260,9 @@ float partition_recall_of(const struct partition *p, uint64_t k, const struct pa
 {
     const struct probe_curve *curve = curve_for(p, k);
     uint64_t found = 0;
+    if (reach->codes > 0 && curve && curve->stopped)
+        return (float)((double)found_within(curve->stopped, in_lists_of_then(p, curve, reach->lists)) /
+                       (double)curve->total);
     if (!reach->nearest || !curve || !curve->by_class)
         return partition_recall_at(p, k, reach->lists);
     for (uint32_t c = 0; c < PARTITION_CLASSES; c++)
@@ -258,8 +288,25 @@ uint32_t partition_lists_of(const struct partition *p, uint64_t nprobe)
     return in_lists_of_now(p, curve, lists);
 }
 
+uint64_t partition_stop(const struct partition *p)
+{
+    return (uint64_t)(ROWS_GOOD * p->rows);
+}
+
+/* Where codes do not tell rows apart one list has most of them, and the stop comes before it. */
+static bool stop_misses(const struct partition *p, uint32_t lists)
+{
+    const struct probe_curve *curve = curve_for(p, partition_curve_ks[0]);
+    if (!curve || !curve->stopped)
+        return true;
+    uint32_t then = in_lists_of_then(p, curve, lists);
+    double less = (double)found_within(curve->found, then) - (double)found_within(curve->stopped, then);
+    return less > STOP_LOSS * (double)curve->total;
+}
+
 uint64_t partition_codes_of(const struct partition *p, uint64_t nprobe, uint32_t lists)
 {
-    bool stopped = nprobe <= PROBES_GOOD && (double)lists <= SHARE_STOPPED * p->count;
-    return stopped ? (uint64_t)(ROWS_GOOD * p->rows) : 0;
+    bool stopped = nprobe <= PROBES_GOOD && (double)lists <= SHARE_STOPPED * p->count &&
+                   !stop_misses(p, lists);
+    return stopped ? partition_stop(p) : 0;
 }

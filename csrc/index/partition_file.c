@@ -4,6 +4,7 @@
  *   "wells"    struct head, then per curve: k, lists, total, found[lists]
  *   "classes"  per curve: struct class_head, by_class[PARTITION_CLASSES * lists]; without it the curves serve
  *              until they are measured again
+ *   "stops"    per curve: stopped[lists]; without it as without classes
  *   "sizes"    count uint32: rows of each list; count float errors, count float lengths, weights
  *   "centers"  count code rows
  *   "wellrows" row numbers, list by list      "wellcode" their codes
@@ -19,7 +20,7 @@ struct head {
     uint32_t version, dims;
     int32_t metric;
     float step, low;
-    uint32_t count, end, rows, entries, trained, calibrated, reserved;
+    uint32_t count, end, rows, entries, trained, calibrated, certain;
     uint64_t splits;
 };
 
@@ -49,7 +50,7 @@ static syna_rc save_head(const struct partition *p, struct snapshot_writer *w)
                         .metric = p->codes.metric, .step = p->codes.step, .low = p->codes.low,
                         .count = p->count, .end = p->end, .rows = p->rows, .entries = p->entries,
                         .trained = p->trained,
-                        .calibrated = p->calibrated, .splits = p->splits};
+                        .calibrated = p->calibrated, .certain = p->certain, .splits = p->splits};
     SYNA_TRY(snapshot_section(w, "wells"));
     SYNA_TRY(snapshot_append(w, &head, sizeof head));
     for (size_t c = 0; p->calibrated && c < PARTITION_CURVES; c++) {
@@ -78,6 +79,18 @@ static syna_rc save_classes(const struct partition *p, struct snapshot_writer *w
         memcpy(head.bounds, curve->bounds, sizeof head.bounds);
         SYNA_TRY(snapshot_append(w, &head, sizeof head));
         SYNA_TRY(snapshot_append(w, curve->by_class, class_bytes(curve)));
+    }
+    return SYNA_SUCCESS;
+}
+
+static syna_rc save_stops(const struct partition *p, struct snapshot_writer *w)
+{
+    if (!p->calibrated || !p->curves[0].stopped)
+        return SYNA_SUCCESS;
+    SYNA_TRY(snapshot_section(w, "stops"));
+    for (size_t c = 0; c < PARTITION_CURVES; c++) {
+        const struct probe_curve *curve = &p->curves[c];
+        SYNA_TRY(snapshot_append(w, curve->stopped, curve->lists * sizeof *curve->stopped));
     }
     return SYNA_SUCCESS;
 }
@@ -116,6 +129,7 @@ syna_rc partition_save(const struct partition *p, struct snapshot_writer *w)
 {
     SYNA_TRY(save_head(p, w));
     SYNA_TRY(save_classes(p, w));
+    SYNA_TRY(save_stops(p, w));
     SYNA_TRY(save_sizes(p, w));
     SYNA_TRY(save_lists(p, w));
     SYNA_TRY(snapshot_section(w, "errors"));
@@ -126,8 +140,8 @@ syna_rc partition_save(const struct partition *p, struct snapshot_writer *w)
 
 /* Sections, each touched: their checksums are good. */
 struct sections {
-    const uint8_t *head, *classes; /* no classes: NULL */
-    size_t head_len, classes_len;
+    const uint8_t *head, *classes, *stops; /* no classes, no stops: NULL */
+    size_t head_len, classes_len, stops_len;
     const struct size *sizes;
     const uint8_t *centers, *codes;
     const uint32_t *rows;
@@ -139,6 +153,13 @@ static void *section(struct snapshot *s, const char *name, size_t len)
     size_t found;
     void *bytes = snapshot_find(s, name, &found);
     return bytes && found == len && snapshot_touch(s, bytes, len) ? bytes : NULL;
+}
+
+/* One that need not be there. */
+static const uint8_t *sound_section(struct snapshot *s, const char *name, size_t *len)
+{
+    const uint8_t *bytes = snapshot_find(s, name, len);
+    return bytes && snapshot_touch(s, bytes, *len) ? bytes : NULL;
 }
 
 static bool read_head(struct snapshot *s, const struct partition *p, uint32_t rows, struct head *head,
@@ -169,9 +190,8 @@ static bool read_sections(struct snapshot *s, const struct partition *p, const s
         if (!out->rows || !out->codes)
             return false;
     }
-    out->classes = snapshot_find(s, "classes", &out->classes_len);
-    if (out->classes && !snapshot_touch(s, out->classes, out->classes_len))
-        out->classes = NULL;
+    out->classes = sound_section(s, "classes", &out->classes_len);
+    out->stops = sound_section(s, "stops", &out->stops_len);
     if (head->end > 0)
         out->errors = section(s, "errors", head->end * sizeof *out->errors);
     return head->end == 0 || out->errors;
@@ -236,10 +256,31 @@ static syna_rc load_classes(struct partition_curves *curves, const struct sectio
     return SYNA_SUCCESS;
 }
 
+static syna_rc load_stops(struct partition_curves *curves, const struct sections *s)
+{
+    size_t len = 0, at = 0;
+    for (size_t c = 0; c < PARTITION_CURVES; c++)
+        len += curves->curves[c].lists * sizeof *curves->curves[c].stopped;
+    if (!s->stops || s->stops_len != len) {
+        curves->rows = MIN(curves->rows, 1); /* measuring is due */
+        return SYNA_SUCCESS;
+    }
+    for (size_t c = 0; c < PARTITION_CURVES; c++) {
+        struct probe_curve *curve = &curves->curves[c];
+        size_t bytes = curve->lists * sizeof *curve->stopped;
+        curve->stopped = mem_alloc(bytes);
+        if (!curve->stopped)
+            return syna_no_memory(bytes);
+        memcpy(curve->stopped, s->stops + at, bytes);
+        at += bytes;
+    }
+    return SYNA_SUCCESS;
+}
+
 /* Curves that cannot be read are measured again. */
 static syna_rc load_curves(struct partition *p, const struct head *head, const struct sections *s)
 {
-    struct partition_curves curves = {.rows = head->calibrated};
+    struct partition_curves curves = {.rows = head->calibrated, .certain = head->certain != 0};
     size_t at = sizeof *head;
     for (size_t c = 0; head->calibrated && c < PARTITION_CURVES; c++) {
         struct probe_curve curve;
@@ -255,6 +296,8 @@ static syna_rc load_curves(struct partition *p, const struct head *head, const s
     }
     bool all = curves.curves[PARTITION_CURVES - 1].found != NULL;
     syna_rc rc = all ? load_classes(&curves, s) : SYNA_SUCCESS;
+    if (rc == SYNA_SUCCESS && all)
+        rc = load_stops(&curves, s);
     if (rc == SYNA_SUCCESS && all)
         partition_take_curves(p, &curves);
     partition_curves_dispose(&curves);

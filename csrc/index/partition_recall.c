@@ -1,9 +1,15 @@
 /* partition_recall.c - how many lists find what share of the nearest rows, measured on the rows.
  *
- * Queries are rows of the store without themselves. Their truth is exact search. For every one of the
- * true nearest it is counted at which place of the query's order of lists the list stands that has it:
- * the sum up to a place is the recall of so many lists, for every number at once. The same sums are made
- * for each class of queries (partition_class.c). What it costs is to scan all codes for QUERIES of them. */
+ * Queries are rows of the store without themselves. For every one of the true nearest it is counted at
+ * which place of the query's order of lists the list stands that has it: the sum up to a place is the
+ * recall of so many lists, for every number at once. The same sums are made for each class of queries
+ * (partition_class.c), and for queries that are stopped before that list because the ones up to it have
+ * too many rows. What it costs is to scan all codes for QUERIES of them.
+ *
+ * A search also loses rows of lists that it looks into when their codes are wrong by more than it takes as
+ * possible (partition_search.c). The truth is found in the same way, so some queries ask for it once more
+ * with all that is possible. If that finds other rows the truth is exact search, and so are from then on
+ * searches in the lists that they look into: what the curves say is what is found. */
 #include "base/internal.h"
 
 #include "index/partition_core.h"
@@ -15,6 +21,8 @@
 #define QUERIES 512u
 #define BLOCK_ROWS 128u
 #define FAR_EVERY 2u /* of so many queries one is asked for MOST_NEAREST rows */
+#define SURE_EVERY 8u /* of so many queries one asks again */
+#define SURE_LOST 0.002 /* of their nearest: as much as the curves may be wrong by */
 #define NO_WELL UINT32_MAX
 
 #define MOST_NEAREST 100u
@@ -23,6 +31,7 @@ const uint32_t partition_curve_ks[PARTITION_CURVES] = {10, MOST_NEAREST};
 /* What is known of a query: at which places the lists of its nearest rows come, and how hard it is. */
 struct places {
     uint32_t count, at[MOST_NEAREST];
+    bool reached[MOST_NEAREST]; /* by a query that is stopped */
     float hardness[PARTITION_CURVES];
 };
 
@@ -84,14 +93,60 @@ static uint32_t nearest_of(uint32_t q)
     return q % FAR_EVERY ? partition_curve_ks[0] : MOST_NEAREST;
 }
 
-static syna_rc find_truth(struct measuring *m, const uint64_t *live)
+static syna_rc search_all(struct measuring *m, const uint64_t *live, bool exact)
 {
     for (uint32_t q = 0; q < m->count; q++) /* one more: the query itself */
         topk_init(&m->tops[q], nearest_of(q) + 1, FLT_MAX);
-    SYNA_TRY(partition_search_all(m->p, m->set, m->well_of, m->queries, m->count, live, m->tops));
+    SYNA_TRY(partition_search_all(m->p, m->set, m->well_of, m->queries, m->count, exact, live, m->tops));
     for (uint32_t q = 0; q < m->count; q++)
         topk_sort(&m->tops[q]);
     return SYNA_SUCCESS;
+}
+
+/* Those of the exact nearest that are not in the truth, as numbers: of equally near rows any will do. */
+static uint32_t missing(const struct topk *truth, const struct topk *exact)
+{
+    uint32_t missing = 0;
+    for (size_t i = 0; i < exact->count; i++)
+        missing += i >= truth->count || truth->items[i].rank > exact->items[i].rank;
+    return missing;
+}
+
+/* Whether the truth is what looking at all that is possible finds. */
+static syna_rc try_truth(struct measuring *m, const uint64_t *live, bool *sound)
+{
+    uint32_t dims = m->p->codes.dims, count = 0, lost = 0, wanted = 0;
+    struct topk exact[QUERIES / SURE_EVERY];
+    float *queries = mem_alloc(QUERIES / SURE_EVERY * (size_t)dims * sizeof *queries);
+    if (!queries)
+        return syna_no_memory(QUERIES / SURE_EVERY * (size_t)dims * sizeof *queries);
+    for (uint32_t q = 1; q < m->count; q += SURE_EVERY, count++) {
+        memcpy(queries + (size_t)count * dims, m->queries + (size_t)q * dims, dims * sizeof *queries);
+        topk_init(&exact[count], m->tops[q].k, FLT_MAX);
+    }
+    syna_rc rc = partition_search_all(m->p, m->set, m->well_of, queries, count, true, live, exact);
+    for (uint32_t i = 0; i < count; i++) {
+        topk_sort(&exact[i]);
+        lost += missing(&m->tops[1 + i * SURE_EVERY], &exact[i]);
+        wanted += (uint32_t)exact[i].count;
+        topk_dispose(&exact[i]);
+    }
+    mem_free(queries);
+    *sound = lost <= SURE_LOST * wanted;
+    return rc;
+}
+
+static syna_rc find_truth(struct measuring *m, const uint64_t *live)
+{
+    bool sound = true;
+    SYNA_TRY(search_all(m, live, false));
+    SYNA_TRY(try_truth(m, live, &sound));
+    m->out->certain = !sound;
+    if (sound)
+        return SYNA_SUCCESS;
+    for (uint32_t q = 0; q < m->count; q++)
+        topk_dispose(&m->tops[q]);
+    return search_all(m, live, true);
 }
 
 /* ---------------------------------------------------------------- places */
@@ -101,25 +156,33 @@ static bool comes_first(const struct measuring *m, uint32_t a, uint32_t b)
     return m->keys[a] < m->keys[b] || (m->keys[a] == m->keys[b] && a < b);
 }
 
-/* Of the first list that has the row. */
-static uint32_t place_of(const struct measuring *m, uint32_t row)
+/* Of the first list that has the row; *rows: of the lists up to it. */
+static uint32_t place_of(const struct measuring *m, uint32_t row, uint64_t *rows)
 {
     const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
     uint32_t place = 0, well = wells[0];
     if (wells[1] != NO_WELL && comes_first(m, wells[1], well))
         well = wells[1];
+    *rows = well_rows(&m->p->wells[well]);
     for (uint32_t w = 0; w < m->p->count; w++)
-        place += comes_first(m, w, well);
+        if (comes_first(m, w, well)) {
+            *rows += well_rows(&m->p->wells[w]);
+            place++;
+        }
     return place;
 }
 
 static void note_places(struct measuring *m, uint32_t q)
 {
     struct places *places = &m->places[q];
+    uint64_t stop = partition_stop(m->p), rows;
     for (size_t i = 0; i < m->tops[q].count && places->count < nearest_of(q); i++) {
-        uint32_t row = m->tops[q].items[i].row;
-        if (row != m->rows[q] && m->well_of[PARTITION_COPIES * (size_t)row] != NO_WELL)
-            places->at[places->count++] = place_of(m, row);
+        uint32_t row = m->tops[q].items[i].row, at = places->count;
+        if (row == m->rows[q] || m->well_of[PARTITION_COPIES * (size_t)row] == NO_WELL)
+            continue;
+        places->at[at] = place_of(m, row, &rows);
+        places->reached[at] = places->at[at] == 0 || rows <= stop;
+        places->count++;
     }
 }
 
@@ -198,6 +261,7 @@ static void make_curve(const struct measuring *m, size_t c)
         uint32_t count = nearest_of(q) >= curve->k ? MIN(places->count, curve->k) : 0;
         for (uint32_t i = 0; i < count; i++) {
             curve->found[places->at[i]]++;
+            curve->stopped[places->at[i]] += places->reached[i];
             curve->by_class[(size_t)class * curve->lists + places->at[i]]++;
         }
         curve->total += count;
@@ -233,10 +297,7 @@ static bool make_rooms(struct measuring *m)
     m->places = mem_zalloc(QUERIES * sizeof *m->places);
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
         m->out->curves[c] = (struct probe_curve){.k = partition_curve_ks[c], .lists = m->p->count};
-        m->out->curves[c].found = mem_zalloc(m->p->count * sizeof(uint32_t));
-        m->out->curves[c].by_class = mem_zalloc(PARTITION_CLASSES * (size_t)m->p->count *
-                                                sizeof(uint32_t));
-        enough = enough && m->out->curves[c].found && m->out->curves[c].by_class;
+        enough = partition_make_curve(&m->out->curves[c]) && enough;
     }
     return enough && m->queries && m->well_of && m->keys && m->ranked && m->places;
 }
@@ -266,23 +327,19 @@ syna_rc partition_measure(const struct partition *p, const struct row_set *set, 
 
 void partition_curves_dispose(struct partition_curves *curves)
 {
-    for (size_t c = 0; c < PARTITION_CURVES; c++) {
-        mem_free(curves->curves[c].found);
-        mem_free(curves->curves[c].by_class);
-        curves->curves[c].found = curves->curves[c].by_class = NULL;
-    }
+    for (size_t c = 0; c < PARTITION_CURVES; c++)
+        partition_free_curve(&curves->curves[c]);
 }
 
 void partition_take_curves(struct partition *p, struct partition_curves *curves)
 {
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
-        mem_free(p->curves[c].found);
-        mem_free(p->curves[c].by_class);
-        mem_free(p->curves[c].steps);
+        partition_free_curve(&p->curves[c]);
         p->curves[c] = curves->curves[c];
         partition_make_steps(&p->curves[c]);
-        curves->curves[c].found = curves->curves[c].by_class = NULL;
+        curves->curves[c] = (struct probe_curve){.k = 0};
     }
     p->calibrated = curves->rows;
+    p->certain = curves->certain;
     p->drift_measured = p->drift;
 }

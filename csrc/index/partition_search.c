@@ -7,7 +7,9 @@
  *
  * How much the codes can be wrong by is bounded by the lengths of what they leave out. The bound is met
  * when those point the same way; by chance a product of two such is, in d dimensions, 1 / sqrt(d) of it.
- * Unless the result has to be certain, SIGMAS times that is taken as the bound. */
+ * Unless the result has to be certain, SIGMAS times that is taken as the bound. Where rows have a few
+ * elements far beyond what a code can say, it is not by chance, which the measuring finds out
+ * (partition_recall.c): then every search takes the bound itself. */
 #include "base/internal.h"
 
 #include "index/exact_core.h"
@@ -556,7 +558,7 @@ static syna_rc search(struct searching *s, const float *queries, size_t count,
     bool enough = true;
     uint32_t probes = MIN(MAX(reach->lists, reach->nearest ? CLASS_YARD + 1 : 1u), p->count);
     s->reach = reach;
-    s->doubt = reach->exact ? 1 : (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
+    s->doubt = reach->exact || p->certain ? 1 : (float)MIN(1.0, SIGMAS / sqrt((double)p->codes.dims));
     for (size_t q = 0; enough && q < count; q += BATCH)
         enough = search_some(s, queries + q * p->codes.dims, MIN(count - q, (size_t)BATCH), probes,
                              tops + q);
@@ -578,9 +580,10 @@ syna_rc partition_search(const struct partition *p, const struct row_set *set, c
 }
 
 syna_rc partition_search_all(const struct partition *p, const struct row_set *set,
-                             const uint32_t *wells, const float *queries, size_t count,
+                             const uint32_t *wells, const float *queries, size_t count, bool exact,
                              const uint64_t *chosen, struct topk *tops)
 {
     struct searching s = {.p = p, .set = set, .chosen = chosen, .wells = wells};
-    return search(&s, queries, count, &(struct partition_reach){.lists = p->count}, tops);
+    struct partition_reach reach = {.lists = p->count, .exact = exact};
+    return search(&s, queries, count, &reach, tops);
 }
