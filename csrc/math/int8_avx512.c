@@ -164,6 +164,19 @@ static const struct tile_shapes whole_tiles __attribute__((aligned(64))) = {
 #define TILE_PRODUCT(s, a, b) _tile_dpbusd(s, a, b)
 #define TILE_STORE(t, to, stride) _tile_stored(t, to, stride)
 #define TILES_SQUARES(row, n) squares(row, n)
+#define TILES_FINISH(sums, shift, add, others, out, columns) \
+    tiles_finish_16(sums, shift, add, others, out, columns)
+
+INLINE void tiles_finish_16(const int32_t *sums, int shift, int32_t add, const int32_t *others,
+                            int32_t *out, size_t columns)
+{
+    __mmask16 some = (__mmask16)((1u << columns) - 1);
+    __m512i sum = _mm512_sll_epi32(_mm512_loadu_si512(sums), _mm_cvtsi32_si128(shift));
+    sum = _mm512_add_epi32(sum, _mm512_set1_epi32(add));
+    sum = _mm512_add_epi32(sum, _mm512_maskz_loadu_epi32(some, others));
+    _mm512_mask_storeu_epi32(out, some, sum);
+}
+
 #include "math/int8_tiles.h"
 
 #define TILES_WORTH 8u /* fewer rows leave most of a register empty */

@@ -55,6 +55,14 @@ static int32_t squares(const uint8_t *row, size_t n)
     return sum;
 }
 
+static void finish(const int32_t *sums, int shift, int32_t add, const int32_t *others, int32_t *out,
+                   size_t columns)
+{
+    CHECK(columns >= 1 && columns <= 16);
+    for (size_t i = 0; i < columns; i++)
+        out[i] = (int32_t)(((uint32_t)sums[i] << shift) + (uint32_t)add + (uint32_t)others[i]);
+}
+
 #define TILES_KERNEL static
 #define TILES_BEGIN() tiles_begin()
 #define TILES_END() (taken = false)
@@ -63,6 +71,7 @@ static int32_t squares(const uint8_t *row, size_t n)
 #define TILE_PRODUCT(s, a, b) tile_product(s, a, b)
 #define TILE_STORE(t, to, stride) tile_store(t, to, stride)
 #define TILES_SQUARES(row, n) squares(row, n)
+#define TILES_FINISH(sums, shift, add, others, out, columns) finish(sums, shift, add, others, out, columns)
 #include "math/int8_tiles.h"
 
 /* The panels of a level whose rows are unsigned: those that tiles are given. */
