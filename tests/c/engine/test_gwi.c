@@ -116,6 +116,52 @@ TEST(rows_are_in_lists_once_there_are_enough_and_come_back_in_them)
     check_sound(path);
 }
 
+/* Rows of all places from the first on, none of them twice. */
+static syna_rc insert_spread(syna_wells *index, uint32_t first, uint32_t count)
+{
+    struct batch *b = make_batch(first, count);
+    size_t added;
+    for (uint32_t i = 0; i < count; i++)
+        make_row((first + i) * 3719 % 9601, b->rows[i]);
+    return gwi_insert(index, &b->batch, &added);
+}
+
+TEST(where_rows_only_pass_wells_are_trained_less_often_and_a_search_measures)
+{
+    syna_wells *index[2];
+    for (int passing = 0; passing < 2; passing++) {
+        index[passing] = open_index(check_path(passing ? "passing.gwi" : "staying.gwi"));
+        if (passing)
+            gwi_pass_on(index[passing]);
+        for (uint32_t first = 0; first < 4800; first += MANY)
+            CHECK_OK(insert_spread(index[passing], first, MANY));
+        CHECK_EQ(index[passing]->part.end, 4800);
+    }
+    CHECK_EQ(index[0]->part.trained, 4800);
+    CHECK_EQ(index[1]->part.trained, 1200);
+    CHECK_EQ(index[0]->part.calibrated, 4800);
+    CHECK_EQ(index[1]->part.calibrated, 0);
+    for (int passing = 0; passing < 2; passing++) {
+        syna_wells_explain how = {.size = sizeof how};
+        syna_wells_search_options ask = {.size = sizeof ask, .k = 10, .nprobe = 5, .explain = &how};
+        float query[DIMS];
+        syna_hit *hits;
+        size_t count;
+        make_row(77, query);
+        CHECK_OK(gwi_search(index[passing], query, 1, DIMS, &ask, &hits, &count));
+        CHECK_EQ(count, 10);
+        CHECK(!how.exact && how.recall > 0 && how.lists < index[passing]->part.count);
+        syna_free_hits(hits);
+        CHECK_EQ(index[passing]->part.calibrated, 4800);
+    }
+    for (uint32_t first = 4800; first < 9600; first += MANY)
+        CHECK_OK(insert_spread(index[1], first, MANY));
+    CHECK_EQ(index[1]->part.trained, 9600); /* eight times as many */
+    CHECK_EQ(index[1]->part.calibrated, 0);
+    CHECK_OK(gwi_close(index[0]));
+    CHECK_OK(gwi_close(index[1]));
+}
+
 static void copy_file(const char *from, const char *to)
 {
     static char bytes[1 << 20];
