@@ -131,7 +131,8 @@ void partition_make_steps(struct probe_curve *curve)
         qsort(curve->steps, curve->step_count, sizeof *curve->steps, by_worth);
 }
 
-/* The lists of a step that bring `wanted`: it is a chord, so its first ones may bring less than their part. */
+/* The lists of a step that bring `wanted`. The step is a chord: its first ones may bring less than their
+ * part of it. */
 static uint32_t lists_of_step(const struct probe_curve *curve, const struct probe_step *step, double wanted)
 {
     const uint32_t *counted = curve->by_class + (size_t)step->class * curve->lists;

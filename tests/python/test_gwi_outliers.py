@@ -1,4 +1,4 @@
-"""Where some vectors are far longer than the others, a GravityWellIndex finds what it says it does."""
+"""Where some vectors are far longer than others, a GravityWellIndex finds what it promises."""
 
 import numpy as np
 import pytest
