@@ -54,7 +54,10 @@ int32_t partition_first_lists(const int32_t *keys, uint32_t *lists, uint32_t cou
 void partition_make_steps(struct probe_curve *curve);
 /* The codes at which a query that may be stopped is. */
 uint64_t partition_stop(const struct partition *p);
-/* Arrays of so many lists, zeroed; what there is of them on failure goes with the curve. */
+/* partition_search.c: how many of the lists, one at least, have no more than `most` rows between them. */
+uint32_t partition_within(const struct partition *p, const uint32_t *lists, uint32_t count,
+                          uint64_t most);
+/* partition_curve.c: arrays of so many lists, zeroed; what there is of them on failure goes with the curve. */
 bool partition_make_curve(struct probe_curve *curve);
 void partition_free_curve(struct probe_curve *curve);
 

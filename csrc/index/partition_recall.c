@@ -156,32 +156,30 @@ static bool comes_first(const struct measuring *m, uint32_t a, uint32_t b)
     return m->keys[a] < m->keys[b] || (m->keys[a] == m->keys[b] && a < b);
 }
 
-/* Of the first list that has the row; *rows: of the lists up to it. */
-static uint32_t place_of(const struct measuring *m, uint32_t row, uint64_t *rows)
+/* Of the first list that has the row. */
+static uint32_t place_of(const struct measuring *m, uint32_t row)
 {
     const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
     uint32_t place = 0, well = wells[0];
     if (wells[1] != NO_WELL && comes_first(m, wells[1], well))
         well = wells[1];
-    *rows = well_rows(&m->p->wells[well]);
     for (uint32_t w = 0; w < m->p->count; w++)
-        if (comes_first(m, w, well)) {
-            *rows += well_rows(&m->p->wells[w]);
-            place++;
-        }
+        place += comes_first(m, w, well);
     return place;
 }
 
 static void note_places(struct measuring *m, uint32_t q)
 {
     struct places *places = &m->places[q];
-    uint64_t stop = partition_stop(m->p), rows;
+    const struct partition *p = m->p;
+    partition_rank(m->keys, p->count, p->count, m->ranked);
+    uint32_t stop = partition_within(p, m->ranked, p->count, partition_stop(p));
     for (size_t i = 0; i < m->tops[q].count && places->count < nearest_of(q); i++) {
         uint32_t row = m->tops[q].items[i].row, at = places->count;
         if (row == m->rows[q] || m->well_of[PARTITION_COPIES * (size_t)row] == NO_WELL)
             continue;
-        places->at[at] = place_of(m, row, &rows);
-        places->reached[at] = places->at[at] == 0 || rows <= stop;
+        places->at[at] = place_of(m, row);
+        places->reached[at] = places->at[at] < stop;
         places->count++;
     }
 }

@@ -119,8 +119,8 @@ void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32
     partition_sort(keys, out + start, in_last);
 }
 
-/* How many of the lists, one at least, have no more than `most` rows between them. */
-static uint32_t within(const struct partition *p, const uint32_t *lists, uint32_t count, uint64_t most)
+uint32_t partition_within(const struct partition *p, const uint32_t *lists, uint32_t count,
+                          uint64_t most)
 {
     uint64_t rows = well_rows(&p->wells[lists[0]]);
     uint32_t taken = 1;
@@ -138,7 +138,7 @@ static void rank_lists(const struct searching *s, struct hunter *h, int32_t *key
         h->yard = partition_first_lists(keys, order, h->probes);
     memcpy(h->lists, order, h->probes * sizeof *order);
     if (s->reach->codes > 0)
-        h->probes = within(p, h->lists, h->probes, s->reach->codes);
+        h->probes = partition_within(p, h->lists, h->probes, s->reach->codes);
 }
 
 /* ---------------------------------------------------------------- rows met */
