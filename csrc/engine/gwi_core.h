@@ -21,6 +21,7 @@ struct syna_wells {
     bool sampled;       /* a sample was given */
     bool lists_changed; /* trained since they were saved */
     bool passing; /* gwi_pass_on */
+    bool searched; /* atomic: since recall was measured */
 };
 static inline syna_wells *gwi_of(struct row_store *base)
 {
@@ -30,8 +31,11 @@ static inline syna_wells *gwi_of(struct row_store *base)
 /* gwi_index.c: what is due for the lists, see row_store_kind.tend; what fails is tried again another time
  * and not told. */
 syna_rc gwi_maintain(struct row_store *store, syna_progress_fn progress, void *context);
-/* Before a search: recall is measured when that is due and was put off (gwi_pass_on). */
-void gwi_measure_if_due(struct syna_wells *store);
+/* Before a search: recall is measured if that is due and was put off, because nobody searched. */
+void gwi_measure_for_search(struct syna_wells *store);
+/* The same where a search is sure to come, before lists are saved or after a training that was asked for.
+ * index_lock is held. */
+void gwi_measure_for_later(struct syna_wells *store);
 /* No lists. */
 void gwi_drop_lists(struct row_store *store);
 

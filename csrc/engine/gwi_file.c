@@ -28,6 +28,7 @@ syna_rc gwi_save_lists(struct row_store *base, enum row_save why)
     syna_wells *store = gwi_of(base);
     if (!save_due(store, why))
         return SYNA_SUCCESS;
+    gwi_measure_for_later(store);
     SYNA_TRY(row_store_save_snapshot(base, SNAPSHOT_GWI, store->part.end, put_lists));
     store->saved_end = store->part.end;
     store->lists_changed = false;

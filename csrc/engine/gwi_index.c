@@ -3,7 +3,10 @@
  * Rows that were stored are fresh until there are FRESH_ROWS of them; then they are assigned to wells,
  * together, which costs a fifth of doing it one by one. Training reads all rows, and is due when there
  * are GROWTH times as many as in the last one: so it costs a third of itself more, however rows come.
- * Where rows only pass (gwi_pass_on) it is due later, and recall is measured for the first search.
+ * Where rows only pass (gwi_pass_on) it is due later.
+ *
+ * Recall is measured anew by whoever puts rows into lists, if somebody has searched since it was measured;
+ * what nobody searches is measured by the next search, or before it is saved.
  *
  * Nothing here holds state_lock while it computes: searches and inserts go on, and wait only for the
  * result to be put in its place. index_lock keeps two from doing it at once. */
@@ -188,6 +191,7 @@ static syna_rc absorb_and_split(syna_wells *store)
 static syna_rc measure(syna_wells *store)
 {
     struct moment m;
+    __atomic_store_n(&store->searched, false, __ATOMIC_RELAXED);
     struct partition_curves curves;
     SYNA_TRY(moment_take(store, &m));
     struct row_set set = {.kernels = store->base.kernels,
@@ -224,6 +228,11 @@ static bool measure_due(const syna_wells *store)
             part->count > lists + lists / SPLITS_SHARE);
 }
 
+static bool was_searched(const syna_wells *store)
+{
+    return __atomic_load_n(&store->searched, __ATOMIC_RELAXED);
+}
+
 static enum work next_work(syna_wells *store)
 {
     enum work work = NOTHING;
@@ -237,7 +246,7 @@ static enum work next_work(syna_wells *store)
         work = TRAIN;
     else if (store->base.rows.count - part->end >= FRESH_ROWS)
         work = ABSORB;
-    else if (!store->passing && measure_due(store))
+    else if (!store->passing && was_searched(store) && measure_due(store))
         work = MEASURE;
     pthread_rwlock_unlock(&store->base.state_lock);
     return work;
@@ -291,19 +300,41 @@ void gwi_pass_on(syna_wells *store)
     store->passing = true;
 }
 
-void gwi_measure_if_due(syna_wells *store)
+static bool is_measure_due(syna_wells *store)
+{
+    pthread_rwlock_rdlock(&store->base.state_lock);
+    bool due = measure_due(store);
+    pthread_rwlock_unlock(&store->base.state_lock);
+    return due;
+}
+
+static void measure_put_off(syna_wells *store)
 {
     struct row_store *base = &store->base;
     struct status_record before = *status_get();
-    pthread_rwlock_rdlock(&base->state_lock);
-    bool due = measure_due(store);
-    pthread_rwlock_unlock(&base->state_lock);
-    if (LIKELY(!due) || base->inherited || row_store_is_damaged(base) ||
+    if (LIKELY(!is_measure_due(store)) || base->inherited || row_store_is_damaged(base) ||
         pthread_mutex_trylock(&base->index_lock) != 0)
         return;
     measure(store);
     pthread_mutex_unlock(&base->index_lock);
     status_set(&before); /* what failed is tried again by the next search */
+}
+
+void gwi_measure_for_search(syna_wells *store)
+{
+    if (LIKELY(was_searched(store)) && !store->passing)
+        return;
+    measure_put_off(store);
+    __atomic_store_n(&store->searched, true, __ATOMIC_RELAXED);
+}
+
+void gwi_measure_for_later(syna_wells *store)
+{
+    struct status_record before = *status_get();
+    if (store->passing || !is_measure_due(store))
+        return;
+    measure(store);
+    status_set(&before);
 }
 
 /* ---------------------------------------------------------------- when it is asked for */
@@ -394,6 +425,8 @@ syna_rc gwi_train(syna_wells *store, syna_progress_fn progress, void *context)
     syna_rc rc = a.total ? train(store, &a) : SYNA_SUCCESS;
     if (rc == SYNA_SUCCESS)
         rc = work_all(store);
+    if (rc == SYNA_SUCCESS)
+        gwi_measure_for_later(store);
     if (rc == SYNA_SUCCESS)
         rc = ask_end(&a);
     pthread_mutex_unlock(&store->base.index_lock);

@@ -143,8 +143,7 @@ syna_rc gwi_search(syna_wells *store, const float *queries, size_t count, uint32
 {
     syna_wells_search_options how;
     SYNA_TRY(take_how(given, &how));
-    if (store->passing)
-        gwi_measure_if_due(store);
+    gwi_measure_for_search(store);
     struct searching s = {.base = {.store = &store->base,
                                    .queries = queries,
                                    .count = count,

@@ -126,40 +126,76 @@ static syna_rc insert_spread(syna_wells *index, uint32_t first, uint32_t count)
     return gwi_insert(index, &b->batch, &added);
 }
 
+static void fill_spread(syna_wells *index, uint32_t first, uint32_t end)
+{
+    for (; first < end; first += MANY)
+        CHECK_OK(insert_spread(index, first, MANY));
+    CHECK_EQ(index->part.end, end);
+}
+
+static void search_by_lists(syna_wells *index)
+{
+    syna_wells_explain how = {.size = sizeof how};
+    syna_wells_search_options ask = {.size = sizeof ask, .k = 10, .nprobe = 5, .explain = &how};
+    float query[DIMS];
+    syna_hit *hits;
+    size_t count;
+    make_row(77, query);
+    CHECK_OK(gwi_search(index, query, 1, DIMS, &ask, &hits, &count));
+    CHECK_EQ(count, 10);
+    CHECK(!how.exact && how.recall > 0 && how.lists < index->part.count);
+    syna_free_hits(hits);
+}
+
 TEST(where_rows_only_pass_wells_are_trained_less_often_and_a_search_measures)
 {
-    syna_wells *index[2];
-    for (int passing = 0; passing < 2; passing++) {
-        index[passing] = open_index(check_path(passing ? "passing.gwi" : "staying.gwi"));
-        if (passing)
-            gwi_pass_on(index[passing]);
-        for (uint32_t first = 0; first < 4800; first += MANY)
-            CHECK_OK(insert_spread(index[passing], first, MANY));
-        CHECK_EQ(index[passing]->part.end, 4800);
+    syna_wells *index = open_index(check_path("a.gwi"));
+    gwi_pass_on(index);
+    fill_spread(index, 0, 4800);
+    CHECK_EQ(index->part.trained, 1200);
+    CHECK_EQ(index->part.calibrated, 0);
+    search_by_lists(index);
+    CHECK_EQ(index->part.calibrated, 4800);
+    fill_spread(index, 4800, 9600);
+    CHECK_EQ(index->part.trained, 9600); /* eight times as many */
+    CHECK_EQ(index->part.calibrated, 0);
+    CHECK_OK(gwi_close(index));
+}
+
+TEST(what_is_searched_is_measured_by_those_who_insert)
+{
+    syna_wells *index = open_index(check_path("a.gwi"));
+    fill_spread(index, 0, 4800);
+    CHECK_EQ(index->part.trained, 4800);
+    CHECK_EQ(index->part.calibrated, 0); /* nobody searched */
+    search_by_lists(index);
+    CHECK_EQ(index->part.calibrated, 4800);
+    fill_spread(index, 4800, 7200);
+    CHECK_EQ(index->part.calibrated, 4800);
+    fill_spread(index, 7200, 9600);
+    CHECK_EQ(index->part.calibrated, 9600);
+    CHECK_OK(gwi_close(index));
+}
+
+TEST(what_is_saved_or_trained_was_measured)
+{
+    static const char *const names[] = {"trained.gwi", "flushed.gwi", "closed.gwi"};
+    for (int way = 0; way < 3; way++) {
+        const char *path = check_path(names[way]);
+        syna_wells *index = open_index(path);
+        fill_spread(index, 0, 4800);
+        CHECK_EQ(index->part.calibrated, 0);
+        if (way == 0)
+            CHECK_OK(gwi_train(index, NULL, NULL));
+        if (way == 1)
+            CHECK_OK(gwi_flush(index));
+        CHECK_EQ(index->part.calibrated, way < 2 ? 4800u : 0u);
+        CHECK_OK(gwi_close(index));
+        index = open_index(path);
+        CHECK_EQ(index->part.calibrated, 4800);
+        search_by_lists(index);
+        CHECK_OK(gwi_close(index));
     }
-    CHECK_EQ(index[0]->part.trained, 4800);
-    CHECK_EQ(index[1]->part.trained, 1200);
-    CHECK_EQ(index[0]->part.calibrated, 4800);
-    CHECK_EQ(index[1]->part.calibrated, 0);
-    for (int passing = 0; passing < 2; passing++) {
-        syna_wells_explain how = {.size = sizeof how};
-        syna_wells_search_options ask = {.size = sizeof ask, .k = 10, .nprobe = 5, .explain = &how};
-        float query[DIMS];
-        syna_hit *hits;
-        size_t count;
-        make_row(77, query);
-        CHECK_OK(gwi_search(index[passing], query, 1, DIMS, &ask, &hits, &count));
-        CHECK_EQ(count, 10);
-        CHECK(!how.exact && how.recall > 0 && how.lists < index[passing]->part.count);
-        syna_free_hits(hits);
-        CHECK_EQ(index[passing]->part.calibrated, 4800);
-    }
-    for (uint32_t first = 4800; first < 9600; first += MANY)
-        CHECK_OK(insert_spread(index[1], first, MANY));
-    CHECK_EQ(index[1]->part.trained, 9600); /* eight times as many */
-    CHECK_EQ(index[1]->part.calibrated, 0);
-    CHECK_OK(gwi_close(index[0]));
-    CHECK_OK(gwi_close(index[1]));
 }
 
 static void copy_file(const char *from, const char *to)
