@@ -101,7 +101,7 @@ TEST(a_recall_is_reached_with_the_fewest_lists_that_any_choice_needs)
                 fewest++;
             check_note("round %d, recall %.2f: %u lists find %u, %u do", round, (double)recall, lists,
                        found, fewest);
-            CHECK(found >= recall * PARTITION_CLASSES * ASKED);
+            CHECK((double)found >= (double)recall * PARTITION_CLASSES * ASKED);
             longest = MAX(longest, lists - fewest);
             CHECK(!falling || lists == fewest);
             CHECK_EQ(lround(800 * (double)partition_recall_of(&m.part, 10, &reach)), found);
