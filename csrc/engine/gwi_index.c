@@ -325,7 +325,8 @@ void gwi_measure_for_search(syna_wells *store)
     if (LIKELY(was_searched(store)) && !store->passing)
         return;
     measure_put_off(store);
-    __atomic_store_n(&store->searched, true, __ATOMIC_RELAXED);
+    if (!is_measure_due(store)) /* or the next search tries again */
+        __atomic_store_n(&store->searched, true, __ATOMIC_RELAXED);
 }
 
 void gwi_measure_for_later(syna_wells *store)
