@@ -15,6 +15,7 @@ from pathlib import Path
 
 from measure import BENCH_DIR, BenchError
 
+_SOURCES = ["kvbench.c", "limit.c", "engine_synadb.c", "engine_table.c"]
 _FLAGS = ["-std=gnu11", "-O2", "-DNDEBUG", "-Wall", "-Wextra"]
 
 
@@ -22,9 +23,7 @@ def build(folder: Path) -> Path:
     """Compile into `folder`; returns the program."""
     folder.mkdir(parents=True, exist_ok=True)
     program = folder / "kvbench"
-    sources = [
-        BENCH_DIR / "c" / name for name in ("kvbench.c", "engine_synadb.c", "engine_table.c")
-    ]
+    sources = [BENCH_DIR / "c" / name for name in _SOURCES]
     compile_flags, link_flags = _synadb()
     for macro, source, found in (
         ("HAVE_LMDB", "engine_lmdb.c", _lmdb(folder)),

@@ -7,11 +7,14 @@
  *   kvbench ENGINE over DIR TIMES VALUE_BYTES OPS     gets of a key written once, then of one that
  *                                                     was written TIMES times: two results
  *   kvbench ENGINE ycsb DIR KEYS VALUE_BYTES TRACE    the operations of a trace (workloads.py)
+ *   kvbench limit durable DIR COMMITS VALUE_BYTES THREADS ROUNDS   durable writes without a store, by
+ *                                                     one thread and by many, in turns (limit.c)
  *   kvbench list                                      the engines of this build, one a line
  *
  * Each result is one line of JSON: operations, wall and CPU seconds. CPU is that of the whole
  * process, kernel time and background threads included. A wrong answer ends the program. */
 #include "engine.h"
+#include "limit.h"
 
 #include <time.h>
 
@@ -292,6 +295,10 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "list") == 0) {
         for (size_t i = 0; i < ENGINE_COUNT; i++)
             puts(engines[i]->name);
+        return 0;
+    }
+    if (argc == 8 && strcmp(argv[1], "limit") == 0) {
+        limit_durable(argv[3], number(argv[4]), number(argv[5]), number(argv[6]), number(argv[7]));
         return 0;
     }
     if (argc < 6)

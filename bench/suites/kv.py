@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from context import PYTHON, Context
+from context import PYTHON, C, Context
 from measure import Sample, contest, figure, figures
 from peers import ALL
 from report import US, Floor, Row, Section, at_least, at_least_times, at_most
@@ -179,12 +179,32 @@ def _durable(context: Context, section: Section) -> None:
             name: figure([turn.per_wall / one.per_wall for one, turn in zip(ones[name], of)])
             for name, of in many.items()
         },
+        note=_without_a_store(context),
     )
     section.rows.append(ratio)
     section.floors += [
         _one_sync_a_commit(ones[US]),
         at_least(ratio.value(US), 5, "x those of one", f"durable commits, {THREADS} threads"),
     ]
+
+
+def _without_a_store(context: Context) -> str:
+    """What C threads reach that write and sync and do nothing else, on this disk: with quick syncs
+    the threads' own change of turns is what bounds the ratio."""
+    if not context.program:
+        return ""
+    sizes = context.sizes
+    run = context.on_fresh_folder(
+        C, "limit", "durable", sizes.durable, VALUE_BYTES, THREADS, sizes.durable_rounds
+    )
+    samples = [sample for repeat in range(min(sizes.repeats, 3)) for sample in run(repeat)]
+    one, many = samples[::2], samples[1::2]
+    ratio = figure([turn.per_wall / alone.per_wall for alone, turn in zip(one, many)])
+    alone = figure([turn.per_wall for turn in one])
+    return (
+        f"the limit: C threads that write and sync without a store, {ratio.value:.2f} "
+        f"({alone.value:,.0f} commits / s by one)"
+    )
 
 
 def _turns(runs: list[list[Sample]], first: int, step: int) -> list[Sample]:

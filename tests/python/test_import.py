@@ -48,8 +48,8 @@ def test_import_loads_numpy_and_the_standard_library_only(python):
 
 
 def test_import_loads_few_modules(python):
-    """What makes it fast: SynaDB itself and little of the standard library that numpy has not loaded
-    yet. How many milliseconds that takes is bench's to say (`bench.py footprint`: at most 150)."""
+    """What makes it fast: SynaDB itself and little of the standard library that numpy has not
+    loaded yet. How many milliseconds that takes, `bench.py footprint` says: at most 150."""
     loaded = python(
         """
         import sys, numpy
@@ -60,9 +60,9 @@ def test_import_loads_few_modules(python):
     ).split()
     ours = {name for name in loaded if name.split(".")[0] == "synadb"}
     compiled = {name for name in ours if name.startswith("synadb._core.")}
-    assert ours - compiled == {"synadb", "synadb._core", "synadb.blob", "synadb.db", "synadb.errors",
-                               "synadb.interchange", "synadb.interchange.methods",
-                               "synadb.types"}  # fmt: skip
+    assert ours - compiled == {"synadb", "synadb._core", "synadb.blob", "synadb.db",
+                               "synadb.errors", "synadb.interchange",
+                               "synadb.interchange.methods", "synadb.types"}  # fmt: skip
     assert compiled == {"synadb._core." + name for name in
                         ("arrow", "cursor", "history", "kv", "pack", "progress", "status", "unpack",
                          "upkeep", "values")}  # fmt: skip
