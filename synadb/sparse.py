@@ -26,8 +26,14 @@ _Pairs = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 _Arrays = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 
 
+class _ResultFields:
+    """The places of a result's fields: an object without a dict is made in a third of the time."""
+
+    __slots__ = ("key", "metadata", "score")
+
+
 @dataclass(frozen=True)
-class SparseSearchResult:
+class SparseSearchResult(_ResultFields):
     """One row that a search found.
 
     Attributes
@@ -43,6 +49,15 @@ class SparseSearchResult:
     key: str
     score: float
     metadata: dict[str, Any] | None = field(default=None, repr=False, compare=False)
+    __slots__ = ("__weakref__",)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.key, self.score, self.metadata)
+
+
+# The constructor knows this default; as an attribute of the class it would hide the place.
+del SparseSearchResult.metadata
+_RESULTS = _sparse.SparseResults(SparseSearchResult)
 
 
 @dataclass(frozen=True, eq=False)
@@ -619,7 +634,7 @@ class SparseVectorStore(_sparse.SparseHandle):
             filter_text(filter),
             _recall(recall),
             False,
-            SparseSearchResult,
+            _RESULTS,
         )[1]
         return SparsePlan(*told)
 
@@ -639,7 +654,7 @@ class SparseVectorStore(_sparse.SparseHandle):
             None if filter is None else filter_text(filter),
             _recall(recall),
             bool(metadata),
-            SparseSearchResult,
+            _RESULTS,
         )[0]
 
 

@@ -1,5 +1,8 @@
 from libc.stdint cimport int32_t, int64_t, uint32_t
 
+from cpython.object cimport PyObject
+from cpython.ref cimport Py_INCREF
+
 from synadb._core.libsynadb cimport syna_check, syna_finding_fn, syna_hit, syna_progress_fn
 
 
@@ -9,6 +12,15 @@ cdef class TextArray:
     cdef list given
     cdef const char **texts
     cdef size_t *lens
+
+
+# Results are filled place by place, past the constructor of a frozen dataclass, which takes ten times as
+# long: the class has slots, and none of the fields of a new object is set.
+cdef Py_ssize_t place_of(object kind, str name) except -1
+
+cdef inline void put(object made, Py_ssize_t place, object value) noexcept:
+    Py_INCREF(value)
+    (<PyObject **>(<char *><PyObject *>made + place))[0] = <PyObject *>value
 
 
 # What the core handed out becomes Python objects, and is given back to it. Each result has a vector and

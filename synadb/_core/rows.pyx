@@ -6,7 +6,6 @@ from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy, memset
 
 from cpython.object cimport PyObject, PyTypeObject
-from cpython.ref cimport Py_INCREF
 
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport path_bytes
@@ -80,23 +79,18 @@ cdef object metadata_of(const syna_hit *hit):
     return json.loads(PyUnicode_DecodeUTF8(hit.metadata, <Py_ssize_t>hit.metadata_len, NULL))
 
 
-cdef Py_ssize_t place_of(str name) except -1:
-    """Where a SearchResult keeps a field, in bytes from its start."""
-    cdef object found = getattr(SearchResult, name)
+cdef Py_ssize_t place_of(object kind, str name) except -1:
+    """Where an object of a class keeps a field, in bytes from its start."""
+    cdef object found = getattr(kind, name)
     if type(found) is not MemberDescriptorType:
-        raise TypeError(f"SearchResult.{name} is {found!r}, expected a slot")
+        raise TypeError(f"{kind.__name__}.{name} is {found!r}, expected a slot")
     return (<PyMemberDescrObject *><PyObject *>found).d_member.offset
 
 
-cdef Py_ssize_t KEY = place_of("key")
-cdef Py_ssize_t SCORE = place_of("score")
-cdef Py_ssize_t VECTOR = place_of("vector")
-cdef Py_ssize_t METADATA = place_of("metadata")
-
-
-cdef inline void put(object made, Py_ssize_t place, object value) noexcept:
-    Py_INCREF(value)
-    (<PyObject **>(<char *><PyObject *>made + place))[0] = <PyObject *>value
+cdef Py_ssize_t KEY = place_of(SearchResult, "key")
+cdef Py_ssize_t SCORE = place_of(SearchResult, "score")
+cdef Py_ssize_t VECTOR = place_of(SearchResult, "vector")
+cdef Py_ssize_t METADATA = place_of(SearchResult, "metadata")
 
 
 cdef object result_of(const syna_hit *hit, uint32_t dims):

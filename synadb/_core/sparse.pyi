@@ -1,5 +1,5 @@
 import os
-from typing import Callable, TypeVar
+from typing import Callable, Generic, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ _Made = TypeVar("_Made")
 
 MAX_TERMS: int
 MAX_VOCABULARY: int
+
+class SparseResults(Generic[_Made]):
+    def __init__(self, kind: type[_Made]) -> None: ...
 
 class SparseHandle(Handle):
     def _open(
@@ -50,7 +53,7 @@ class SparseHandle(Handle):
         filter: str | None,
         recall: float,
         metadata: bool,
-        make: type[_Made],
+        make: SparseResults[_Made],
     ) -> tuple[list[list[_Made]], tuple[int, int, int, int]]: ...
     def refresh(self) -> bool: ...
     def _stats(self) -> tuple[int, int, int, int, int, int, int, int, int]: ...

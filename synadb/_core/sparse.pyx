@@ -9,6 +9,8 @@ call with enter and leave, release the GIL around it, and build Python objects a
 from libc.stdint cimport UINT64_MAX, int32_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
+from cpython.object cimport PyTypeObject
+
 from synadb._core.handle cimport Handle
 from synadb._core.keys cimport key_utf8
 from synadb._core.kv cimport path_bytes
@@ -22,13 +24,14 @@ from synadb._core.libsynadb cimport (
     syna_sparse_rows, syna_sparse_save, syna_sparse_search, syna_sparse_search_many,
     syna_sparse_stats, syna_sparse_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport TextArray
+from synadb._core.rows cimport TextArray, place_of, put
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-    int PyObject_GenericSetAttr(object what, object name, object value) except -1
+    object PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items)
+    void PyObject_GC_UnTrack(object what)
 
 import json
 
@@ -42,17 +45,29 @@ cdef object text_of(const char *text, uint32_t size):
     return None if text is NULL else PyUnicode_DecodeUTF8(text, size, NULL)
 
 
-cdef object hit_object(object make, object new, const syna_sparse_hit *hit):
-    """A frozen dataclass `make`, filled as its own __init__ would, which takes ten times as long: fields
-    are set past the refusal to set them. `new` is its __new__."""
-    cdef object made = new(make)
-    cdef object metadata = None
-    if hit.metadata is not NULL:
-        metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
-    PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL))
-    PyObject_GenericSetAttr(made, "score", hit.score)
-    PyObject_GenericSetAttr(made, "metadata", metadata)
-    return made
+cdef class SparseResults:
+    """How results are made: objects of `kind`, a dataclass with slots. One without metadata refers to
+    nothing that could refer back to it, so the collector need not look at it."""
+    cdef object kind
+    cdef Py_ssize_t key, score, metadata
+
+    def __init__(self, kind not None):
+        self.kind = kind
+        self.key = place_of(kind, "key")
+        self.score = place_of(kind, "score")
+        self.metadata = place_of(kind, "metadata")
+
+    cdef object make(self, const syna_sparse_hit *hit):
+        cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.kind, 0)
+        cdef object metadata = None
+        put(made, self.key, PyUnicode_DecodeUTF8(hit.key, hit.key_len, NULL))
+        put(made, self.score, hit.score)
+        if hit.metadata is not NULL:
+            metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
+        put(made, self.metadata, metadata)
+        if hit.metadata is NULL:
+            PyObject_GC_UnTrack(made)
+        return made
 
 
 cdef void set_pairs(syna_sparse_rows *rows, const uint64_t[::1] offsets, const uint32_t[::1] terms,
@@ -257,9 +272,9 @@ cdef class SparseHandle(Handle):
 
     def _search(self, const uint64_t[::1] offsets not None, const uint32_t[::1] terms not None,
                 const float[::1] weights not None, k, min_score, filter, float recall,
-                bint metadata, make not None):
+                bint metadata, SparseResults make not None):
         """A list of hits for each query, and (windows, postings, scored, matches). k None: no limit;
-        min_score None: none; filter: JSON text or None. `make`: the class of the hits."""
+        min_score None: none; filter: JSON text or None."""
         cdef syna_sparse_rows queries
         cdef syna_sparse_search how
         cdef syna_sparse_explain told
@@ -270,7 +285,6 @@ cdef class SparseHandle(Handle):
         cdef size_t *counts = &found[0]
         cdef Py_ssize_t size = 0
         cdef size_t q, i
-        cdef object new = make.__new__
         cdef int32_t rc
         set_pairs(&queries, offsets, terms, weights)
         memset(&how, 0, sizeof(how))
@@ -297,7 +311,7 @@ cdef class SparseHandle(Handle):
         hit = hits
         try:
             for q in range(count):
-                results.append([hit_object(make, new, &hit[i]) for i in range(counts[q])])
+                results.append([make.make(&hit[i]) for i in range(counts[q])])
                 hit += counts[q]
         finally:
             syna_free_sparse_hits(hits)

@@ -1,5 +1,5 @@
 import os
-from typing import Callable, TypeVar
+from typing import Callable, Generic, TypeVar
 
 from synadb._core.handle import Handle
 
@@ -7,6 +7,9 @@ _Made = TypeVar("_Made")
 
 # id, score, text, JSON of the metadata
 _Hit = tuple[str, float, str | None, str | None]
+
+class TextResults(Generic[_Made]):
+    def __init__(self, kind: type[_Made]) -> None: ...
 
 class TextHandle(Handle):
     def _open(
@@ -38,7 +41,7 @@ class TextHandle(Handle):
         filter: str | None,
         every: bool,
         texts: bool,
-        make: type[_Made],
+        make: TextResults[_Made],
     ) -> tuple[list[list[_Made]], tuple[int, int, int, int, int]]: ...
     def _spans(self, query: str, text: str) -> list[tuple[int, int]]: ...
     def _terms(self, text: str) -> list[str]: ...

@@ -23,12 +23,12 @@ from synadb._core.libsynadb cimport (
     syna_text_refresh, syna_text_search, syna_text_set_metadata, syna_text_spans,
     syna_text_stats, syna_text_terms)
 from synadb._core.progress cimport Progress, progress_step
+from synadb._core.rows cimport place_of, put
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
     str PyUnicode_DecodeUTF8(const char *text, Py_ssize_t size, const char *errors)
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
-    int PyObject_GenericSetAttr(object what, object name, object value) except -1
     object PyType_GenericAlloc(PyTypeObject *type, Py_ssize_t items)
     void PyObject_GC_UnTrack(object what)
 
@@ -59,22 +59,33 @@ cdef tuple hit_tuple(const syna_text_hit *hit):
             text_or_none(hit.text, hit.text_len), text_or_none(hit.metadata, hit.metadata_len))
 
 
-cdef object hit_object(object make, const syna_text_hit *hit):
-    """A frozen dataclass `make`, filled as its own __init__ would, which takes ten times as long: fields
-    are set past the refusal to set them. Without metadata it refers to nothing that could refer back to
-    it, so the collector need not look at it."""
-    cdef object made = PyType_GenericAlloc(<PyTypeObject *>make, 0)
-    cdef object metadata = None
-    if hit.metadata is not NULL:
-        metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
-    PyObject_GenericSetAttr(made, "key", PyUnicode_DecodeUTF8(hit.id, hit.id_len, NULL))
-    PyObject_GenericSetAttr(made, "score", hit.score)
-    PyObject_GenericSetAttr(made, "text", text_or_none(hit.text, hit.text_len))
-    PyObject_GenericSetAttr(made, "metadata", metadata)
-    PyObject_GenericSetAttr(made, "snippet", None)
-    if hit.metadata is NULL:
-        PyObject_GC_UnTrack(made)
-    return made
+cdef class TextResults:
+    """How results are made: objects of `kind`, a dataclass with slots. One without metadata refers to
+    nothing that could refer back to it, so the collector need not look at it."""
+    cdef object kind
+    cdef Py_ssize_t key, score, text, metadata, snippet
+
+    def __init__(self, kind not None):
+        self.kind = kind
+        self.key = place_of(kind, "key")
+        self.score = place_of(kind, "score")
+        self.text = place_of(kind, "text")
+        self.metadata = place_of(kind, "metadata")
+        self.snippet = place_of(kind, "snippet")
+
+    cdef object make(self, const syna_text_hit *hit):
+        cdef object made = PyType_GenericAlloc(<PyTypeObject *>self.kind, 0)
+        cdef object metadata = None
+        put(made, self.key, PyUnicode_DecodeUTF8(hit.id, hit.id_len, NULL))
+        put(made, self.score, hit.score)
+        put(made, self.text, text_or_none(hit.text, hit.text_len))
+        if hit.metadata is not NULL:
+            metadata = json.loads(PyUnicode_DecodeUTF8(hit.metadata, hit.metadata_len, NULL))
+        put(made, self.metadata, metadata)
+        put(made, self.snippet, None)
+        if hit.metadata is NULL:
+            PyObject_GC_UnTrack(made)
+        return made
 
 
 # Documents as the core wants them; the list keeps the texts alive meanwhile.
@@ -317,9 +328,10 @@ cdef class TextHandle(Handle):
         finally:
             syna_free_text_hits(hits)
 
-    def _find(self, list queries not None, k, filter, bint every, bint texts, make):
+    def _find(self, list queries not None, k, filter, bint every, bint texts,
+              TextResults make not None):
         """A list of hits for each query, and how they were found: (terms, postings, scored,
-        candidates, verified). k None: no limit. `make`: the class of the hits, with metadata."""
+        candidates, verified). k None: no limit."""
         cdef QueryArray array = QueryArray(queries)
         cdef syna_text_search how
         cdef syna_text_explain told
@@ -349,7 +361,7 @@ cdef class TextHandle(Handle):
         hit = hits
         try:
             for q in range(count):
-                results.append([hit_object(make, &hit[i]) for i in range(array.counts[q])])
+                results.append([make.make(&hit[i]) for i in range(array.counts[q])])
                 hit += array.counts[q]
         finally:
             syna_free_text_hits(hits)

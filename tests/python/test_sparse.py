@@ -604,6 +604,48 @@ def test_a_forked_child_searches_and_may_not_write(store):
     assert len(store) == 2
 
 
+CHANGES = {
+    "index": lambda store: store.index("b", {1: 1.0}),
+    "delete": lambda store: store.delete("a"),
+    "update_metadata": lambda store: store.update_metadata("a", {"n": 0}),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_child_forked_while_a_row_is_changed_is_refused_and_does_not_wait(tmp_path, change):
+    """Whoever updates metadata holds a lock while its record becomes durable: so does a fork that
+    comes meanwhile find it, and its copy is let go by nobody."""
+    stop = threading.Event()
+
+    def update():
+        n = 0
+        while not stop.is_set():
+            n += 1
+            store.update_metadata("a", {"n": n})
+
+    with SparseVectorStore(tmp_path / "a.svs", 50) as store:  # each change waits for the disk
+        store.index("a", {1: 1.0}, metadata={"n": 0})
+        worker = threading.Thread(target=update)
+        worker.start()
+        try:
+            for _ in range(20):
+                child = os.fork()
+                if child == 0:
+                    signal.alarm(20)  # ends a child that waits
+                    try:
+                        CHANGES[change](store)
+                    except ForkedError:
+                        os._exit(0)
+                    finally:
+                        os._exit(1)
+                assert os.waitpid(child, 0)[1] == 0
+        finally:
+            stop.set()
+            worker.join()
+        assert store.keys() == ["a"] and store.get_metadata("a")["n"] > 0
+
+
 # --------------------------------------------------------------------------------- a model
 
 vectors = st.dictionaries(

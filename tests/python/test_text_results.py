@@ -1,7 +1,10 @@
 """TextIndex: what a result is, and the marking of what matched."""
 
+import copy
 import dataclasses
+import gc
 import pickle
+import weakref
 
 import pytest
 
@@ -20,12 +23,28 @@ def test_results_are_the_dataclass_that_is_documented(index):
     (hit,) = index.search("words")
     made = TextResult("k", hit.score, "some words", {"n": [1]}, None)
     assert dataclasses.asdict(hit) == dataclasses.asdict(made)
-    assert vars(hit) == vars(made) and repr(hit) == repr(made) and hash(hit) == hash(made)
-    assert pickle.loads(pickle.dumps(hit)) == hit == made
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        hit.score = 1.0
+    assert repr(hit) == repr(made) and hash(hit) == hash(made) and type(hit) is TextResult
+    for one in (pickle.loads(pickle.dumps(hit)), copy.copy(hit), copy.deepcopy(hit)):
+        assert one == hit == made and dataclasses.asdict(one) == dataclasses.asdict(made)
+    assert dataclasses.replace(hit, text="x").text == "x"
+    for name in ("score", "snippet", "more"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(hit, name, 1)
     (bare,) = index.search("words", texts=False, snippets=True)
     assert (bare.text, bare.snippet, bare.metadata) == (None, "some <b>words</b>", {"n": [1]})
+
+
+def test_results_are_freed(index):
+    """Those that the collector sees, in a circle, and those that it does not."""
+    index.add("whole", "some words", {"n": 1})
+    index.add("part", "some other words")
+    whole, part = index.search("words")
+    assert part.metadata is None and gc.is_tracked(whole) and not gc.is_tracked(part)
+    whole.metadata["itself"] = whole
+    looks = [weakref.ref(whole), weakref.ref(part)]
+    del whole, part
+    gc.collect()
+    assert looks[0]() is None and looks[1]() is None
 
 
 def test_results_compare_by_key_and_score():
