@@ -56,7 +56,8 @@ class SparseSearchResult(_ResultFields):
 
 
 # The constructor knows this default; as an attribute of the class it would hide the place.
-del SparseSearchResult.metadata
+for _name in ("metadata",):
+    delattr(SparseSearchResult, _name)
 _RESULTS = _sparse.SparseResults(SparseSearchResult)
 
 

@@ -3,12 +3,17 @@ row."""
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import gc
 import os
+import pickle
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -19,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from synadb import (
     ClosedError,
     ForkedError,
+    SparseSearchResult,
     SparseVectorStore,
     SynaDB,
     SynaError,
@@ -602,6 +608,31 @@ def test_a_forked_child_searches_and_may_not_write(store):
     assert os.waitpid(child, 0)[1] == 0
     store.index("b", {1: 1.0})
     assert len(store) == 2
+
+
+def test_results_are_the_dataclass_that_is_documented(store):
+    """Made past the constructor; the collector looks at those with metadata."""
+    store.index("whole", {1: 2.0}, metadata={"n": 1})
+    store.index("part", {1: 1.0})
+    whole, part = store.search({1: 1.0})
+    for hit, made in (
+        (whole, SparseSearchResult("whole", 2.0, {"n": 1})),
+        (part, SparseSearchResult("part", 1.0)),
+    ):
+        assert type(hit) is SparseSearchResult and hit == made and hash(hit) == hash(made)
+        assert repr(hit) == repr(made) and dataclasses.asdict(hit) == dataclasses.asdict(made)
+        for one in (pickle.loads(pickle.dumps(hit)), copy.copy(hit), copy.deepcopy(hit)):
+            assert one == hit and one.metadata == made.metadata
+        for name in ("score", "metadata", "more"):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(hit, name, 1)
+    assert dataclasses.replace(part, key="b") == SparseSearchResult("b", 1.0)
+    assert gc.is_tracked(whole) and not gc.is_tracked(part)
+    whole.metadata["itself"] = whole
+    looks = [weakref.ref(whole), weakref.ref(part)]
+    del whole, part, hit, made, one
+    gc.collect()
+    assert looks[0]() is None and looks[1]() is None
 
 
 CHANGES = {
