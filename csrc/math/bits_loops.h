@@ -7,8 +7,10 @@
  *   word_and(a, b), word_or(a, b), word_xor(a, b)
  *   SUM, sum_zero(), sum_add(sum, word), sum_of(sum)    counts the bits set, uint64_t
  *
- * and, if it has bytes_equal, words_within and doubles_within of its own, OWN_CONDITIONS. */
+ * and, if it has bytes_equal, words_within and doubles_within of its own, OWN_CONDITIONS; if it has
+ * word_load_tail, OWN_TAIL; if it has hamming_rows, OWN_ROWS. */
 
+#ifndef OWN_TAIL
 /* The last bytes, zeros behind them. */
 INLINE WORD word_load_tail(const uint8_t *p, size_t n)
 {
@@ -16,6 +18,7 @@ INLINE WORD word_load_tail(const uint8_t *p, size_t n)
     memcpy(padded, p, n);
     return word_load(padded);
 }
+#endif
 
 KERNEL uint64_t hamming(const void *a, const void *b, size_t bytes)
 {
@@ -44,12 +47,14 @@ KERNEL uint64_t overlap(const void *a, const void *b, size_t bytes, uint64_t *ei
     return sum_of(both);
 }
 
+#ifndef OWN_ROWS
 KERNEL void hamming_rows(const void *query, const void *rows, size_t stride, size_t count, size_t bytes,
                          uint32_t *out)
 {
     for (size_t r = 0; r < count; r++)
         out[r] = (uint32_t)hamming(query, (const uint8_t *)rows + r * stride, bytes);
 }
+#endif
 
 #ifndef OWN_CONDITIONS
 /* A bit for each of 64 bytes that are 0 or 1: the product brings eight of them side by side. */

@@ -57,21 +57,31 @@ TEST(bits_are_counted_one_and_all)
     free(bytes);
 }
 
+static void check_rows(const struct kernels *level, size_t bytes, size_t stride, size_t rows_count)
+{
+    uint8_t query[160], rows[21 * 168 + 3];
+    uint32_t out[22];
+    for (size_t i = 0; i < sizeof rows; i++)
+        rows[i] = i % 7 ? (uint8_t)check_random() : 0xff;
+    for (size_t i = 0; i < sizeof query; i++)
+        query[i] = i % 5 ? (uint8_t)check_random() : 0;
+    out[rows_count] = 77;
+    check_note("%s, %zu rows of %zu bytes, %zu apart", level->name, rows_count, bytes, stride);
+    level->bits->hamming_rows(query, rows + 3, stride, rows_count, bytes, out);
+    for (size_t r = 0; r < rows_count; r++)
+        CHECK_EQ(out[r], count(query, rows + 3 + r * stride, bytes, differ));
+    CHECK_EQ(out[rows_count], 77);
+}
+
 TEST(rows_are_counted_each)
 {
-    uint8_t query[41], rows[7 * 48];
-    uint32_t out[7];
-    for (size_t i = 0; i < sizeof rows; i++)
-        rows[i] = (uint8_t)check_random();
-    for (size_t i = 0; i < sizeof query; i++)
-        query[i] = (uint8_t)check_random();
+    static const size_t sizes[] = {1, 8, 15, 16, 17, 41, 48, 63, 64, 65, 96, 128, 160};
     for (size_t l = 0; l < COUNT_OF(level_names); l++) {
         const struct kernels *level = kernels_find(level_names[l]);
-        if (!level)
-            continue;
-        level->bits->hamming_rows(query, rows, 48, 7, 41, out);
-        for (size_t r = 0; r < 7; r++)
-            CHECK_EQ(out[r], count(query, rows + r * 48, 41, differ));
+        for (size_t s = 0; level && s < COUNT_OF(sizes); s++)
+            for (size_t rows = 0; rows <= 21; rows++)
+                for (size_t apart = 0; apart <= 8; apart += 8)
+                    check_rows(level, sizes[s], sizes[s] + apart, rows);
     }
 }
 
@@ -97,7 +107,10 @@ TEST(nothing_is_read_behind_the_last_byte)
         for (size_t n = 0; level && n <= 130; n++) {
             uint64_t any;
             CHECK_EQ(level->bits->hamming(map + page - n, map + page - n, n), 0);
+            uint32_t found[9] = {0};
             CHECK_EQ(level->bits->overlap(map + page - n, map + page - n, n, &any), 0);
+            level->bits->hamming_rows(map + page - n, map + page - 9 * n, n, 9, n, found);
+            CHECK_EQ(found[8], 0);
         }
     }
     munmap(map, 2 * page);
