@@ -97,12 +97,12 @@ struct cascade_watch {
 /* ---- scratch of a search */
 #define ROOM_TOUCHED 8192
 #define FOLLOWED 0x80000000u /* in candidate.row of the pool: its links were followed */
-#define ENTRIES_MAX 16u      /* rows of the buckets that a walk begins at */
+#define ENTRIES_MAX 8u       /* rows of the buckets that a walk begins at */
 struct cascade_room {
     struct cascade_room *next;
     uint64_t *seen; /* one bit a row; all zero between walks */
     size_t seen_cap;
-    uint32_t touched[ROOM_TOUCHED]; /* words of `seen` to zero; beyond, all of them */
+    uint32_t touched[ROOM_TOUCHED + 1]; /* words of `seen` to zero; beyond, all of them */
     uint32_t touched_count;
     struct candidate *pool; /* what the walk may still follow, and did */
     size_t pool_cap;
@@ -118,6 +118,7 @@ struct cascade_room {
     uint8_t *other; /* a row as a query */
     struct prune_room *prune; /* made when first needed */
     struct cascade_watch *watch; /* NULL: nobody does */
+    uint32_t follow; /* so many of the nearest have their links followed; 0: all that are kept */
     struct cascade_visits visits;
 };
 syna_rc room_take(struct cascade *c, const struct row_set *set, uint32_t ef,

@@ -3,16 +3,18 @@
  * A new row's candidates are what a short walk from its nearest buckets meets; among them it chooses its
  * links by the rule of hnsw_prune.c. The rows that it chose link back: where their places are full, the new
  * row takes the place of a dead row, or of one that it is nearer to than they are, else of the farthest if
- * it is nearer itself. The two nearest always make room, so that every row can be come to. The farthest of
- * those chosen are not asked to compare: for all sixteen that costs as much as the walk. */
+ * it is nearer itself. The two nearest always make room, so that every row can be come to.
+ *
+ * The walk keeps more rows than it follows: what the farthest of them would add to the candidates is dear, and
+ * asking every chosen row for a link back makes the better graph at less cost. */
 #include "base/internal.h"
 
 #include "index/cascade_core.h"
 
-#define NEW_EF 32u    /* candidates of a new row */
-#define NEW_PROBES 2u /* buckets that their walk begins in */
-#define SURE_BACK 2u  /* nearest rows that link back in any case */
-#define ASK_BACK 10u  /* nearest rows that compare their links with it; later ones need a free place */
+#define NEW_EF 32u     /* candidates of a new row */
+#define NEW_FOLLOW 24u /* nearest of them whose links the walk follows */
+#define NEW_PROBES 1u  /* buckets that the walk begins in */
+#define SURE_BACK 2u   /* nearest rows that link back in any case */
 
 struct planning {
     const struct cascade *c;
@@ -22,6 +24,16 @@ struct planning {
     const uint8_t *code; /* of the new row */
 };
 
+/* A place and how far its row is, as a number: the farthest is the greatest, of equals the first. */
+static inline int64_t place_at(int32_t key, uint32_t at)
+{
+    return (int64_t)key * CASCADE_DEGREE + (CASCADE_DEGREE - 1 - at);
+}
+static inline uint32_t place_of(int64_t place)
+{
+    return CASCADE_DEGREE - 1 - (uint32_t)((uint64_t)place % CASCADE_DEGREE);
+}
+
 /* The place among the full links of `row` that the new row, at `key` from it, may have; CASCADE_DEGREE when
  * it is to have none. */
 static uint32_t place_among(const struct planning *p, uint32_t row, int32_t key, bool sure)
@@ -30,8 +42,8 @@ static uint32_t place_among(const struct planning *p, uint32_t row, int32_t key,
     const uint8_t *codes[CASCADE_DEGREE];
     int32_t from_row[CASCADE_DEGREE], from_new[CASCADE_DEGREE];
     struct code_query query;
-    uint32_t far = 0, behind = CASCADE_DEGREE;
-    bool hidden = false;
+    int64_t far = INT64_MIN, behind = INT64_MIN;
+    int hidden = 0;
     for (uint32_t i = 0; i < CASCADE_DEGREE; i++) {
         if (p->live && !bit_of(p->live, links[i]))
             return i;
@@ -40,20 +52,18 @@ static uint32_t place_among(const struct planning *p, uint32_t row, int32_t key,
     codes_query_row(&p->set->codes, array_at(&p->set->code_rows, row), p->room->other, &query);
     codes_many(&p->set->codes, p->set->kernels, &query, codes, CASCADE_DEGREE, from_row);
     codes_many(&p->set->codes, p->set->kernels, &p->room->query, codes, CASCADE_DEGREE, from_new);
-    for (uint32_t i = 0; i < CASCADE_DEGREE; i++) {
-        far = from_row[i] > from_row[far] ? i : far;
-        hidden |= from_new[i] < key && from_row[i] < key;
-        if (from_row[i] > key && from_new[i] < from_row[i] &&
-            (behind == CASCADE_DEGREE || from_row[i] > from_row[behind]))
-            behind = i;
+    for (uint32_t i = 0; i < CASCADE_DEGREE; i++) { /* without branches: nobody could foresee them */
+        int64_t place = place_at(from_row[i], i);
+        int gives_way = (from_row[i] > key) & (from_new[i] < from_row[i]);
+        hidden |= (from_new[i] < key) & (from_row[i] < key);
+        far = MAX(far, place);
+        behind = MAX(behind, gives_way ? place : INT64_MIN);
     }
-    if (!hidden && behind != CASCADE_DEGREE)
-        return behind;
-    if (!hidden && from_row[far] > key)
-        return far;
-    if (sure)
-        return behind != CASCADE_DEGREE ? behind : far;
-    return CASCADE_DEGREE;
+    if (hidden && !sure)
+        return CASCADE_DEGREE;
+    if (behind != INT64_MIN)
+        return place_of(behind);
+    return sure || from_row[place_of(far)] > key ? place_of(far) : CASCADE_DEGREE;
 }
 
 /* A link back from the `nth` nearest of those that the new row chose. */
@@ -64,7 +74,7 @@ static void plan_back(const struct planning *p, uint32_t row, int32_t key, uint3
     uint32_t at = 0;
     while (at < CASCADE_DEGREE && links[at] < p->c->linked)
         at++;
-    if (at == CASCADE_DEGREE && nth < ASK_BACK)
+    if (at == CASCADE_DEGREE)
         at = place_among(p, row, key, nth < SURE_BACK);
     if (at == CASCADE_DEGREE)
         return;
@@ -106,7 +116,9 @@ syna_rc cascade_plan_row(struct cascade *c, const struct row_set *set, const uin
     p.code = array_at(&set->code_rows, out->row);
     codes_query_row(&set->codes, p.code, p.room->bytes, &p.room->query);
     memcpy(p.room->code, p.code, c->stride);
+    p.room->follow = NEW_FOLLOW;
     cascade_walk(c, set, p.room, NEW_EF, NEW_PROBES, NULL, CASCADE_NONE);
+    p.room->follow = 0;
     plan_links(&p, out);
     room_give(c, p.room);
     return SYNA_SUCCESS;

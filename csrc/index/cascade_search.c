@@ -13,7 +13,7 @@
 #include <math.h>
 
 #define CACHE_LINE 64
-#define PREFETCH_BYTES 192 /* of a row; the processor follows the rest by itself */
+#define PREFETCH_BYTES 1024 /* of a row: half a row asked for takes longer to come than a whole one */
 #define LOOK_BEHIND 8u
 
 /* ---------------------------------------------------------------- the pool */
@@ -31,14 +31,14 @@ static uint32_t list_put(struct candidate *list, uint32_t *count, uint32_t cap, 
 {
     if (*count == cap && !stands_before(c, list[cap - 1]))
         return cap;
-    uint32_t low = 0, high = *count;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (stands_before(c, list[middle]))
-            high = middle;
-        else
-            low = middle + 1;
+    uint32_t low = 0, left = *count;
+    while (left > 1) { /* without branches: half of them would be foreseen wrongly */
+        uint32_t half = left / 2;
+        low = stands_before(c, list[low + half - 1]) ? low : low + half;
+        left -= half;
     }
+    if (left > 0 && !stands_before(c, list[low]))
+        low++;
     uint32_t last = MIN(*count, cap - 1);
     memmove(list + low + 1, list + low, (last - low) * sizeof *list);
     list[low] = c;
@@ -46,19 +46,15 @@ static uint32_t list_put(struct candidate *list, uint32_t *count, uint32_t cap, 
     return low;
 }
 
-static bool first_sight(struct cascade_room *room, uint32_t row)
+/* Mark a row; was it not yet? There is a place behind the last in `touched`. */
+static inline bool first_sight(struct cascade_room *room, uint32_t row)
 {
     uint32_t word = row / 64;
     uint64_t bit = 1ull << row % 64, old = room->seen[word];
-    if (old & bit)
-        return false;
-    if (old == 0) {
-        if (room->touched_count < ROOM_TOUCHED)
-            room->touched[room->touched_count] = word;
-        room->touched_count++;
-    }
+    room->touched[MIN(room->touched_count, (uint32_t)ROOM_TOUCHED)] = word;
+    room->touched_count += old == 0;
     room->seen[word] = old | bit;
-    return true;
+    return !(old & bit);
 }
 
 static void forget_seen(struct cascade_room *room)
@@ -144,15 +140,14 @@ static uint32_t collect(const struct cascade *c, const struct row_set *set, stru
     const uint32_t *links = links_of(c, row);
     uint32_t count = 0;
     for (uint32_t i = 0; i < CASCADE_DEGREE; i++) {
-        uint32_t next = links[i];
-        if (next >= c->linked) /* the end, or a damaged link */
+        if (links[i] >= c->linked) /* the end, or a damaged link */
             break;
-        if (!first_sight(room, next))
-            continue;
-        const uint8_t *code = array_at(&set->code_rows, next);
-        prefetch_code(code, c->stride);
-        rows[count] = next;
-        codes[count++] = code;
+        rows[count] = links[i];
+        count += first_sight(room, links[i]);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        codes[i] = array_at(&set->code_rows, rows[i]);
+        prefetch_code(codes[i], c->stride);
     }
     return count;
 }
@@ -199,7 +194,8 @@ void cascade_walk(const struct cascade *c, const struct row_set *set, struct cas
     if (without != CASCADE_NONE)
         first_sight(room, without);
     begin(c, set, room, ef, probes, chosen);
-    for (uint32_t at = 0; at < room->pool_count;) {
+    uint32_t most = room->follow ? room->follow : ef;
+    for (uint32_t at = 0; at < MIN(room->pool_count, most);) {
         uint32_t row = room->pool[at].row;
         if (row & FOLLOWED) {
             at++;
