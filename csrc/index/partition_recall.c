@@ -24,6 +24,7 @@
 #define SURE_EVERY 8u /* of so many queries one asks again */
 #define SURE_LOST 0.002 /* of their nearest: as much as the curves may be wrong by */
 #define NO_WELL UINT32_MAX
+#define NO_PLACE UINT32_MAX
 
 #define MOST_NEAREST 100u
 const uint32_t partition_curve_ks[PARTITION_CURVES] = {10, MOST_NEAREST};
@@ -45,6 +46,7 @@ struct measuring {
     uint32_t *well_of; /* PARTITION_COPIES a row */
     int32_t *keys;     /* of all wells for one query */
     uint32_t *ranked;  /* its nearest ones, with room for all */
+    uint32_t *place_of; /* of each well for one query, where it was asked for, else NO_PLACE */
     struct places *places; /* of each query */
     struct partition_curves *out;
 };
@@ -156,22 +158,25 @@ static bool comes_first(const struct measuring *m, uint32_t a, uint32_t b)
     return m->keys[a] < m->keys[b] || (m->keys[a] == m->keys[b] && a < b);
 }
 
-/* Of the first list that has the row. */
+/* Of the first list that has the row. Near rows are in few lists: each one's place is found once a query. */
 static uint32_t place_of(const struct measuring *m, uint32_t row)
 {
     const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
     uint32_t place = 0, well = wells[0];
     if (wells[1] != NO_WELL && comes_first(m, wells[1], well))
         well = wells[1];
+    if (m->place_of[well] != NO_PLACE)
+        return m->place_of[well];
     for (uint32_t w = 0; w < m->p->count; w++)
         place += comes_first(m, w, well);
-    return place;
+    return m->place_of[well] = place;
 }
 
 static void note_places(struct measuring *m, uint32_t q)
 {
     struct places *places = &m->places[q];
     const struct partition *p = m->p;
+    memset(m->place_of, 0xff, p->count * sizeof *m->place_of);
     partition_rank(m->keys, p->count, p->count, m->ranked);
     uint32_t stop = partition_within(p, m->ranked, p->count, partition_stop(p));
     for (size_t i = 0; i < m->tops[q].count && places->count < nearest_of(q); i++) {
@@ -292,12 +297,13 @@ static bool make_rooms(struct measuring *m)
     m->well_of = mem_alloc((size_t)m->p->end * PARTITION_COPIES * sizeof *m->well_of);
     m->keys = mem_alloc(m->p->count * sizeof *m->keys);
     m->ranked = mem_alloc(m->p->count * sizeof *m->ranked);
+    m->place_of = mem_alloc(m->p->count * sizeof *m->place_of);
     m->places = mem_zalloc(QUERIES * sizeof *m->places);
     for (size_t c = 0; c < PARTITION_CURVES; c++) {
         m->out->curves[c] = (struct probe_curve){.k = partition_curve_ks[c], .lists = m->p->count};
         enough = partition_make_curve(&m->out->curves[c]) && enough;
     }
-    return enough && m->queries && m->well_of && m->keys && m->ranked && m->places;
+    return enough && m->queries && m->well_of && m->keys && m->ranked && m->place_of && m->places;
 }
 
 syna_rc partition_measure(const struct partition *p, const struct row_set *set, const uint64_t *live,
@@ -316,6 +322,7 @@ syna_rc partition_measure(const struct partition *p, const struct row_set *set, 
     mem_free(m->well_of);
     mem_free(m->keys);
     mem_free(m->ranked);
+    mem_free(m->place_of);
     mem_free(m->places);
     mem_free(m);
     if (rc != SYNA_SUCCESS)
