@@ -69,6 +69,22 @@ void int8_pack(const struct int8_kernels *kernels, bool difference, const uint8_
     *out = (struct int8_panels){bytes, bases, columns, n, difference};
 }
 
+/* ---------------------------------------------------------------- splitting */
+
+void int8_split(bool difference, const uint8_t *elements, size_t at, size_t count, size_t n, uint8_t *out)
+{
+    for (size_t i = 0, each; i < count; i += 2 * each, elements += 2 * each) {
+        uint8_t *upper = out + (at + i) / 2, *lower = upper + n / 2;
+        each = MIN(count - i, 2 * INT8_STEP) / 2;
+        for (size_t j = 0; j < each; j++) {
+            uint8_t first = (uint8_t)(elements[j] << difference);
+            uint8_t second = (uint8_t)(elements[each + j] << difference);
+            upper[j] = (uint8_t)(first >> 4 | (second & 0xf0));
+            lower[j] = (uint8_t)((first & 15) | second << 4);
+        }
+    }
+}
+
 /* ---------------------------------------------------------------- scalar */
 
 #define KERNEL static

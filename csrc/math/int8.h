@@ -6,7 +6,14 @@
  * n is a multiple of INT8_STEP up to 65,536, the largest for which no int32 sum overflows. Rows need no
  * alignment. Some processors multiply unsigned by signed bytes, others signed by signed. For the first
  * the 128 is taken out of the sum afterwards, so the callers of products give `base`, which is
- * -128 * (the sum of the query's elements). */
+ * -128 * (the sum of the query's elements).
+ *
+ * A split row has the same n bytes in another order: its first half holds the upper four bits of all
+ * elements, its second half the lower ones. Elements 128b + j and 128b + 64 + j, j < 64, are in the lower
+ * and the upper bits of byte 64b + j of each; of 64 elements that remain at the end, so are j and 32 + j
+ * in the last 32 bytes. Elements below 128, those of differences, are split as
+ * twice what they are. Whoever takes each element's lower half for its middle, 8, needs the first half
+ * of a row only: a coarse comparison. */
 #ifndef SYNA_MATH_INT8_H
 #define SYNA_MATH_INT8_H
 
@@ -23,6 +30,8 @@ struct int8_panels {
     size_t columns, n;
     bool difference;
 };
+
+enum int8_form { INT8_PLAIN, INT8_SPLIT, INT8_COARSE }; /* how a row is read */
 
 struct int8_kernels {
     /* The rows need 128 taken out of the sum (the base); otherwise it is taken out of each element. */
@@ -41,6 +50,22 @@ struct int8_kernels {
      * `row_count` rows and the panels' columns from `first`, a multiple of 16, on. */
     void (*tile)(const struct int8_panels *panels, size_t first, const uint8_t *const *rows,
                  size_t row_count, int32_t *out, size_t out_stride);
+    /* The same for split rows. */
+    void (*product_split_many)(const int8_t *query, int32_t base, const uint8_t *const *rows,
+                               size_t count, size_t n, int32_t *out);
+    void (*difference_split_many)(const uint8_t *query, const uint8_t *const *rows, size_t count,
+                                  size_t n, int32_t *out);
+    void (*product_split_scan)(const int8_t *query, int32_t base, const uint8_t *rows, size_t count,
+                               size_t n, int32_t *out);
+    void (*difference_split_scan)(const uint8_t *query, const uint8_t *rows, size_t count, size_t n,
+                                  int32_t *out);
+    /* Coarsely, by the first halves of split rows of n bytes. */
+    void (*product_coarse_many)(const int8_t *query, int32_t base, const uint8_t *const *rows,
+                                size_t count, size_t n, int32_t *out);
+    void (*difference_coarse_many)(const uint8_t *query, const uint8_t *const *rows, size_t count,
+                                   size_t n, int32_t *out);
+    /* A split row as it was. */
+    void (*unite)(bool difference, const uint8_t *row, size_t n, uint8_t *out);
     /* The places below `count` where values[i] <= limits[i], ascending; how many. */
     size_t (*within)(const int32_t *values, const int32_t *limits, size_t count, uint32_t *out);
     /* A code row as the query of products: out[i] = 128 - row[i]. Returns the sum of `out`. */
@@ -74,6 +99,9 @@ extern const struct int8_kernels int8_neondot;
  * column is the row negated, otherwise 128 minus the row: so products with it are negated, smaller is
  * nearer in both. */
 size_t int8_room(size_t columns, size_t n);
+/* Some elements of a row into the split row `out` of n bytes: `at` and `count` are multiples of 128, but of
+ * the last ones. */
+void int8_split(bool difference, const uint8_t *elements, size_t at, size_t count, size_t n, uint8_t *out);
 void int8_pack(const struct int8_kernels *kernels, bool difference, const uint8_t *const *rows,
                size_t columns, size_t n, void *room, struct int8_panels *out);
 

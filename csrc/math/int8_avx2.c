@@ -29,6 +29,7 @@ struct acc {
 #define STEP_LOAD(p) NAME(step_load)(p)
 #define SUM_PRODUCT(sum, row, step) NAME(sum_product)(sum, row, step)
 #define SUM_DIFFERENCE(sum, row, step) NAME(sum_difference)(sum, row, step)
+#define UNITE(upper, lower, each, coarse, shift, out) NAME(unite_step)(upper, lower, each, coarse, shift, out)
 #define SUM_OF(sum) NAME(sum_of)(sum)
 #define TILE_ROWS 4
 #define TILE_PANELS 1

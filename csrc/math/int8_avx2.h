@@ -22,6 +22,27 @@ INLINE __m256i NAME(sum_difference)(__m256i sum, const uint8_t *row, struct step
     return NAME(multiply)(sum, r.high, r.high, false);
 }
 
+INLINE __m256i NAME(choose)(__m256i high, __m256i low, int shift)
+{
+    __m256i mask = _mm256_set1_epi8((char)0xf0);
+    __m256i all = _mm256_or_si256(_mm256_and_si256(mask, high), _mm256_andnot_si256(mask, low));
+    return shift ? _mm256_and_si256(_mm256_srli_epi16(all, 1), _mm256_set1_epi8(127)) : all;
+}
+
+INLINE void NAME(unite_step)(const uint8_t *upper, const uint8_t *lower, size_t each, bool coarse,
+                             int shift, uint8_t *out)
+{
+    for (size_t j = 0; j < each; j += 32) {
+        __m256i middle = _mm256_set1_epi8(8);
+        __m256i high = _mm256_loadu_si256((const __m256i *)(const void *)(upper + j));
+        __m256i low = coarse ? middle : _mm256_loadu_si256((const __m256i *)(const void *)(lower + j));
+        __m256i lows = coarse ? middle : _mm256_srli_epi16(low, 4);
+        __m256i first = NAME(choose)(_mm256_slli_epi16(high, 4), low, shift);
+        _mm256_storeu_si256((__m256i *)(void *)(out + j), first);
+        _mm256_storeu_si256((__m256i *)(void *)(out + each + j), NAME(choose)(high, lows, shift));
+    }
+}
+
 INLINE int32_t NAME(sum_of)(__m256i sum)
 {
     __m128i four = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));

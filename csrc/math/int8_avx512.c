@@ -23,6 +23,7 @@
 #define SUM_ZERO() _mm512_setzero_si512()
 #define SUM_PRODUCT(sum, row, step) _mm512_dpbusd_epi32(sum, _mm512_loadu_si512(row), step)
 #define SUM_DIFFERENCE(sum, row, step) sum_difference(sum, row, step)
+#define UNITE(upper, lower, each, coarse, shift, out) unite_step(upper, lower, each, coarse, shift, out)
 #define SUM_OF(sum) _mm512_reduce_add_epi32(sum)
 #define SUMS_OF(sum, base, out) sums_of(sum, base, out)
 /* 24 sums, four panel registers and one of a row's four bytes, of 32. */
@@ -38,6 +39,37 @@ INLINE __m512i sum_difference(__m512i sum, const uint8_t *row, __m512i step)
 {
     __m512i d = _mm512_abs_epi8(_mm512_sub_epi8(_mm512_loadu_si512(row), step));
     return _mm512_dpbusd_epi32(sum, d, d);
+}
+
+/* Upper bits of `high` and lower bits of `low`, or the middle of what these may be. */
+INLINE __m512i choose(__m512i high, __m512i low, bool coarse, int shift)
+{
+    low = coarse ? _mm512_set1_epi8(8) : low;
+    __m512i all = _mm512_ternarylogic_epi32(high, _mm512_set1_epi8((char)0xf0), low, 0xe2);
+    return shift ? _mm512_and_si512(_mm512_srli_epi16(all, 1), _mm512_set1_epi8(127)) : all;
+}
+
+/* Of 32 bytes the halves of a register are shifted by as many bits as each needs. */
+INLINE void unite_step(const uint8_t *upper, const uint8_t *lower, size_t each, bool coarse, int shift,
+                       uint8_t *out)
+{
+    if (each == INT8_STEP) {
+        __m512i high = _mm512_loadu_si512(upper), low = high;
+        if (!coarse)
+            low = _mm512_loadu_si512(lower);
+        _mm512_storeu_si512(out, choose(_mm512_slli_epi16(high, 4), low, coarse, shift));
+        _mm512_storeu_si512(out + 64, choose(high, _mm512_srli_epi16(low, 4), coarse, shift));
+        return;
+    }
+    const __m512i none = _mm512_setzero_si512();
+    const __m512i first = _mm512_inserti64x4(none, _mm256_set1_epi16(4), 0);
+    const __m512i second = _mm512_inserti64x4(none, _mm256_set1_epi16(4), 1);
+    __m512i high = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)upper));
+    __m512i low = high;
+    if (!coarse)
+        low = _mm512_broadcast_i64x4(_mm256_loadu_si256((const __m256i *)(const void *)lower));
+    high = _mm512_sllv_epi16(high, first);
+    _mm512_storeu_si512(out, choose(high, _mm512_srlv_epi16(low, second), coarse, shift));
 }
 
 /* Four sums at once, for a third of the steps: the parts of all four end up side by side. */
@@ -192,8 +224,10 @@ TILES_KERNEL void tile_by_tiles(const struct int8_panels *panels, size_t first,
 }
 
 const struct int8_kernels int8_amx = {UNSIGNED_ROWS, product_many,    difference_many, product_scan,
-                                      difference_scan, tile_by_tiles, within,          turn,
-                                      least,         PACK};
+                                      difference_scan, tile_by_tiles, product_split_many,
+                                      difference_split_many, product_split_scan,
+                                      difference_split_scan, product_coarse_many,
+                                      difference_coarse_many, unite, within, turn, least, PACK};
 
 #define TRIAL_ROWS 33u
 #define TRIAL_COLUMNS 35u

@@ -9,6 +9,9 @@
  *   STEP_LOAD(p), SUM, SUM_ZERO()
  *   SUM_PRODUCT(sum, row, step), SUM_DIFFERENCE(sum, row, step)
  *   SUM_OF(sum)                 int32_t
+ *   UNITE(upper, lower, each, coarse, shift, out)
+ *                               twice `each` elements, 64 or 32, from as many bytes of each half of a
+ *                               split row, brought down by `shift` bits; may be left out
  *   SUMS_OF(sum, base, out)     out[r] = SUM_OF(sum[r]) + base for a GROUP; may be left out
  *
  * for the matrix product
@@ -31,6 +34,11 @@
     EACH_OF_GROUP(r)            \
         (out)[r] = SUM_OF((sum)[r]) + (base)
 #endif
+#ifndef UNITE
+#define UNITE(upper, lower, each, coarse, shift, out) NAME(unite_step)(upper, lower, each, coarse, shift, out)
+#define UNITE_PLAINLY
+#endif
+#define MIDDLE 8 /* of the lower bits that a coarse comparison does not read */
 #define FETCH_BYTES 1024 /* of a row ahead; the processor follows a longer one by itself */
 #define APART_BYTES 320  /* rows from this size on are scanned in four places at once */
 
@@ -40,142 +48,259 @@ INLINE void NAME(fetch)(const uint8_t *row, size_t n)
         __builtin_prefetch(row + i);
 }
 
-INLINE void NAME(product_group)(const int8_t *query, int32_t base, const uint8_t *const *rows,
-                                size_t n, int32_t *out)
+#ifdef UNITE_PLAINLY
+INLINE void NAME(unite_step)(const uint8_t *upper, const uint8_t *lower, size_t each, bool coarse,
+                             int shift, uint8_t *out)
+{
+    for (size_t j = 0; j < each; j++) {
+        uint8_t first = coarse ? MIDDLE : lower[j] & 15, second = coarse ? MIDDLE : lower[j] >> 4;
+        out[j] = (uint8_t)(((upper[j] << 4 & 0xf0) | first) >> shift);
+        out[each + j] = (uint8_t)(((upper[j] & 0xf0) | second) >> shift);
+    }
+}
+#endif
+
+#define PAIR (2 * INT8_STEP)
+
+/* Elements [i, i + 128) of a split row of n bytes, or the last 64. */
+INLINE void NAME(unite_at)(enum int8_form form, bool difference, const uint8_t *row, size_t i,
+                           size_t n, size_t elements, uint8_t *room)
+{
+    UNITE(row + i / 2, row + n / 2 + i / 2, elements / 2, form == INT8_COARSE, difference ? 1 : 0, room);
+}
+
+/* Elements [i, i + 64) of a row, the last ones of a split row, where they stand or in `room`. */
+INLINE const uint8_t *NAME(elements)(enum int8_form form, bool difference, const uint8_t *row,
+                                     size_t i, size_t n, uint8_t room[INT8_STEP])
+{
+    if (form == INT8_PLAIN)
+        return row + i;
+    NAME(unite_at)(form, difference, row, i, n, INT8_STEP, room);
+    return room;
+}
+
+INLINE void NAME(product_group)(enum int8_form form, const int8_t *query, int32_t base,
+                                const uint8_t *const *rows, size_t n, int32_t *out)
 {
     SUM sum[GROUP];
+    uint8_t room[PAIR];
+    size_t i = 0;
     EACH_OF_GROUP(r)
         sum[r] = SUM_ZERO();
-    for (size_t i = 0; i < n; i += INT8_STEP) {
+    for (; form != INT8_PLAIN && i + PAIR <= n; i += PAIR) {
+        STEP q = STEP_LOAD(query + i);
+        STEP q2 = STEP_LOAD(query + i + INT8_STEP);
+        EACH_OF_GROUP(r) {
+            NAME(unite_at)(form, false, rows[r], i, n, PAIR, room);
+            sum[r] = SUM_PRODUCT(sum[r], room, q);
+            sum[r] = SUM_PRODUCT(sum[r], room + INT8_STEP, q2);
+        }
+    }
+    for (; i < n; i += INT8_STEP) {
         STEP q = STEP_LOAD(query + i);
         EACH_OF_GROUP(r)
-            sum[r] = SUM_PRODUCT(sum[r], rows[r] + i, q);
+            sum[r] = SUM_PRODUCT(sum[r], NAME(elements)(form, false, rows[r], i, n, room), q);
     }
     SUMS_OF(sum, base, out);
 }
 
-INLINE int32_t NAME(product_one)(const int8_t *query, int32_t base, const uint8_t *row, size_t n)
+INLINE int32_t NAME(product_one)(enum int8_form form, const int8_t *query, int32_t base,
+                                 const uint8_t *row, size_t n)
 {
     SUM sum = SUM_ZERO();
-    for (size_t i = 0; i < n; i += INT8_STEP)
-        sum = SUM_PRODUCT(sum, row + i, STEP_LOAD(query + i));
+    uint8_t room[PAIR];
+    size_t i = 0;
+    for (; form != INT8_PLAIN && i + PAIR <= n; i += PAIR) {
+        NAME(unite_at)(form, false, row, i, n, PAIR, room);
+        sum = SUM_PRODUCT(sum, room, STEP_LOAD(query + i));
+        sum = SUM_PRODUCT(sum, room + INT8_STEP, STEP_LOAD(query + i + INT8_STEP));
+    }
+    for (; i < n; i += INT8_STEP)
+        sum = SUM_PRODUCT(sum, NAME(elements)(form, false, row, i, n, room), STEP_LOAD(query + i));
     return SUM_OF(sum) + base;
 }
 
-INLINE void NAME(difference_group)(const uint8_t *query, const uint8_t *const *rows, size_t n,
-                                   int32_t *out)
+INLINE void NAME(difference_group)(enum int8_form form, const uint8_t *query,
+                                   const uint8_t *const *rows, size_t n, int32_t *out)
 {
     SUM sum[GROUP];
+    uint8_t room[PAIR];
+    size_t i = 0;
     EACH_OF_GROUP(r)
         sum[r] = SUM_ZERO();
-    for (size_t i = 0; i < n; i += INT8_STEP) {
+    for (; form != INT8_PLAIN && i + PAIR <= n; i += PAIR) {
+        STEP q = STEP_LOAD(query + i);
+        STEP q2 = STEP_LOAD(query + i + INT8_STEP);
+        EACH_OF_GROUP(r) {
+            NAME(unite_at)(form, true, rows[r], i, n, PAIR, room);
+            sum[r] = SUM_DIFFERENCE(sum[r], room, q);
+            sum[r] = SUM_DIFFERENCE(sum[r], room + INT8_STEP, q2);
+        }
+    }
+    for (; i < n; i += INT8_STEP) {
         STEP q = STEP_LOAD(query + i);
         EACH_OF_GROUP(r)
-            sum[r] = SUM_DIFFERENCE(sum[r], rows[r] + i, q);
+            sum[r] = SUM_DIFFERENCE(sum[r], NAME(elements)(form, true, rows[r], i, n, room), q);
     }
     SUMS_OF(sum, 0, out);
 }
 
-INLINE int32_t NAME(difference_one)(const uint8_t *query, const uint8_t *row, size_t n)
+INLINE int32_t NAME(difference_one)(enum int8_form form, const uint8_t *query, const uint8_t *row,
+                                    size_t n)
 {
     SUM sum = SUM_ZERO();
-    for (size_t i = 0; i < n; i += INT8_STEP)
-        sum = SUM_DIFFERENCE(sum, row + i, STEP_LOAD(query + i));
+    uint8_t room[PAIR];
+    size_t i = 0;
+    for (; form != INT8_PLAIN && i + PAIR <= n; i += PAIR) {
+        NAME(unite_at)(form, true, row, i, n, PAIR, room);
+        sum = SUM_DIFFERENCE(sum, room, STEP_LOAD(query + i));
+        sum = SUM_DIFFERENCE(sum, room + INT8_STEP, STEP_LOAD(query + i + INT8_STEP));
+    }
+    for (; i < n; i += INT8_STEP)
+        sum = SUM_DIFFERENCE(sum, NAME(elements)(form, true, row, i, n, room), STEP_LOAD(query + i));
     return SUM_OF(sum);
 }
 
-KERNEL void NAME(product_many)(const int8_t *query, int32_t base, const uint8_t *const *rows,
-                               size_t count, size_t n, int32_t *out)
+INLINE void NAME(product_many_of)(enum int8_form form, const int8_t *query, int32_t base,
+                                  const uint8_t *const *rows, size_t count, size_t n, int32_t *out)
 {
     if (!UNSIGNED_ROWS)
         base = 0;
     size_t r = 0;
     for (; r + GROUP <= count; r += GROUP) {
         for (size_t next = r + GROUP; next < MIN(r + 2 * GROUP, count); next++)
-            NAME(fetch)(rows[next], n);
-        NAME(product_group)(query, base, rows + r, n, out + r);
+            NAME(fetch)(rows[next], form == INT8_COARSE ? n / 2 : n);
+        NAME(product_group)(form, query, base, rows + r, n, out + r);
     }
     for (; r < count; r++)
-        out[r] = NAME(product_one)(query, base, rows[r], n);
+        out[r] = NAME(product_one)(form, query, base, rows[r], n);
 }
 
-KERNEL void NAME(difference_many)(const uint8_t *query, const uint8_t *const *rows, size_t count,
-                                  size_t n, int32_t *out)
+INLINE void NAME(difference_many_of)(enum int8_form form, const uint8_t *query,
+                                     const uint8_t *const *rows, size_t count, size_t n,
+                                     int32_t *out)
 {
     size_t r = 0;
     for (; r + GROUP <= count; r += GROUP) {
         for (size_t next = r + GROUP; next < MIN(r + 2 * GROUP, count); next++)
-            NAME(fetch)(rows[next], n);
-        NAME(difference_group)(query, rows + r, n, out + r);
+            NAME(fetch)(rows[next], form == INT8_COARSE ? n / 2 : n);
+        NAME(difference_group)(form, query, rows + r, n, out + r);
     }
     for (; r < count; r++)
-        out[r] = NAME(difference_one)(query, rows[r], n);
+        out[r] = NAME(difference_one)(form, query, rows[r], n);
 }
 
 /* Row i of each quarter of 4 * `quarter` rows. Memory that is followed in four places comes up to twice as
- * quickly as the same bytes in one; short rows of a group are one place as they are. */
-INLINE void NAME(product_apart)(const int8_t *query, int32_t base, const uint8_t *rows, size_t quarter,
-                                size_t n, int32_t *out)
+ * quickly as the same bytes in one; short rows of a group are one place as they are. The two halves of split
+ * rows are more places than the processor follows by itself. */
+INLINE void NAME(product_apart)(enum int8_form form, const int8_t *query, int32_t base,
+                                const uint8_t *rows, size_t quarter, size_t n, int32_t *out)
 {
     int32_t found[GROUP];
     for (size_t i = 0; i < quarter; i++) {
         const uint8_t *row = rows + i * n;
         const uint8_t *const group[GROUP] = {row, row + quarter * n, row + 2 * quarter * n,
                                              row + 3 * quarter * n};
-        NAME(product_group)(query, base, group, n, found);
+        EACH_OF_GROUP(r)
+            if (form != INT8_PLAIN && i + 2 < quarter)
+                NAME(fetch)(group[r] + 2 * n, n);
+        NAME(product_group)(form, query, base, group, n, found);
         EACH_OF_GROUP(r)
             out[r * quarter + i] = found[r];
     }
 }
 
-KERNEL void NAME(product_scan)(const int8_t *query, int32_t base, const uint8_t *rows, size_t count,
-                               size_t n, int32_t *out)
+INLINE void NAME(product_scan_of)(enum int8_form form, const int8_t *query, int32_t base,
+                                  const uint8_t *rows, size_t count, size_t n, int32_t *out)
 {
     size_t r = 0;
     if (!UNSIGNED_ROWS)
         base = 0;
     if (n >= APART_BYTES) {
-        NAME(product_apart)(query, base, rows, count / GROUP, n, out);
+        NAME(product_apart)(form, query, base, rows, count / GROUP, n, out);
         r = count / GROUP * GROUP;
     }
     for (; r + GROUP <= count; r += GROUP) {
         const uint8_t *row = rows + r * n;
         const uint8_t *const group[GROUP] = {row, row + n, row + 2 * n, row + 3 * n};
-        NAME(product_group)(query, base, group, n, out + r);
+        NAME(product_group)(form, query, base, group, n, out + r);
     }
     for (; r < count; r++)
-        out[r] = NAME(product_one)(query, base, rows + r * n, n);
+        out[r] = NAME(product_one)(form, query, base, rows + r * n, n);
 }
 
-INLINE void NAME(difference_apart)(const uint8_t *query, const uint8_t *rows, size_t quarter, size_t n,
-                                   int32_t *out)
+INLINE void NAME(difference_apart)(enum int8_form form, const uint8_t *query, const uint8_t *rows,
+                                   size_t quarter, size_t n, int32_t *out)
 {
     int32_t found[GROUP];
     for (size_t i = 0; i < quarter; i++) {
         const uint8_t *row = rows + i * n;
         const uint8_t *const group[GROUP] = {row, row + quarter * n, row + 2 * quarter * n,
                                              row + 3 * quarter * n};
-        NAME(difference_group)(query, group, n, found);
+        EACH_OF_GROUP(r)
+            if (form != INT8_PLAIN && i + 2 < quarter)
+                NAME(fetch)(group[r] + 2 * n, n);
+        NAME(difference_group)(form, query, group, n, found);
         EACH_OF_GROUP(r)
             out[r * quarter + i] = found[r];
     }
 }
 
-KERNEL void NAME(difference_scan)(const uint8_t *query, const uint8_t *rows, size_t count, size_t n,
-                                  int32_t *out)
+INLINE void NAME(difference_scan_of)(enum int8_form form, const uint8_t *query, const uint8_t *rows,
+                                     size_t count, size_t n, int32_t *out)
 {
     size_t r = 0;
     if (n >= APART_BYTES) {
-        NAME(difference_apart)(query, rows, count / GROUP, n, out);
+        NAME(difference_apart)(form, query, rows, count / GROUP, n, out);
         r = count / GROUP * GROUP;
     }
     for (; r + GROUP <= count; r += GROUP) {
         const uint8_t *row = rows + r * n;
         const uint8_t *const group[GROUP] = {row, row + n, row + 2 * n, row + 3 * n};
-        NAME(difference_group)(query, group, n, out + r);
+        NAME(difference_group)(form, query, group, n, out + r);
     }
     for (; r < count; r++)
-        out[r] = NAME(difference_one)(query, rows + r * n, n);
+        out[r] = NAME(difference_one)(form, query, rows + r * n, n);
+}
+
+/* ---------------------------------------------------------------- each form of a row */
+
+#define KERNEL_MANY(name, form)                                                                          \
+    KERNEL void NAME(product_##name)(const int8_t *query, int32_t base, const uint8_t *const *rows,     \
+                                     size_t count, size_t n, int32_t *out)                               \
+    {                                                                                                    \
+        NAME(product_many_of)(form, query, base, rows, count, n, out);                                   \
+    }                                                                                                    \
+    KERNEL void NAME(difference_##name)(const uint8_t *query, const uint8_t *const *rows, size_t count, \
+                                        size_t n, int32_t *out)                                          \
+    {                                                                                                    \
+        NAME(difference_many_of)(form, query, rows, count, n, out);                                      \
+    }
+#define KERNEL_SCAN(name, form)                                                                          \
+    KERNEL void NAME(product_##name)(const int8_t *query, int32_t base, const uint8_t *rows,            \
+                                     size_t count, size_t n, int32_t *out)                               \
+    {                                                                                                    \
+        NAME(product_scan_of)(form, query, base, rows, count, n, out);                                   \
+    }                                                                                                    \
+    KERNEL void NAME(difference_##name)(const uint8_t *query, const uint8_t *rows, size_t count,        \
+                                        size_t n, int32_t *out)                                          \
+    {                                                                                                    \
+        NAME(difference_scan_of)(form, query, rows, count, n, out);                                      \
+    }
+
+KERNEL_MANY(many, INT8_PLAIN)
+KERNEL_MANY(split_many, INT8_SPLIT)
+KERNEL_MANY(coarse_many, INT8_COARSE)
+KERNEL_SCAN(scan, INT8_PLAIN)
+KERNEL_SCAN(split_scan, INT8_SPLIT)
+
+KERNEL void NAME(unite)(bool difference, const uint8_t *row, size_t n, uint8_t *out)
+{
+    size_t i = 0;
+    for (; i + PAIR <= n; i += PAIR)
+        NAME(unite_at)(INT8_SPLIT, difference, row, i, n, PAIR, out + i);
+    if (i < n)
+        NAME(unite_at)(INT8_SPLIT, difference, row, i, n, INT8_STEP, out + i);
 }
 
 /* ---------------------------------------------------------------- matrix product */
@@ -288,6 +413,10 @@ KERNEL void NAME(least)(const int32_t *values, size_t count, int32_t out[16])
 
 const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NAME(difference_many),
                                    NAME(product_scan), NAME(difference_scan), NAME(tile),
+                                   NAME(product_split_many),  NAME(difference_split_many),
+                                   NAME(product_split_scan),  NAME(difference_split_scan),
+                                   NAME(product_coarse_many), NAME(difference_coarse_many),
+                                   NAME(unite),
                                    NAME(within),       NAME(turn),            NAME(least),
                                    PACK};
 
@@ -296,5 +425,13 @@ const struct int8_kernels TABLE = {UNSIGNED_ROWS,      NAME(product_many),    NA
 #undef FETCH_BYTES
 #undef APART_BYTES
 #undef SUMS_OF
+#undef KERNEL_MANY
+#undef KERNEL_SCAN
+#undef MIDDLE
+#undef PAIR
+#ifdef UNITE_PLAINLY
+#undef UNITE
+#undef UNITE_PLAINLY
+#endif
 #undef EACH_TILE_ROW
 #undef EACH_TILE_PANEL

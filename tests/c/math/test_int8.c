@@ -97,6 +97,131 @@ TEST(rows_compare_as_one_element_after_the_other)
     }
 }
 
+/* What a row looks like to a coarse comparison: the lower half of each element in its middle. Elements of
+ * differences are split as twice what they are. */
+static uint8_t coarse(bool difference, uint8_t element)
+{
+    uint8_t split = (uint8_t)(element << difference);
+    return (uint8_t)((split / 16 * 16 + 8) >> difference);
+}
+
+/* `plain`, split by its definition, one element after the other. */
+static void split(bool difference, const uint8_t *plain, size_t n, uint8_t *out)
+{
+    memset(out, 0, n);
+    for (size_t i = 0; i < n; i++) {
+        uint8_t element = (uint8_t)(plain[i] << difference);
+        size_t each = i / 128 * 128 + 128 <= n ? 64 : 32, at = i / 128 * 64 + i % each;
+        int upper_of_byte = i / each % 2 ? 4 : 0;
+        out[at] = (uint8_t)(out[at] | element / 16 << upper_of_byte);
+        out[n / 2 + at] = (uint8_t)(out[n / 2 + at] | element % 16 << upper_of_byte);
+    }
+}
+
+static void run_split(const struct int8_kernels *k, bool difference, const uint8_t *query, int32_t base,
+                      const uint8_t *const *rows, size_t count, size_t n, int32_t out[3][16])
+{
+    if (difference) {
+        k->difference_split_many(query, rows, count, n, out[0]);
+        k->difference_split_scan(query, rows[0], count, n, out[1]);
+        k->difference_coarse_many(query, rows, count, n, out[2]);
+    } else {
+        k->product_split_many((const int8_t *)query, base, rows, count, n, out[0]);
+        k->product_split_scan((const int8_t *)query, base, rows[0], count, n, out[1]);
+        k->product_coarse_many((const int8_t *)query, base, rows, count, n, out[2]);
+    }
+}
+
+static void check_split(const struct kernels *level, bool difference, size_t n, size_t count,
+                        enum fill fill)
+{
+    uint8_t *plain = malloc((count + 1) * n), *block = malloc(count * n + 1), *query = plain + count * n;
+    uint8_t *again = malloc(n + 1), *half = malloc(n);
+    const uint8_t *rows[16];
+    int32_t out[3][16];
+    fill_codes(plain, (count + 1) * n, fill, difference);
+    if (fill == MOST) /* against the other extreme, too */
+        fill_codes(query, n, check_random() % 2 ? MOST : LEAST, difference);
+    int32_t base = make_query(difference, query, n);
+    for (size_t r = 0; r < count; r++) {
+        rows[r] = block + 1 + r * n; /* odd addresses */
+        split(difference, plain + r * n, n, block + 1 + r * n);
+    }
+    run_split(level->int8, difference, query, base, rows, count, n, out);
+    for (size_t r = 0; r < count; r++) {
+        const uint8_t *row = plain + r * n;
+        check_note("%s, difference %d, n = %zu, row %zu of %zu", level->name, difference, n, r, count);
+        for (size_t i = 0; i < n; i++)
+            half[i] = coarse(difference, row[i]);
+        int32_t want = expected(difference, row, query, n);
+        CHECK_EQ(out[0][r], want);
+        CHECK_EQ(out[1][r], want);
+        CHECK_EQ(out[2][r], expected(difference, half, query, n));
+        again[n] = 77;
+        level->int8->unite(difference, rows[r], n, again);
+        CHECK_MEM(again, row, n);
+        CHECK_EQ(again[n], 77);
+    }
+    free(plain);
+    free(block);
+    free(again);
+    free(half);
+}
+
+TEST(split_rows_compare_as_whole_ones_and_coarsely_by_their_first_half)
+{
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        for (int difference = 0; level && difference < 2; difference++) {
+            for (size_t n = 64; n <= 8192; n += n < 640 ? 64 : 1216)
+                for (size_t count = 1; count <= 9; count++)
+                    check_split(level, difference, n, count, (enum fill)(n / 64 % FILLS));
+            for (int fill = 0; fill < FILLS; fill++)
+                check_split(level, difference, N_MAX, 5, (enum fill)fill);
+        }
+    }
+}
+
+/* The second half of a row is memory that a coarse comparison must not need. */
+TEST(coarse_comparisons_do_not_read_second_halves)
+{
+    enum { N = 384, ROWS = 7 };
+    for (size_t l = 0; l < COUNT_OF(level_names); l++) {
+        const struct kernels *level = kernels_find(level_names[l]);
+        uint8_t block[2][ROWS * N], query[N];
+        const uint8_t *rows[2][ROWS];
+        int32_t out[2][ROWS];
+        fill_codes(query, N, ANY, true);
+        fill_codes(block[0], sizeof block[0], ANY, false);
+        memcpy(block[1], block[0], sizeof block[0]);
+        for (size_t r = 0; r < ROWS; r++) {
+            fill_codes(block[1] + r * N + N / 2, N / 2, ANY, false);
+            rows[0][r] = block[0] + r * N;
+            rows[1][r] = block[1] + r * N;
+        }
+        for (int side = 0; level && side < 2; side++)
+            level->int8->product_coarse_many((const int8_t *)query, 5, rows[side], ROWS, N, out[side]);
+        CHECK(!level || memcmp(out[0], out[1], sizeof out[0]) == 0);
+        for (int side = 0; level && side < 2; side++)
+            level->int8->difference_coarse_many(query, rows[side], ROWS, N, out[side]);
+        CHECK(!level || memcmp(out[0], out[1], sizeof out[0]) == 0);
+    }
+}
+
+TEST(rows_are_split_in_pieces)
+{
+    enum { N = 448 };
+    for (int difference = 0; difference < 2; difference++) {
+        uint8_t plain[N], want[N], found[N];
+        fill_codes(plain, N, ANY, difference);
+        split(difference, plain, N, want);
+        memset(found, 0x55, N);
+        int8_split(difference, plain, 0, 256, N, found);
+        int8_split(difference, plain + 256, 256, 192, N, found);
+        CHECK_MEM(found, want, N);
+    }
+}
+
 static void check_turned(const struct kernels *level, size_t n, enum fill fill)
 {
     static uint8_t row[N_MAX + 1];
