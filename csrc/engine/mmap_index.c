@@ -35,6 +35,7 @@ syna_rc mmap_index_new(uint32_t dims, int32_t metric, struct mmap_index **out)
     *out = index;
     index->set.kernels = kernels_get();
     codes_init(&index->set.codes, dims, metric);
+    codes_split(&index->set.codes);
     SYNA_TRY(init_array(&index->set.code_rows, index->set.codes.stride));
     SYNA_TRY(init_array(&index->set.errors, sizeof(float)));
     return hnsw_init(&index->graph, HNSW_M_DEFAULT, HNSW_EF_CONSTRUCTION_DEFAULT);

@@ -17,6 +17,7 @@
 
 #define SNAPSHOT_MMAP SNAPSHOT_FOURCC('M', 'V', 'E', 'C')
 #define INDEX_VERSION 1u
+#define INDEX_VERSION_SPLIT 2u /* code rows are split; where rows of 1 are not, they become so */
 
 struct index_head {
     uint32_t version;
@@ -66,7 +67,7 @@ static syna_rc save_sections(const struct mmap_index *index, uint32_t count, uin
 {
     const struct row_set *set = &index->set;
     struct index_head head = {
-        .version = INDEX_VERSION,
+        .version = set->codes.split ? INDEX_VERSION_SPLIT : INDEX_VERSION,
         .dims = set->codes.dims,
         .metric = set->codes.metric,
         .count = count,
@@ -113,7 +114,7 @@ static bool read_head(struct snapshot *s, struct index_head *head)
     if (!bytes || len != sizeof *head || !snapshot_touch(s, bytes, len))
         return false;
     memcpy(head, bytes, sizeof *head);
-    return head->version == INDEX_VERSION && head->count > 0 && head->step > 0 &&
+    return (head->version == INDEX_VERSION || head->version == INDEX_VERSION_SPLIT) && head->count > 0 && head->step > 0 &&
            isfinite(head->step) && isfinite(head->low);
 }
 
@@ -123,7 +124,7 @@ static syna_rc check_cover(struct snapshot *s, const struct index_head *head,
 {
     struct snapshot_cover now = {0};
     const struct snapshot_cover *then = snapshot_cover_of(s);
-    *fits = head->dims == codes->dims && head->metric == codes->metric &&
+    *fits = head->dims == codes->dims && (codes->split || head->version == INDEX_VERSION) && head->metric == codes->metric &&
             head->count <= rows->count && mmap_rows_offset(rows, head->count - 1) == head->last;
     if (!*fits)
         return SYNA_SUCCESS;
@@ -143,6 +144,18 @@ static syna_rc take_array(struct snapshot *s, const char *name, struct array *a,
         return SYNA_SUCCESS;
     array_dispose(a);
     return array_init_head(a, item, count + max, bytes, count);
+}
+
+/* Rows as they were saved before rows were split, into memory of the index' own. */
+static syna_rc split_rows(struct row_set *set, uint32_t count)
+{
+    struct array whole = set->code_rows;
+    SYNA_TRY(array_init(&set->code_rows, whole.item, whole.reserved / whole.item));
+    syna_rc rc = array_reserve(&set->code_rows, count);
+    for (uint32_t row = 0; rc == SYNA_SUCCESS && row < count; row++)
+        codes_split_row(&set->codes, array_at(&whole, row), array_at(&set->code_rows, row));
+    array_dispose(&whole);
+    return rc;
 }
 
 /* Errors bound distances: an exact search believes them. */
@@ -165,6 +178,10 @@ static syna_rc take_index(struct snapshot *s, const struct mmap_rows *rows, stru
         SYNA_TRY(check_cover(s, &head, rows, &set->codes, found));
     if (*found)
         SYNA_TRY(take_array(s, "codes", &set->code_rows, head.count, found));
+    if (*found && set->codes.split && head.version == INDEX_VERSION) {
+        SYNA_TRY(split_rows(set, head.count));
+        index->changes = head.count; /* worth saving */
+    }
     if (*found)
         SYNA_TRY(take_array(s, "errors", &set->errors, head.count, found));
     if (!*found || !errors_sound(&set->errors, head.count)) {

@@ -17,6 +17,7 @@
 
 #define SNAPSHOT_VECTORS SNAPSHOT_FOURCC('V', 'E', 'C', 'S')
 #define STORE_VERSION 2u
+#define STORE_VERSION_SPLIT 3u /* code rows are split; where rows of 2 are not, they become so */
 
 struct store_head {
     uint32_t version;
@@ -44,7 +45,7 @@ static syna_rc save_sections(const syna_vectors *store, uint64_t last, struct sn
 {
     const struct row_set *set = &store->set;
     struct store_head head = {
-        .version = STORE_VERSION,
+        .version = set->codes.split ? STORE_VERSION_SPLIT : STORE_VERSION,
         .dims = set->codes.dims,
         .metric = set->codes.metric,
         .count = set->count,
@@ -138,7 +139,7 @@ static bool read_head(struct snapshot *s, struct store_head *head)
     if (!bytes || len != sizeof *head || !snapshot_touch(s, bytes, len))
         return false;
     memcpy(head, bytes, sizeof *head);
-    return head->version == STORE_VERSION && head->count <= VECTORS_ROWS_MAX && head->step > 0;
+    return (head->version == STORE_VERSION || head->version == STORE_VERSION_SPLIT) && head->count <= VECTORS_ROWS_MAX && head->step > 0;
 }
 
 /* `count` items of a section as the beginning of an array that is empty so far. */
@@ -152,6 +153,23 @@ static syna_rc take_array(struct snapshot *s, const char *name, struct array *a,
         return SYNA_SUCCESS;
     array_dispose(a);
     return array_init_head(a, item, max, bytes, count);
+}
+
+static bool to_split(const struct row_set *set, const struct store_head *head)
+{
+    return set->codes.split && head->version == STORE_VERSION;
+}
+
+/* Rows as they were saved before rows were split, into memory of the store's own. */
+static syna_rc split_rows(struct row_set *set, uint32_t count)
+{
+    struct array whole = set->code_rows;
+    SYNA_TRY(array_init(&set->code_rows, whole.item, VECTORS_ROWS_MAX));
+    syna_rc rc = array_reserve(&set->code_rows, count);
+    for (uint32_t row = 0; rc == SYNA_SUCCESS && row < count; row++)
+        codes_split_row(&set->codes, array_at(&whole, row), array_at(&set->code_rows, row));
+    array_dispose(&whole);
+    return rc;
 }
 
 static bool places_sound(const struct array *places, uint32_t count, uint64_t end)
@@ -206,6 +224,8 @@ static syna_rc take_rows(syna_vectors *store, struct snapshot *s, const struct s
     *found = true;
     for (size_t i = 0; *found && i < COUNT_OF(parts); i++)
         SYNA_TRY(take_array(s, parts[i].name, parts[i].array, head->count, VECTORS_ROWS_MAX, found));
+    if (*found && to_split(set, head))
+        SYNA_TRY(split_rows(set, head->count));
     if (*found && !places_sound(&store->places, head->count, end))
         *found = false;
     if (*found)
@@ -232,6 +252,7 @@ static syna_rc take_snapshot(syna_vectors *store, struct snapshot *s, bool *load
     const struct snapshot_cover *cover = snapshot_cover_of(s);
     *loaded = false;
     if (!read_head(s, &head) || head.dims != vectors_dims(store) ||
+        (head.version == STORE_VERSION_SPLIT && !store->set.codes.split) ||
         head.metric != vectors_metric(store) || head.kind != (uint32_t)store->set.kind ||
         head.codes != store->codes || !db_view_covers(store->view, cover, head.last))
         return SYNA_SUCCESS;
@@ -240,7 +261,7 @@ static syna_rc take_snapshot(syna_vectors *store, struct snapshot *s, bool *load
     if (!*loaded)
         return SYNA_SUCCESS;
     store->followed = cover->end;
-    store->changes = 0;
+    store->changes = to_split(&store->set, &head) ? head.count : 0; /* what was split is worth saving */
     return hnsw_load(&store->graph, &store->set, s, true, &has_graph);
 }
 

@@ -102,6 +102,7 @@ syna_rc vectors_rows_init(syna_vectors *store, const struct vectors_kept *as)
         codes_init_bits(&set->codes, as->dims, as->metric);
     else
         codes_init(&set->codes, as->dims, as->metric);
+    codes_split(&set->codes);
     store->codes = as->codes;
     row_keys_init(&store->keys, key_of, store);
     store->live_count = store->dead_linked = 0;

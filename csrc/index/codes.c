@@ -41,6 +41,19 @@ void codes_init(struct codes *codes, uint32_t dims, int32_t metric)
     *codes = (struct codes){.metric = metric, .dims = dims, .stride = stride};
 }
 
+#define SPLIT_LEAST 256u /* bytes of a row: half of it is two cache lines fewer */
+
+#ifdef SYNA_TESTING
+uint32_t codes_test_split_least = SPLIT_LEAST;
+#undef SPLIT_LEAST
+#define SPLIT_LEAST codes_test_split_least
+#endif
+
+void codes_split(struct codes *codes)
+{
+    codes->split = !codes->bits && codes->stride >= SPLIT_LEAST;
+}
+
 /* ---------------------------------------------------------------- encoding */
 
 /* element = low + step * k, least <= k <= most, stored as k + zero. */
@@ -81,17 +94,29 @@ static void encode_some(const struct grid *grid, const float *x, size_t n, float
 
 /* A whole row and its padding; the length of what is left out. */
 static double encode(const struct codes *codes, const struct kernels *kernels,
-                     const struct grid *grid, const float *x, float factor, uint8_t *out)
+                     const struct grid *grid, const float *x, float factor, bool split, uint8_t *out)
 {
     float rest[CHUNK];
+    uint8_t some[CHUNK];
     double squares = 0;
     for (size_t i = 0; i < codes->dims; i += CHUNK) {
-        size_t n = MIN(codes->dims - i, (size_t)CHUNK);
-        encode_some(grid, x + i, n, factor, out + i, rest);
+        size_t n = MIN(codes->dims - i, (size_t)CHUNK), whole = MIN(codes->stride - i, (size_t)CHUNK);
+        uint8_t *to = split ? some : out + i;
+        encode_some(grid, x + i, n, factor, to, rest);
         squares += (double)kernels->dot(rest, rest, n);
+        memset(to + n, grid->zero, whole - n);
+        if (split)
+            int8_split(codes_euclidean(codes), some, i, whole, codes->stride, out);
     }
-    memset(out + codes->dims, grid->zero, codes->stride - codes->dims);
     return sqrt(squares);
+}
+
+void codes_split_row(const struct codes *codes, const uint8_t *row, uint8_t *out)
+{
+    if (codes->split)
+        int8_split(codes_euclidean(codes), row, 0, codes->stride, codes->stride, out);
+    else
+        memcpy(out, row, codes->stride);
 }
 
 /* At least four times the relative error of a canonical sum and the few operations around it. */
@@ -136,7 +161,7 @@ float codes_encode(const struct codes *codes, const struct kernels *kernels, con
     float factor = codes->metric == SYNA_METRIC_COSINE
                        ? codes_inverse_length(kernels, row, codes->dims, &certain)
                        : 1;
-    double rest = encode(codes, kernels, &grid, row, factor, out);
+    double rest = encode(codes, kernels, &grid, row, factor, codes->split, out);
     return certain ? error_of(codes, &grid, rest) : INFINITY;
 }
 
@@ -173,7 +198,7 @@ static void query_signed(const struct codes *codes, const struct kernels *kernel
     float factor = cosine ? codes_inverse_length(kernels, query, codes->dims, &certain) : 1;
     float step = largest(query, codes->dims) * factor / 127;
     struct grid grid = grid_signed(MAX(step, CODES_STEP_MIN));
-    double rest = encode(codes, kernels, &grid, query, factor, room);
+    double rest = encode(codes, kernels, &grid, query, factor, false, room);
     negate(codes, room, out);
     out->norm = round_up((double)out->norm * (double)grid.step);
     out->error = error_of(codes, &grid, rest);
@@ -208,7 +233,7 @@ void codes_query(const struct codes *codes, const struct kernels *kernels, const
     }
     struct grid grid = grid_of(codes);
     out->bytes = room;
-    out->error = error_of(codes, &grid, encode(codes, kernels, &grid, query, 1, room));
+    out->error = error_of(codes, &grid, encode(codes, kernels, &grid, query, 1, false, room));
     out->scale = codes->step * codes->step;
     out->norm = euclidean_norm(codes, room);
 }
@@ -221,11 +246,15 @@ void codes_query_row(const struct codes *codes, const uint8_t *row, uint8_t *roo
         codes_bits_query_row(codes, row, room, out);
         return;
     }
+    const struct int8_kernels *int8 = kernels_get()->int8;
+    if (codes->split)
+        int8->unite(codes_euclidean(codes), row, codes->stride, room);
     if (codes_euclidean(codes)) {
-        memcpy(room, row, codes->stride);
+        if (!codes->split)
+            memcpy(room, row, codes->stride);
         return;
     }
-    out->base = -128 * kernels_get()->int8->turn(row, codes->stride, (int8_t *)room);
+    out->base = -128 * int8->turn(codes->split ? room : row, codes->stride, (int8_t *)room);
     out->offset = codes->metric == SYNA_METRIC_COSINE ? 1 : 0;
 }
 
@@ -235,33 +264,61 @@ void codes_many(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *const *rows, size_t count,
                 int32_t *out)
 {
+    const struct int8_kernels *int8 = kernels->int8;
     if (codes->bits)
         codes_bits_many(codes, kernels, query, rows, count, out);
     else if (codes_euclidean(codes))
-        kernels->int8->difference_many(query->bytes, rows, count, codes->stride, out);
+        (codes->split ? int8->difference_split_many : int8->difference_many)(query->bytes, rows, count,
+                                                                             codes->stride, out);
     else
-        kernels->int8->product_many((const int8_t *)query->bytes, query->base, rows, count,
-                                    codes->stride, out);
+        (codes->split ? int8->product_split_many : int8->product_many)(
+            (const int8_t *)query->bytes, query->base, rows, count, codes->stride, out);
+}
+
+void codes_coarse_many(const struct codes *codes, const struct kernels *kernels,
+                       const struct code_query *query, const uint8_t *const *rows, size_t count,
+                       int32_t *out)
+{
+    if (codes_euclidean(codes))
+        kernels->int8->difference_coarse_many(query->bytes, rows, count, codes->stride, out);
+    else
+        kernels->int8->product_coarse_many((const int8_t *)query->bytes, query->base, rows, count,
+                                           codes->stride, out);
+}
+
+const uint8_t *const *codes_whole(const struct codes *codes, const struct kernels *kernels,
+                                  const uint8_t *const *rows, size_t count, uint8_t *room,
+                                  const uint8_t **out)
+{
+    if (!codes->split)
+        return rows;
+    for (size_t i = 0; i < count; i++) {
+        out[i] = room + i * codes->stride;
+        kernels->int8->unite(codes_euclidean(codes), rows[i], codes->stride, room + i * codes->stride);
+    }
+    return out;
 }
 
 void codes_scan(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *rows, size_t count, int32_t *out)
 {
+    const struct int8_kernels *int8 = kernels->int8;
     if (codes->bits)
         codes_bits_scan(codes, kernels, query, rows, count, out);
     else if (codes_euclidean(codes))
-        kernels->int8->difference_scan(query->bytes, rows, count, codes->stride, out);
+        (codes->split ? int8->difference_split_scan : int8->difference_scan)(query->bytes, rows, count,
+                                                                             codes->stride, out);
     else
-        kernels->int8->product_scan((const int8_t *)query->bytes, query->base, rows, count,
-                                    codes->stride, out);
+        (codes->split ? int8->product_split_scan : int8->product_scan)(
+            (const int8_t *)query->bytes, query->base, rows, count, codes->stride, out);
 }
 
 #define ROOM_ALIGN ((uintptr_t)64)
 
 size_t codes_tile_scratch(const struct codes *codes, size_t na, size_t nb)
 {
-    (void)na;
-    return int8_room(nb, codes->stride) + ROOM_ALIGN;
+    size_t each = codes->split ? codes->stride + sizeof(uint8_t *) : 0; /* rows that are put together */
+    return int8_room(nb, codes->stride) + 2 * ROOM_ALIGN + (na + nb) * each;
 }
 
 /* The product is the same whichever row is the query, so the b are packed and the a read as they are. */
@@ -277,6 +334,15 @@ void codes_tile(const struct codes *codes, const struct kernels *kernels, const 
         return;
     }
     void *room = (void *)(((uintptr_t)scratch + ROOM_ALIGN - 1) & ~(ROOM_ALIGN - 1));
+    if (codes->split) {
+        const uint8_t **pointers = (const uint8_t **)room;
+        uint8_t *rows = (uint8_t *)(pointers + na + nb);
+        bool same = a == b && na == nb;
+        b = codes_whole(codes, kernels, b, nb, rows, pointers);
+        a = same ? b : codes_whole(codes, kernels, a, na, rows + nb * codes->stride, pointers + nb);
+        room = rows + (na + nb) * codes->stride;
+        room = (void *)(((uintptr_t)room + ROOM_ALIGN - 1) & ~(ROOM_ALIGN - 1));
+    }
     int8_pack(kernels->int8, codes_euclidean(codes), b, nb, codes->stride, room, &panels);
     kernels->int8->tile(&panels, 0, a, na, out, out_stride);
 }

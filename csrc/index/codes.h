@@ -13,7 +13,11 @@
  * step is chosen so that the 99.95th percentile of the elements is representable, and under cosine and
  * dot product what lies up to 1.3 times as far; elements beyond are clipped, which shows in the row's
  * error. Code rows are `stride` bytes: dims rounded up to 64, the
- * rest filled with the code that contributes nothing. */
+ * rest filled with the code that contributes nothing.
+ *
+ * Longer ones may be split (codes_split): their first half has the upper four bits of all elements, the second
+ * the lower ones (math/int8.h). Whoever compares coarsely reads half of the memory; everything else gives the
+ * same numbers as for rows that are not split. */
 #ifndef SYNA_INDEX_CODES_H
 #define SYNA_INDEX_CODES_H
 
@@ -26,6 +30,7 @@ struct codes {
     uint32_t stride; /* bytes from code row to code row, a multiple of 64 */
     float step;      /* 0 = not trained */
     float low;       /* euclidean only */
+    bool split;      /* rows have the upper and the lower halves of their elements apart */
     bool bits;       /* one bit a dimension; step is the typical size of an element */
     float *centre;   /* of bits: the mean of each dimension, once trained (codes_dispose) */
 };
@@ -44,6 +49,9 @@ struct code_query {
 
 void codes_init(struct codes *codes, uint32_t dims, int32_t metric);
 void codes_init_bits(struct codes *codes, uint32_t dims, int32_t metric);
+/* Rows are split from now on, if they are so long that half of one is fewer cache lines by two or more and not
+ * of bits. Before the first row is encoded. */
+void codes_split(struct codes *codes);
 void codes_dispose(struct codes *codes);
 
 /* Choose step (and low) from `count` >= 1 rows; row(context, i) is the i-th of them. Deterministic. */
@@ -68,7 +76,18 @@ void codes_query_row(const struct codes *codes, const uint8_t *row, uint8_t *roo
 void codes_many(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *const *rows, size_t count,
                 int32_t *out);
-/* The same for `count` rows that stand one after the other. */
+/* Of split rows, the lower halves of whose elements are taken for what is in their middle. */
+void codes_coarse_many(const struct codes *codes, const struct kernels *kernels,
+                       const struct code_query *query, const uint8_t *const *rows, size_t count,
+                       int32_t *out);
+/* Rows that are not split (of elements, in their order): `rows` themselves or, where they are split, copies
+ * in `room`, which has `count` of them; `out` has as many pointers. */
+const uint8_t *const *codes_whole(const struct codes *codes, const struct kernels *kernels,
+                                  const uint8_t *const *rows, size_t count, uint8_t *room,
+                                  const uint8_t **out);
+/* A row that is not split becomes one that is, if the codes are. Another place. */
+void codes_split_row(const struct codes *codes, const uint8_t *row, uint8_t *out);
+/* The same as codes_many for `count` rows that stand one after the other. */
 void codes_scan(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *rows, size_t count, int32_t *out);
 

@@ -263,6 +263,7 @@ struct batch {
     struct seeker *seekers[BATCH];
     size_t count;
     void *room;
+    uint8_t *whole; /* a block of rows, where rows are split */
     struct int8_panels panels;
     int32_t *integers; /* BLOCK_ROWS rows of BATCH */
     int32_t limits[BATCH];
@@ -273,6 +274,7 @@ static void batch_free(struct batch *batch)
     if (!batch)
         return;
     mem_free_aligned(batch->room);
+    mem_free_aligned(batch->whole);
     mem_free_aligned(batch->integers);
     mem_free(batch);
 }
@@ -310,7 +312,8 @@ static struct batch *batch_new(struct seeker *seekers, size_t count, const struc
         if (!seekers[q].plain)
             batch->seekers[batch->count++] = &seekers[q];
     batch->integers = mem_alloc_aligned(BLOCK_ROWS * BATCH * sizeof(int32_t), 64);
-    if (!batch->integers || (batch->count > 0 && !batch_pack(batch, set))) {
+    batch->whole = set->codes.split ? mem_alloc_aligned(BLOCK_ROWS * (size_t)set->codes.stride, 64) : NULL;
+    if (!batch->integers || (set->codes.split && !batch->whole) || (batch->count > 0 && !batch_pack(batch, set))) {
         batch_free(batch);
         return NULL;
     }
@@ -319,9 +322,12 @@ static struct batch *batch_new(struct seeker *seekers, size_t count, const struc
 
 static bool multiply(struct batch *batch, const struct stretch *block, const struct row_set *set)
 {
+    const uint8_t *room[BLOCK_ROWS];
     if (batch->count == 0)
         return true;
-    set->kernels->int8->tile(&batch->panels, 0, block->codes, block->count, batch->integers, BATCH);
+    const uint8_t *const *rows =
+        codes_whole(&set->codes, set->kernels, block->codes, block->count, batch->whole, room);
+    set->kernels->int8->tile(&batch->panels, 0, rows, block->count, batch->integers, BATCH);
     for (size_t q = 0; q < batch->count; q++)
         batch->limits[q] = limit_for(batch->seekers[q], block, 0);
     for (uint32_t i = 0; i < block->count; i++) {

@@ -173,6 +173,7 @@ syna_rc walk_take(struct hnsw *graph, const struct row_set *set, uint32_t ef, st
         walk_free(walk);
         return syna_no_memory((size_t)set->count / 8);
     }
+    walk->coarse = false;
     *out = walk;
     return SYNA_SUCCESS;
 }
@@ -197,6 +198,7 @@ void hnsw_replace(struct hnsw *graph, struct hnsw *fresh)
     graph->entries_of = fresh->entries_of;
     graph->linked = fresh->linked;
     graph->calibrated = 0;
+    graph->coarse = false;
     __atomic_store_n(&graph->unsure, fresh->unsure, __ATOMIC_RELAXED);
     __atomic_store_n(&graph->damaged, false, __ATOMIC_RELAXED);
     memset(graph->curves, 0, sizeof graph->curves);

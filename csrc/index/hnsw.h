@@ -61,6 +61,7 @@ struct hnsw {
     uint32_t entries_of; /* they are a sample of rows [0, entries_of) */
     uint32_t calibrated; /* `linked` when the curves were measured */
     struct hnsw_curve curves[HNSW_CURVES];
+    bool coarse; /* searches walk by the first halves of split codes (codes.h); found out by hnsw_calibrate */
     struct snapshot *unsure; /* links are there, and some pages unchecked (atomic; NULL: none is) */
     bool damaged;            /* links were met that are wrong (atomic): build anew */
     struct hnsw_walk *idle; /* scratch of earlier walks */

@@ -389,10 +389,11 @@ static syna_rc sketch_round(void *context, unsigned thread, uint64_t i)
 {
     struct build *b = context;
     uint32_t end = (uint32_t)MIN((i + 1) * PRUNE_BLOCK, (uint64_t)b->count);
-    (void)thread;
-    for (uint32_t row = (uint32_t)i * PRUNE_BLOCK; row < end; row++)
-        sketch_row(array_at(&b->set->code_rows, row), b->signs, b->set->codes.stride,
-                   &b->sketches[row]);
+    for (uint32_t row = (uint32_t)i * PRUNE_BLOCK; row < end; row++) {
+        const uint8_t *code = array_at(&b->set->code_rows, row), *whole;
+        code = *codes_whole(&b->set->codes, b->set->kernels, &code, 1, b->rooms[thread].tile, &whole);
+        sketch_row(code, b->signs, b->set->codes.stride, &b->sketches[row]);
+    }
     return SYNA_SUCCESS;
 }
 

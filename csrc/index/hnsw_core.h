@@ -45,6 +45,7 @@ struct hnsw_walk {
     uint8_t *query_room;
     size_t room_cap;
     struct code_query query;
+    bool coarse; /* rows are compared by the first halves of their codes; walk_take: they are not */
     struct hnsw_visits visits;
     /* Between the two halves of a step: the neighbours whose codes were asked for from memory. */
     uint32_t at; /* the place in the pool that the walk is at */

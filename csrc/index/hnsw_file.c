@@ -29,7 +29,7 @@ struct graph_head {
     uint32_t entry_count;
     uint32_t entries_of;
     uint32_t calibrated;
-    uint32_t reserved;
+    uint32_t coarse; /* 1 where searches walk by the first halves of codes */
     struct hnsw_curve curves[HNSW_CURVES];
 };
 
@@ -43,6 +43,7 @@ syna_rc hnsw_save(const struct hnsw *graph, struct snapshot_writer *writer)
         .entry_count = graph->entry_count,
         .entries_of = graph->entries_of,
         .calibrated = graph->calibrated,
+        .coarse = graph->coarse,
     };
     memcpy(head.curves, graph->curves, sizeof head.curves);
     SYNA_TRY(snapshot_section(writer, "hnsw"));
@@ -157,6 +158,7 @@ syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot
     graph->degree = head.degree;
     graph->ef_construction = head.ef_construction;
     graph->calibrated = head.calibrated;
+    graph->coarse = head.coarse == 1 && set->codes.split;
     memcpy(graph->curves, head.curves, sizeof head.curves);
     *found = true;
     return SYNA_SUCCESS;

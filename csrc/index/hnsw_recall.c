@@ -20,6 +20,9 @@
 #define MARGIN 0.003f /* the measure is by so much too kind to queries from elsewhere, */
 #define MARGIN_SHARE 0.14f /* and by this share of what may be missed */
 #define BITS_SHARE 0.16f /* by so much more where codes have one bit a dimension */
+#define TRIAL_K 10u
+#define TRIAL_EF 32u
+#define TRIAL_LOSS 0.01f /* of recall, that walking by half of a code may cost there */
 
 static const uint32_t curve_ks[HNSW_CURVES] = {1, 10, 100};
 
@@ -151,11 +154,28 @@ static syna_rc find_truth(struct measuring *m)
     return SYNA_SUCCESS;
 }
 
+/* Whether half of a code is enough to walk by: nearly as much is found as by whole ones. Rows of which a few
+ * elements are much larger than the others have too little in their upper bits. */
+static syna_rc choose_coarse(struct measuring *m)
+{
+    float by_whole, by_half;
+    m->graph->coarse = false;
+    if (!m->set->codes.split)
+        return SYNA_SUCCESS;
+    SYNA_TRY(recall_of(m, TRIAL_K, TRIAL_EF, &by_whole));
+    m->graph->coarse = true;
+    syna_rc rc = recall_of(m, TRIAL_K, TRIAL_EF, &by_half);
+    m->graph->coarse = rc == SYNA_SUCCESS && by_half >= by_whole - TRIAL_LOSS;
+    return rc;
+}
+
 static syna_rc measure(struct measuring *m)
 {
     struct hnsw_curve curves[HNSW_CURVES];
     make_queries(m);
     syna_rc rc = find_truth(m);
+    if (rc == SYNA_SUCCESS)
+        rc = choose_coarse(m);
     for (uint32_t c = 0; rc == SYNA_SUCCESS && c < HNSW_CURVES; c++)
         rc = measure_curve(m, curve_ks[c], &curves[c]);
     for (uint32_t q = 0; q < m->count; q++)

@@ -5,7 +5,11 @@
  * first marks the unseen ones and asks for their codes from memory, the second compares them, four and
  * more at a time, while the later ones are still arriving. When several queries are asked at once their
  * walks take turns between the passes, which overlaps the waiting of one with the work of the others;
- * each walk does what it would do alone. Many queries are spread over threads as well. */
+ * each walk does what it would do alone. Many queries are spread over threads as well.
+ *
+ * Half of a walk is waiting for codes. Where these are split and their first halves tell rows apart well
+ * enough, which hnsw_calibrate finds out, a search reads only those on its way, and ranks the foremost rows
+ * of the pool again by whole codes at its end. */
 #include "base/internal.h"
 
 #include "index/hnsw_core.h"
@@ -17,6 +21,8 @@
 #define CACHE_LINE 64
 #define PREFETCH_BYTES 512 /* of a row; the processor follows the rest by itself */
 #define LOOK_BEHIND 8u
+#define AGAIN_TIMES 2u /* rows ranked again: so many times those that are asked for, */
+#define AGAIN_MORE 32u /* and so many more */
 #define LANES 8u /* queries that take turns */
 #define THREAD_QUERIES 32u /* fewer are not worth a thread */
 
@@ -139,9 +145,10 @@ static void collect(const struct hnsw *graph, const struct row_set *set, struct 
         count++;
     }
     count = first_seen(walk, walk->asked, count);
+    size_t bytes = walk->coarse ? set->codes.stride / 2 : set->codes.stride;
     for (uint32_t i = 0; i < count; i++) {
         walk->asked_codes[i] = array_at(&set->code_rows, walk->asked[i]);
-        prefetch_code(walk->asked_codes[i], set->codes.stride);
+        prefetch_code(walk->asked_codes[i], bytes);
     }
     walk->asked_count = count;
 }
@@ -227,7 +234,8 @@ void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hn
 {
     int32_t keys[LINKS_MAX];
     uint32_t count = walk->asked_count, after = walk->at + 1;
-    codes_many(&set->codes, set->kernels, &walk->query, walk->asked_codes, count, keys);
+    (walk->coarse ? codes_coarse_many : codes_many)(&set->codes, set->kernels, &walk->query,
+                                                    walk->asked_codes, count, keys);
     uint32_t foremost = chosen ? offer_chosen(walk, ef, chosen, keys, count)
                                : offer_all(walk, ef, keys, count);
     walk->visits.codes += count;
@@ -311,7 +319,7 @@ static void prefetch_full(const struct row_set *set, const struct candidate *lis
 
 /* What one query is at. */
 struct lane {
-    enum { WALKING, SCORING, DONE } state;
+    enum { WALKING, RANKING, SCORING, DONE } state;
     struct hnsw_walk *walk;
     const struct hnsw_query *query;
     struct topk *top;
@@ -329,10 +337,12 @@ struct searches {
     float share; /* of the entries, which are a sample of the rows */
 };
 
-static const struct candidate *walked(const struct lane *lane, uint32_t *count)
+static struct candidate *walked(const struct lane *lane, uint32_t *count)
 {
     bool all = !lane->query->chosen;
     *count = all ? lane->walk->pool_count : lane->walk->found_count;
+    if (lane->walk->coarse)
+        *count = (uint32_t)MIN((size_t)*count, AGAIN_TIMES * lane->top->k + AGAIN_MORE);
     return all ? lane->walk->pool : lane->walk->found;
 }
 
@@ -371,19 +381,56 @@ static void lane_begin(struct searches *s, struct lane *lane)
     lane->top = &s->tops[s->next++];
     lane->ef = width_of(s, s->next - 1);
     lane->state = WALKING;
+    lane->walk->coarse = s->graph->coarse && s->set->codes.split;
     codes_query(&s->set->codes, s->set->kernels, lane->query->vector, lane->walk->query_room,
                 &lane->walk->query);
     walk_begin(s->graph, s->set, lane->walk, lane->ef, lane->query->chosen);
 }
 
-/* The end of a walk: the full rows of the nearest are asked for. */
+/* The full rows of the nearest are asked for. */
+static void lane_ranked(const struct searches *s, struct lane *lane)
+{
+    uint32_t count;
+    const struct candidate *list = walked(lane, &count);
+    prefetch_full(s->set, list, (uint32_t)MIN(lane->top->k, (size_t)count));
+    lane->state = SCORING;
+}
+
+/* The end of a walk; after a coarse one whole codes are asked for. */
 static void lane_walked(const struct searches *s, struct lane *lane)
 {
     uint32_t count;
     walk_end(lane->walk);
+    if (!lane->walk->coarse) {
+        lane_ranked(s, lane);
+        return;
+    }
     const struct candidate *list = walked(lane, &count);
-    prefetch_full(s->set, list, (uint32_t)MIN(lane->top->k, (size_t)count));
-    lane->state = SCORING;
+    for (uint32_t i = 0; i < count; i++)
+        prefetch_code(array_at(&s->set->code_rows, list[i].row), s->set->codes.stride);
+    lane->state = RANKING;
+}
+
+/* Whole codes say which rows are nearest; they stand nearly in that order as it is. */
+static void lane_rank(const struct searches *s, struct lane *lane)
+{
+    const uint8_t *codes[LINKS_MAX];
+    int32_t keys[LINKS_MAX];
+    uint32_t count;
+    struct candidate *list = walked(lane, &count);
+    for (uint32_t first = 0, some; first < count; first += some) {
+        some = MIN(count - first, (uint32_t)LINKS_MAX);
+        for (uint32_t i = 0; i < some; i++)
+            codes[i] = array_at(&s->set->code_rows, list[first + i].row);
+        codes_many(&s->set->codes, s->set->kernels, &lane->walk->query, codes, some, keys);
+        for (uint32_t i = 0; i < some; i++) {
+            struct candidate c = {keys[i], list[first + i].row};
+            uint32_t at = place_of(list, first + i, candidate_order(c));
+            memmove(list + at + 1, list + at, (first + i - at) * sizeof *list);
+            list[at] = c;
+        }
+    }
+    lane_ranked(s, lane);
 }
 
 static syna_rc lane_score(const struct searches *s, struct lane *lane)
@@ -421,6 +468,8 @@ static syna_rc turn(struct searches *s, struct lane *lanes, uint32_t count, bool
         struct lane *lane = &lanes[i];
         if (lane->state == WALKING) {
             walk_compare(s->graph, s->set, lane->walk, lane->ef, lane->query->chosen);
+        } else if (lane->state == RANKING) {
+            lane_rank(s, lane);
         } else if (lane->state == SCORING) {
             SYNA_TRY(lane_score(s, lane));
             lane_begin(s, lane);

@@ -346,6 +346,41 @@ TEST(a_reopened_store_has_its_graph_and_takes_up_what_came_later)
     CHECK_OK(mmap_vectors_close(store));
 }
 
+extern uint32_t codes_test_split_least;
+
+/* Snapshots of before, in which rows are not split. */
+TEST(a_graph_saved_with_rows_that_are_not_split_is_taken_over)
+{
+    const char *path = check_path("s.mmap");
+    float query[DIMS];
+    struct hits found[3];
+    sheet(query);
+    codes_test_split_least = UINT32_MAX;
+    syna_mmap *store = indexed_store(path, ROWS);
+    found[0] = ask(store, query, 0, 50);
+    CHECK_OK(mmap_vectors_close(store));
+    codes_test_split_least = 64;
+    for (int again = 0; again < 2; again++) { /* the second time as it was saved */
+        store = open_store(path, DIMS);
+        CHECK_EQ(indexed_rows(store), ROWS + 20 * again);
+        found[1 + again] = ask(store, query, 0, 50);
+        CHECK_EQ(found[1 + again].explain.plan, SYNA_PLAN_GRAPH);
+        CHECK(recall(store, 100) >= 0.99);
+        put_sheet(store, ROWS + 20 * again, 20);
+        build(store);
+        CHECK_OK(mmap_vectors_close(store));
+    }
+    for (size_t i = 0; i < found[0].count; i++)
+        CHECK_STR(found[1].hits[i].key, found[0].hits[i].key);
+    codes_test_split_least = UINT32_MAX; /* who knows no split rows does without the graph */
+    store = open_store(path, DIMS);
+    CHECK_EQ(indexed_rows(store), 0);
+    CHECK_OK(mmap_vectors_close(store));
+    codes_test_split_least = 256;
+    for (size_t i = 0; i < COUNT_OF(found); i++)
+        syna_free_hits(found[i].hits);
+}
+
 static void build_and_go_on(syna_mmap *store)
 {
     put_sheet(store, 0, 1000);

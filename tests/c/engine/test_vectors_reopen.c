@@ -265,3 +265,56 @@ TEST(a_filter_checks_the_links_before_it_walks)
     check_as_exact(o.store, 20000);
     drop_store(&o);
 }
+
+extern uint32_t codes_test_split_least;
+
+static uint64_t found_in_all(syna_vectors *store)
+{
+    uint64_t sum = 0;
+    for (uint32_t row = 0; row < LINKED; row += 500) {
+        syna_explain explain;
+        syna_hit *hits;
+        size_t count = search(store, row, 0, &hits, &explain);
+        for (size_t i = 0; i < count; i++)
+            sum = sum * 31 + strtoul(hits[i].key, NULL, 10);
+        syna_free_hits(hits);
+    }
+    return sum;
+}
+
+/* Snapshots of before, in which rows are not split: what is found is the same, and so is what is saved as if the
+ * store had been made with rows that are. */
+TEST(rows_of_snapshots_that_are_not_split_become_so)
+{
+    struct open_store o;
+    codes_test_split_least = UINT32_MAX;
+    make_store();
+    open_store(&o, 1);
+    CHECK(!o.store->set.codes.split);
+    uint64_t whole = found_in_all(o.store);
+    uint8_t row[64], split[64];
+    CHECK_EQ(o.store->set.codes.stride, sizeof row);
+    memcpy(row, array_at(&o.store->set.code_rows, 77), sizeof row);
+    drop_store(&o);
+
+    codes_test_split_least = 64;
+    for (int again = 0; again < 2; again++) { /* the second time as it was saved */
+        open_store(&o, 1);
+        CHECK(o.store->set.codes.split);
+        CHECK_EQ(rows_read(o.store), again ? 0 : TAIL); /* of the others the snapshot knew */
+        CHECK_EQ(o.store->set.code_rows.head_count > 0, again == 1);
+        codes_split_row(&o.store->set.codes, row, split);
+        CHECK_MEM(array_at(&o.store->set.code_rows, 77), split, sizeof split);
+        CHECK(again || found_in_all(o.store) == whole);
+        CHECK_OK(vectors_absorb(o.store, NULL, NULL));
+        vectors_save(o.store);
+        drop_store(&o);
+    }
+
+    codes_test_split_least = UINT32_MAX; /* who knows no split rows leaves them and reads the log */
+    open_store(&o, 1);
+    CHECK(!o.store->set.codes.split);
+    CHECK_MEM(array_at(&o.store->set.code_rows, 77), row, sizeof row);
+    drop_store(&o);
+    codes_test_split_least = 256;
+}

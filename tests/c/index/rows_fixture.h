@@ -80,6 +80,11 @@ static inline const float *matrix_full(void *context, uint32_t row)
     return matrix_row(context, row);
 }
 
+extern uint32_t codes_test_split_least; /* rows of so many bytes are split */
+#define SPLIT_NONE UINT32_MAX
+#define SPLIT_ALL 64u
+#define SPLIT_USUAL 256u
+
 /* A row set over `count` rows, trained on the first `trained` of them. The first `head` codes, errors
  * and norms stand in a part that belongs to somebody else. */
 struct fixture {
@@ -103,6 +108,7 @@ static inline void fixture_init(struct fixture *f, const struct kernels *kernels
     *f = (struct fixture){.matrix = {data, dims}};
     set->kernels = kernels;
     codes_init(&set->codes, dims, metric);
+    codes_split(&set->codes);
     if (trained)
         CHECK_OK(codes_train(&set->codes, trained, matrix_row, &f->matrix));
     fixture_array(&set->code_rows, set->codes.stride, count, head, &f->head[0]);

@@ -146,6 +146,57 @@ TEST(one_many_scan_and_tile_agree)
     }
 }
 
+/* Whatever is asked of split rows, the numbers are those of rows that are not. */
+TEST(split_rows_give_the_same_numbers)
+{
+    enum { ROWS = 37 };
+    EACH_METRIC(m) {
+        for (uint32_t dims = 1; dims < 900; dims += 59) {
+            struct fixture f[2];
+            struct code_query query[2];
+            int32_t many[2][ROWS], scan[2][ROWS], tile[2][ROWS * ROWS];
+            const uint8_t *rows[2][ROWS];
+            float *data = malloc(ROWS * dims * sizeof *data);
+            fixture_fill(OUTLIERS, data, ROWS, dims);
+            for (int s = 0; s < 2; s++) {
+                codes_test_split_least = s ? SPLIT_ALL : SPLIT_NONE;
+                fixture_init(&f[s], kernels_get(), metrics[m], data, ROWS, dims, ROWS, 0);
+                const struct codes *codes = &f[s].set.codes;
+                const struct kernels *kernels = f[s].set.kernels;
+                CHECK_EQ(codes->split, s == 1);
+                CHECK_EQ(codes->stride, f[0].set.codes.stride);
+                uint8_t *room = mem_alloc_aligned(codes->stride, 64);
+                void *scratch = malloc(codes_tile_scratch(codes, ROWS, ROWS));
+                for (uint32_t i = 0; i < ROWS; i++)
+                    rows[s][i] = array_at(&f[s].set.code_rows, i);
+                codes_query(codes, kernels, data, room, &query[s]);
+                codes_many(codes, kernels, &query[s], rows[s], ROWS, many[s]);
+                codes_query_row(codes, rows[s][1], room, &query[s]);
+                codes_scan(codes, kernels, &query[s], rows[s][0], ROWS, scan[s]);
+                codes_tile(codes, kernels, rows[s], ROWS - 5, rows[s] + 2, ROWS - 2, tile[s], ROWS, scratch);
+                codes_tile(codes, kernels, rows[s], 3, rows[s], 3, tile[s], ROWS, scratch);
+                mem_free_aligned(room);
+                free(scratch);
+            }
+            CHECK_MEM(many[0], many[1], sizeof many[0]);
+            CHECK_MEM(scan[0], scan[1], sizeof scan[0]);
+            for (size_t r = 0; r < ROWS - 5; r++)
+                CHECK_MEM(tile[0] + r * ROWS, tile[1] + r * ROWS, (r < 3 ? 3 : ROWS - 2) * sizeof *tile[0]);
+            CHECK_MEM(f[0].set.errors.tail, f[1].set.errors.tail, ROWS * sizeof(float));
+            uint8_t *split = malloc(f[0].set.codes.stride);
+            for (size_t r = 0; r < ROWS; r++) {
+                codes_split_row(&f[1].set.codes, rows[0][r], split);
+                CHECK_MEM(split, rows[1][r], f[0].set.codes.stride);
+            }
+            free(split);
+            for (int s = 0; s < 2; s++)
+                fixture_dispose(&f[s]);
+            free(data);
+        }
+    }
+    codes_test_split_least = SPLIT_USUAL;
+}
+
 TEST(smaller_integers_are_nearer)
 {
     enum { DIMS = 24 };

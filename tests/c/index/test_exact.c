@@ -98,8 +98,11 @@ TEST(every_kind_of_row_gives_what_scoring_all_gives)
     static const uint32_t dims[] = {1, 3, 64, 100};
     for (enum kind kind = PLAIN; kind < KINDS; kind++)
         EACH_METRIC(m)
-            for (size_t d = 0; d < COUNT_OF(dims); d++)
-                check_kind(kind, metrics[m], dims[d], 700, d % 2 ? 2 : 19);
+            for (size_t d = 0; d < 2 * COUNT_OF(dims); d++) {
+                codes_test_split_least = d < COUNT_OF(dims) ? SPLIT_NONE : SPLIT_ALL;
+                check_kind(kind, metrics[m], dims[d % COUNT_OF(dims)], 700, d % 2 ? 2 : 19);
+            }
+    codes_test_split_least = SPLIT_USUAL;
 }
 
 TEST(more_queries_than_a_batch_and_more_rows_than_a_block)

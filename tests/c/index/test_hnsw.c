@@ -297,7 +297,7 @@ TEST(a_graph_outlives_all_rows_that_it_was_built_of)
 
 /* However many take turns, on however many threads, each walk is what it would be alone: the same rows, the
  * same bits, the same work. */
-TEST(searches_that_take_turns_find_what_each_finds_alone)
+static void check_turns(bool coarse)
 {
     enum { MANY = 203 };
     static const uint32_t threads[] = {1, 2, 7};
@@ -312,6 +312,8 @@ TEST(searches_that_take_turns_find_what_each_finds_alone)
         fixture_init(&f, kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
         CHECK_OK(hnsw_init(&graph, 16, 100));
         CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+        graph.coarse = coarse;
+        CHECK(f.set.codes.split == coarse);
         for (size_t i = 0; i < COUNT_OF(chosen); i++)
             chosen[i] = check_random();
         for (uint32_t q = 0; q < MANY; q++) { /* of different widths, some for nothing, some filtered */
@@ -351,6 +353,76 @@ TEST(searches_that_take_turns_find_what_each_finds_alone)
     }
     free(data);
     free(asked);
+}
+
+TEST(searches_that_take_turns_find_what_each_finds_alone)
+{
+    check_turns(false);
+    codes_test_split_least = SPLIT_ALL;
+    check_turns(true);
+    codes_test_split_least = SPLIT_USUAL;
+}
+
+/* The graph is that of rows that are not split; a coarse search finds nearly as much, in the same order where it
+ * finds the same, and so it does after more rows came. */
+TEST(searches_by_half_of_each_code_find_as_much)
+{
+    float *data = make_sheet(ROWS);
+    for (size_t m = 0; m < COUNT_OF(metrics); m++) {
+        struct fixture f[2];
+        struct hnsw graph[2];
+        double recall[2];
+        for (int s = 0; s < 2; s++) {
+            codes_test_split_least = s ? SPLIT_ALL : SPLIT_NONE;
+            fixture_init(&f[s], kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
+            CHECK_OK(hnsw_init(&graph[s], 16, 200));
+            CHECK_OK(hnsw_build(&graph[s], &f[s].set, ROWS - 500, 2, NULL));
+            insert_rows(&graph[s], &f[s].set, 500);
+            CHECK(!graph[s].coarse);
+            CHECK_OK(hnsw_calibrate(&graph[s], &f[s].set, NULL));
+            CHECK(!graph[0].coarse);
+            CHECK_EQ(check_structure(&graph[s], NULL), 0);
+        }
+        for (uint32_t row = 0; row < ROWS; row++)
+            CHECK_MEM(hnsw_links(&graph[0], row), hnsw_links(&graph[1], row),
+                      graph[0].degree * sizeof(uint32_t));
+        graph[1].coarse = true; /* whether or not it was found good enough */
+        float *queries = make_sheet(ASKED);
+        for (int s = 0; s < 2; s++)
+            recall[s] = recall_for(&graph[s], &f[s].set, ROWS, queries, ASKED, 100, NULL, K);
+        check_note("metric %d: recall %g by whole codes, %g by half of each", metrics[m], recall[0], recall[1]);
+        CHECK(recall[1] >= recall[0] - 0.02);
+        free(queries);
+        for (int s = 0; s < 2; s++) {
+            hnsw_dispose(&graph[s]);
+            fixture_dispose(&f[s]);
+        }
+    }
+    codes_test_split_least = SPLIT_USUAL;
+    free(data);
+}
+
+/* Where few elements of a row are much larger than the others, half of a code says nothing of these. */
+TEST(calibration_finds_out_whether_half_of_a_code_is_enough)
+{
+    codes_test_split_least = SPLIT_ALL;
+    for (int spoiled = 0; spoiled < 2; spoiled++) {
+        float *data = make_sheet(ROWS);
+        struct fixture f;
+        struct hnsw graph;
+        for (size_t i = 0; spoiled && i < ROWS; i++) /* the largest element decides how fine codes are */
+            data[i * DIMS + DIMS - 1] = i % 2 ? 60.0f : -60.0f;
+        fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, ROWS, DIMS, ROWS, 0);
+        CHECK_OK(hnsw_init(&graph, 16, 200));
+        CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+        CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+        check_note("spoiled %d: recall at 50 is %g", spoiled, (double)hnsw_recall_at(&graph, K, 50));
+        CHECK_EQ(graph.coarse, !spoiled);
+        hnsw_dispose(&graph);
+        fixture_dispose(&f);
+        free(data);
+    }
+    codes_test_split_least = SPLIT_USUAL;
 }
 
 /* A walk never meets a row twice, however wide it is: wider than what it remembers word by word, too. */
@@ -459,10 +531,12 @@ TEST(a_snapshot_brings_the_same_graph_back)
     struct snapshot *snapshot;
     const char *path = check_path("g.hnsw");
     bool found;
+    codes_test_split_least = SPLIT_ALL;
     fixture_init(&f, kernels_get(), SYNA_METRIC_COSINE, data, ROWS, DIMS, ROWS, 0);
     CHECK_OK(hnsw_init(&graph, 12, 90));
     CHECK_OK(hnsw_build(&graph, &f.set, 5000, 2, NULL));
     CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+    graph.coarse = true;
     CHECK_OK(snapshot_begin(path, &cover, &writer));
     CHECK_OK(hnsw_save(&graph, writer));
     CHECK_OK(snapshot_commit(writer));
@@ -473,6 +547,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
     CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
     CHECK(found);
     CHECK_EQ(loaded.linked, 5000);
+    CHECK(loaded.coarse);
     CHECK_EQ(loaded.degree, 24);
     CHECK_EQ(hnsw_ef_for(&loaded, 10, 0.95f), hnsw_ef_for(&graph, 10, 0.95f));
     for (uint32_t row = 0; row < 5000; row++)
@@ -480,6 +555,12 @@ TEST(a_snapshot_brings_the_same_graph_back)
     insert_rows(&loaded, &f.set, 1000); /* on top of the mapped part */
     CHECK_EQ(check_structure(&loaded, NULL), 0);
     CHECK(recall_of(&loaded, &f.set, ROWS, 100, NULL, K) >= 0.97);
+    hnsw_dispose(&loaded);
+
+    f.set.codes.split = false; /* rows as they were saved before: there are no halves to walk by */
+    CHECK_OK(hnsw_init(&loaded, 16, 200));
+    CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
+    CHECK(found && !loaded.coarse);
     hnsw_dispose(&loaded);
 
     f.set.count = 4000; /* a set with fewer rows than the graph speaks of */
@@ -492,6 +573,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
     hnsw_dispose(&graph);
     f.set.count = ROWS;
     fixture_dispose(&f);
+    codes_test_split_least = SPLIT_USUAL;
     free(data);
 }
 
