@@ -114,8 +114,8 @@ static bool read_head(struct snapshot *s, struct index_head *head)
     if (!bytes || len != sizeof *head || !snapshot_touch(s, bytes, len))
         return false;
     memcpy(head, bytes, sizeof *head);
-    return (head->version == INDEX_VERSION || head->version == INDEX_VERSION_SPLIT) && head->count > 0 && head->step > 0 &&
-           isfinite(head->step) && isfinite(head->low);
+    return (head->version == INDEX_VERSION || head->version == INDEX_VERSION_SPLIT) &&
+           head->count > 0 && head->step > 0 && isfinite(head->step) && isfinite(head->low);
 }
 
 /* Is it of these rows? Dimensions and metric are those of the file. */
@@ -124,7 +124,8 @@ static syna_rc check_cover(struct snapshot *s, const struct index_head *head,
 {
     struct snapshot_cover now = {0};
     const struct snapshot_cover *then = snapshot_cover_of(s);
-    *fits = head->dims == codes->dims && (codes->split || head->version == INDEX_VERSION) && head->metric == codes->metric &&
+    *fits = head->dims == codes->dims && head->metric == codes->metric &&
+            (codes->split || head->version == INDEX_VERSION) &&
             head->count <= rows->count && mmap_rows_offset(rows, head->count - 1) == head->last;
     if (!*fits)
         return SYNA_SUCCESS;

@@ -139,7 +139,8 @@ static bool read_head(struct snapshot *s, struct store_head *head)
     if (!bytes || len != sizeof *head || !snapshot_touch(s, bytes, len))
         return false;
     memcpy(head, bytes, sizeof *head);
-    return (head->version == STORE_VERSION || head->version == STORE_VERSION_SPLIT) && head->count <= VECTORS_ROWS_MAX && head->step > 0;
+    return (head->version == STORE_VERSION || head->version == STORE_VERSION_SPLIT) &&
+           head->count <= VECTORS_ROWS_MAX && head->step > 0;
 }
 
 /* `count` items of a section as the beginning of an array that is empty so far. */
@@ -261,7 +262,7 @@ static syna_rc take_snapshot(syna_vectors *store, struct snapshot *s, bool *load
     if (!*loaded)
         return SYNA_SUCCESS;
     store->followed = cover->end;
-    store->changes = to_split(&store->set, &head) ? head.count : 0; /* what was split is worth saving */
+    store->changes = to_split(&store->set, &head) ? head.count : 0; /* split rows are worth saving */
     return hnsw_load(&store->graph, &store->set, s, true, &has_graph);
 }
 

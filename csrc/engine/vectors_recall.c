@@ -70,6 +70,7 @@ static void settle(syna_vectors *store, struct still *s, syna_rc rc)
     if (rc == SYNA_SUCCESS) {
         memcpy(store->graph.curves, s->graph.curves, sizeof store->graph.curves);
         store->graph.calibrated = s->graph.calibrated;
+        store->graph.coarse = s->graph.coarse;
     }
     if (store->kept_view != store->view)
         old = store->kept_view;

@@ -312,8 +312,10 @@ static struct batch *batch_new(struct seeker *seekers, size_t count, const struc
         if (!seekers[q].plain)
             batch->seekers[batch->count++] = &seekers[q];
     batch->integers = mem_alloc_aligned(BLOCK_ROWS * BATCH * sizeof(int32_t), 64);
-    batch->whole = set->codes.split ? mem_alloc_aligned(BLOCK_ROWS * (size_t)set->codes.stride, 64) : NULL;
-    if (!batch->integers || (set->codes.split && !batch->whole) || (batch->count > 0 && !batch_pack(batch, set))) {
+    if (set->codes.split)
+        batch->whole = mem_alloc_aligned(BLOCK_ROWS * (size_t)set->codes.stride, 64);
+    if (!batch->integers || (set->codes.split && !batch->whole) ||
+        (batch->count > 0 && !batch_pack(batch, set))) {
         batch_free(batch);
         return NULL;
     }

@@ -318,3 +318,21 @@ TEST(rows_of_snapshots_that_are_not_split_become_so)
     drop_store(&o);
     codes_test_split_least = 256;
 }
+
+/* It is the copy of a graph that is measured: what was found out has to come back to the store, and into
+ * its snapshot. */
+TEST(searches_walk_by_halves_of_codes_once_these_were_found_to_do)
+{
+    struct open_store o;
+    codes_test_split_least = 64;
+    make_store();
+    open_store(&o, 1);
+    CHECK(o.store->graph.calibrated > 0);
+    CHECK(o.store->graph.coarse);
+    o.store->graph.coarse = false;
+    CHECK_OK(vectors_calibrate(o.store));
+    CHECK(o.store->graph.coarse);
+    check_as_exact(o.store, 20000);
+    drop_store(&o);
+    codes_test_split_least = 256;
+}
