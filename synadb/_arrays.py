@@ -19,7 +19,7 @@ def refused(message: str, path: str | None = None) -> ArgumentError:
 
 def float32(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
     """Real numbers as a contiguous float32 array, without copying where they are one."""
-    if isinstance(given, np.ma.MaskedArray) and np.ma.is_masked(given):
+    if isinstance(given, np.ma.MaskedArray) and np.any(given.mask):
         raise refused(f"{what} has masked elements; expected a number in every place")
     array: npt.NDArray[Any] = np.asarray(given)
     if array.dtype == np.float32 and array.flags.c_contiguous:
