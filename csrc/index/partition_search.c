@@ -16,9 +16,11 @@
 #include "index/partition_core.h"
 #include <synadb/vector.h>
 
+#include <float.h>
 #include <math.h>
 
 #define BLOCK_ROWS 128u
+#define WIDE_ROWS 512u  /* of one query whose limit is known: longer pieces of memory come quicker */
 #define BATCH 256u      /* queries that go through the lists together */
 #define BATCH_LEAST 8u  /* fewer go one by one */
 #define SHARED_LEAST 4u /* queries that make a product with a list worth while */
@@ -33,8 +35,8 @@
 
 /* Rows that one query is still to look at. */
 struct pending {
-    uint32_t rows[BLOCK_ROWS];
-    int32_t integers[BLOCK_ROWS];
+    uint32_t rows[WIDE_ROWS];
+    int32_t integers[WIDE_ROWS];
     uint32_t count;
 };
 
@@ -206,6 +208,8 @@ static void put_off(struct searching *s, uint32_t row, int32_t integer)
 {
     struct pending *pending = &s->pending;
     __builtin_prefetch(array_at(&s->p->errors, row));
+    if (s->chosen)
+        __builtin_prefetch(&s->chosen[row / 64]);
     pending->rows[pending->count] = row;
     pending->integers[pending->count++] = integer;
 }
@@ -217,14 +221,14 @@ static int32_t limit_for(const struct searching *s, const struct seeker *seeker,
 }
 
 /* What a block's codes did not rule out is looked at behind the next block's codes, when its errors have
- * come from memory. */
+ * come from memory. Blocks are short until there is a limit, which is then there early. */
 static bool scan_rows(struct searching *s, struct hunter *h, const struct well *w,
                       const uint32_t *rows, const uint8_t *codes, uint32_t count)
 {
-    int32_t integers[BLOCK_ROWS], limits[BLOCK_ROWS];
-    uint32_t within[BLOCK_ROWS];
-    for (uint32_t first = 0; first < count; first += BLOCK_ROWS) {
-        uint32_t some = MIN(count - first, BLOCK_ROWS);
+    int32_t integers[WIDE_ROWS], limits[WIDE_ROWS];
+    uint32_t within[WIDE_ROWS];
+    for (uint32_t first = 0, some; first < count; first += some) {
+        some = MIN(count - first, h->seeker.limit < FLT_MAX ? WIDE_ROWS : BLOCK_ROWS);
         for (uint32_t i = 0; i < some; i += LINE_ROWS)
             __builtin_prefetch(rows + first + i);
         codes_scan(&s->p->codes, s->set->kernels, &h->seeker.code,
@@ -265,10 +269,20 @@ static void prefetch_list(const struct partition *p, uint32_t list)
         __builtin_prefetch(codes + at);
 }
 
+/* Where the list after that lies. */
+static void prefetch_well(const struct partition *p, uint32_t list)
+{
+    const char *w = (const char *)&p->wells[list];
+    __builtin_prefetch(w);
+    __builtin_prefetch(w + sizeof *p->wells - 1);
+}
+
 /* The query's lists at places [from, to). */
 static bool scan_lists(struct searching *s, struct hunter *h, uint32_t from, uint32_t to)
 {
     for (uint32_t i = from; i < to; i++) {
+        if (i + 2 < to)
+            prefetch_well(s->p, h->lists[i + 2]);
         if (i + 1 < to)
             prefetch_list(s->p, h->lists[i + 1]);
         if (!scan_list(s, h, h->lists[i]))

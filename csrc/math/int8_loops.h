@@ -40,7 +40,7 @@
 #endif
 #define MIDDLE 8 /* of the lower bits that a coarse comparison does not read */
 #define FETCH_BYTES 1024 /* of a row ahead; the processor follows a longer one by itself */
-#define APART_BYTES 320  /* rows from this size on are scanned in four places at once */
+#define APART_BYTES 128  /* rows from this size on are scanned in four places at once */
 
 INLINE void NAME(fetch)(const uint8_t *row, size_t n)
 {
