@@ -116,12 +116,13 @@ static void make_sound(void)
     snapshot_close(s);
 }
 
-/* Section and kind share the first byte; a place beyond the end is taken modulo. */
+/* Section and kind share the first byte; a place beyond the end and a length beyond the room are
+ * taken modulo. */
 static void edit(const uint8_t *e)
 {
     size_t i = e[0] % SECTIONS, place = e[1] | (size_t)e[2] << 8;
     if (e[0] & 0x80)
-        edited[i].len = place;
+        edited[i].len = place % (SECTION_MAX + 1);
     else if (edited[i].len > 0)
         edited[i].bytes[place % edited[i].len] = e[3];
 }
