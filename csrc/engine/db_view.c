@@ -117,6 +117,19 @@ uint64_t db_view_end(const struct db_view *view)
     return end;
 }
 
+/* Does a walk to `to` come to a later record of the key? Rows stand in the order of their last writes, so
+ * it is that one's turn. */
+static bool comes_again(const struct db_view *view, const struct frame *f, uint64_t to)
+{
+    struct entry e;
+    struct generation *gen = db_begin_read(view->db);
+    bool again = gen == view->gen &&
+                 keydir_find(gen->dir, f->key, f->key_len, &e) == SYNA_SUCCESS &&
+                 e.offset > f->offset && e.offset < to;
+    db_end_read(view->db);
+    return again;
+}
+
 syna_rc db_view_walk(const struct db_view *view, uint64_t from, const char *prefix,
                      size_t prefix_len, db_view_fn visit, void *context, uint64_t *end)
 {
@@ -127,7 +140,8 @@ syna_rc db_view_walk(const struct db_view *view, uint64_t from, const char *pref
             SYNA_TRY(kvlog_frame(&view->gen->log, at, &f));
         else
             frame_view(db_view_bytes(view, at), at, &f);
-        if (f.key_len >= prefix_len && memcmp(f.key, prefix, prefix_len) == 0)
+        if (f.key_len >= prefix_len && memcmp(f.key, prefix, prefix_len) == 0 &&
+            !comes_again(view, &f, to))
             SYNA_TRY(visit(context, (const char *)f.key, f.key_len));
     }
     *end = to;

@@ -41,8 +41,9 @@ syna_rc db_view_find(const struct db_view *view, const char *key, size_t key_len
 
 /* Where the published log ends. */
 uint64_t db_view_end(const struct db_view *view);
-/* Visit the key of every record in [from, db_view_end) that begins with `prefix`, deletions too. `from`
- * is the end of an earlier walk, or 0. *end is where this one ended. */
+/* Visit the keys that begin with `prefix` of the records in [from, db_view_end), deletions too, in the order
+ * of their last records (a key that is written meanwhile may come more than once). `from` is the end of an
+ * earlier walk, or 0. *end is where this one ended. */
 typedef syna_rc (*db_view_fn)(void *context, const char *key, size_t key_len);
 syna_rc db_view_walk(const struct db_view *view, uint64_t from, const char *prefix,
                      size_t prefix_len, db_view_fn visit, void *context, uint64_t *end);

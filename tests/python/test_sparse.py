@@ -677,6 +677,21 @@ def test_a_child_forked_while_a_row_is_changed_is_refused_and_does_not_wait(tmp_
         assert store.keys() == ["a"] and store.get_metadata("a")["n"] > 0
 
 
+def test_rows_written_twice_since_the_snapshot_keep_the_place_of_the_last(path):
+    with SparseVectorStore(path, 40) as store:
+        store.index_batch({f"m{i}": {i % 40: 1.0} for i in range(4200)})
+    assert os.path.exists(f"{path}.postings")
+    with SparseVectorStore(path, 40) as store:
+        store.index_batch([("a", {1: 1.0}), ("b", {1: 2.0}), ("a", {1: 2.0})])
+        store.index("c", {2: 1.0})
+        store.index("b", {2: 2.0})
+        store.delete("c")
+        before = store.keys()
+        assert before[-2:] == ["a", "b"]
+    with SparseVectorStore(path, 40) as store:
+        assert store.keys() == before and "c" not in store
+
+
 # --------------------------------------------------------------------------------- a model
 
 vectors = st.dictionaries(
