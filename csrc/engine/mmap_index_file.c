@@ -147,18 +147,6 @@ static syna_rc take_array(struct snapshot *s, const char *name, struct array *a,
     return array_init_head(a, item, count + max, bytes, count);
 }
 
-/* Rows as they were saved before rows were split, into memory of the index' own. */
-static syna_rc split_rows(struct row_set *set, uint32_t count)
-{
-    struct array whole = set->code_rows;
-    SYNA_TRY(array_init(&set->code_rows, whole.item, whole.reserved / whole.item));
-    syna_rc rc = array_reserve(&set->code_rows, count);
-    for (uint32_t row = 0; rc == SYNA_SUCCESS && row < count; row++)
-        codes_split_row(&set->codes, array_at(&whole, row), array_at(&set->code_rows, row));
-    array_dispose(&whole);
-    return rc;
-}
-
 /* Errors bound distances: an exact search believes them. */
 static bool errors_sound(const struct array *errors, uint32_t count)
 {
@@ -180,7 +168,8 @@ static syna_rc take_index(struct snapshot *s, const struct mmap_rows *rows, stru
     if (*found)
         SYNA_TRY(take_array(s, "codes", &set->code_rows, head.count, found));
     if (*found && set->codes.split && head.version == INDEX_VERSION) {
-        SYNA_TRY(split_rows(set, head.count));
+        size_t max = set->code_rows.reserved / set->code_rows.item;
+        SYNA_TRY(codes_split_rows(&set->codes, &set->code_rows, head.count, max));
         index->changes = head.count; /* worth saving */
     }
     if (*found)

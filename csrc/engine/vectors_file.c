@@ -161,18 +161,6 @@ static bool to_split(const struct row_set *set, const struct store_head *head)
     return set->codes.split && head->version == STORE_VERSION;
 }
 
-/* Rows as they were saved before rows were split, into memory of the store's own. */
-static syna_rc split_rows(struct row_set *set, uint32_t count)
-{
-    struct array whole = set->code_rows;
-    SYNA_TRY(array_init(&set->code_rows, whole.item, VECTORS_ROWS_MAX));
-    syna_rc rc = array_reserve(&set->code_rows, count);
-    for (uint32_t row = 0; rc == SYNA_SUCCESS && row < count; row++)
-        codes_split_row(&set->codes, array_at(&whole, row), array_at(&set->code_rows, row));
-    array_dispose(&whole);
-    return rc;
-}
-
 static bool places_sound(const struct array *places, uint32_t count, uint64_t end)
 {
     for (uint32_t row = 0; row < count; row++) {
@@ -226,7 +214,7 @@ static syna_rc take_rows(syna_vectors *store, struct snapshot *s, const struct s
     for (size_t i = 0; *found && i < COUNT_OF(parts); i++)
         SYNA_TRY(take_array(s, parts[i].name, parts[i].array, head->count, VECTORS_ROWS_MAX, found));
     if (*found && to_split(set, head))
-        SYNA_TRY(split_rows(set, head->count));
+        SYNA_TRY(codes_split_rows(&set->codes, &set->code_rows, head->count, VECTORS_ROWS_MAX));
     if (*found && !places_sound(&store->places, head->count, end))
         *found = false;
     if (*found)

@@ -19,6 +19,7 @@
  * underflow nor overflow, gets the error INFINITY, which means that nothing is certain. */
 #include "base/internal.h"
 
+#include "index/array.h"
 #include "index/codes_bits.h"
 #include "math/int8.h"
 #include <synadb/vector.h>
@@ -117,6 +118,22 @@ void codes_split_row(const struct codes *codes, const uint8_t *row, uint8_t *out
         int8_split(codes_euclidean(codes), row, 0, codes->stride, codes->stride, out);
     else
         memcpy(out, row, codes->stride);
+}
+
+syna_rc codes_split_rows(const struct codes *codes, struct array *rows, uint32_t count, size_t max)
+{
+    struct array split;
+    SYNA_TRY(array_init(&split, codes->stride, max));
+    syna_rc rc = array_reserve(&split, count);
+    if (rc != SYNA_SUCCESS) {
+        array_dispose(&split);
+        return rc;
+    }
+    for (uint32_t row = 0; row < count; row++)
+        codes_split_row(codes, array_at(rows, row), array_at(&split, row));
+    array_dispose(rows);
+    *rows = split;
+    return SYNA_SUCCESS;
 }
 
 /* At least four times the relative error of a canonical sum and the few operations around it. */

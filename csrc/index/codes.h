@@ -24,6 +24,8 @@
 #include "base/status.h"
 #include "math/distance.h"
 
+struct array;
+
 struct codes {
     int32_t metric; /* SYNA_METRIC_* */
     uint32_t dims;
@@ -87,6 +89,9 @@ const uint8_t *const *codes_whole(const struct codes *codes, const struct kernel
                                   const uint8_t **out);
 /* A row that is not split becomes one that is, if the codes are. Another place. */
 void codes_split_row(const struct codes *codes, const uint8_t *row, uint8_t *out);
+/* The same for `count` rows, into memory of their own with address space for `max`. When it fails, nothing
+ * has changed. */
+syna_rc codes_split_rows(const struct codes *codes, struct array *rows, uint32_t count, size_t max);
 /* The same as codes_many for `count` rows that stand one after the other. */
 void codes_scan(const struct codes *codes, const struct kernels *kernels,
                 const struct code_query *query, const uint8_t *rows, size_t count, int32_t *out);
