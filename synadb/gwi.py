@@ -139,7 +139,7 @@ class GravityWellIndex(_gwi.WellsHandle, ListedRows):
         Length of every vector, 1 to 65535.
     branching_factor, num_levels : int, optional
         ``branching_factor ** num_levels`` is the most wells there will be, where at least one is
-        given; otherwise as many as the vectors want, four times the root of their number.
+        given; otherwise as many as the vectors want, four to eight times the root of their number.
     initial_capacity : int, default 100000
         How many vectors are expected: room for them, 64 MiB at most, is made when the first one
         comes. A hint; the file grows by itself.

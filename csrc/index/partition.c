@@ -35,6 +35,7 @@ void partition_dispose(struct partition *p)
     mem_free(p->wells);
     mem_free_aligned(p->centroids);
     mem_free(p->weights);
+    partition_groups_dispose(&p->groups);
     array_dispose(&p->errors);
     mem_free_aligned(p->arena_codes);
     mem_free(p->arena_rows);
@@ -46,7 +47,7 @@ uint64_t partition_bytes(const struct partition *p)
 {
     size_t stride = p->codes.stride;
     uint64_t bytes = p->cap * (sizeof *p->wells + stride + sizeof *p->weights);
-    bytes += centers_bytes(p->centers);
+    bytes += centers_bytes(p->centers) + p->groups.count * (stride + sizeof *p->groups.starts);
     bytes += p->errors.item ? array_bytes(&p->errors) : 0;
     for (uint32_t i = 0; i < p->count; i++) {
         const struct well *w = &p->wells[i];

@@ -17,10 +17,10 @@
  * Not thread-safe: calls marked (w) need the whole exclusively, the others share it.
  *
  * Files: partition.c wells and what is added to them; partition_train.c centroids; partition_centers.c
- * centroids packed for comparing; partition_assign.c which list a row goes to; partition_build.c a
- * partition from rows; partition_split.c wells that became too full; partition_search.c searches;
- * partition_class.c how hard a query is; partition_recall.c calibration; partition_curve.c what it says;
- * partition_file.c snapshots. */
+ * centroids packed for comparing; partition_groups.c groups of near wells; partition_assign.c which list a
+ * row goes to; partition_build.c a partition from rows; partition_split.c wells that became too full;
+ * partition_rank.c the lists nearest to a query; partition_search.c searches; partition_class.c how hard a
+ * query is; partition_recall.c calibration; partition_curve.c what it says; partition_file.c snapshots. */
 #ifndef SYNA_INDEX_PARTITION_H
 #define SYNA_INDEX_PARTITION_H
 
@@ -63,12 +63,20 @@ struct probe_curve {
 };
 #define PARTITION_CURVES 2u
 
+/* Wells starts[g] to starts[g + 1] are group g; those from starts[count] on are in none. */
+struct well_groups {
+    uint32_t count; /* 0: there are no groups */
+    uint32_t *starts;
+    uint8_t *centers; /* a code row each */
+};
+
 struct partition {
     struct codes codes;  /* step 0: nothing was trained */
     uint32_t count, cap; /* wells */
     struct well *wells;
     uint8_t *centroids;   /* a code row each, aligned to 64 */
     int32_t *weights;     /* partition_weight of each */
+    struct well_groups groups;
     struct array errors;  /* float a row: codes_encode */
     uint32_t end;         /* rows below it are in lists, or were dead when they would have been put there */
     uint32_t rows;        /* in lists */
@@ -113,7 +121,8 @@ struct partition_source {
     void *step_context;
 };
 
-/* Wells for so many rows: four times the root, at least 16 rows in each, at most `most`. */
+/* Wells for so many rows: four times the root, and up to twice that while there are 32 rows for each; of few
+ * rows at least 16 in each, at most `most`. */
 uint32_t partition_wells_for(uint32_t rows, uint32_t most);
 
 /* Train centroids from the live rows of `from` and, unless they are only a sample, put all of them into
@@ -260,11 +269,5 @@ static inline const uint8_t *code_row_at(const struct code_rows *rows, uint32_t 
     uint64_t place = rows->count == rows->of ? i : (uint64_t)i * rows->of / rows->count;
     return rows->rows + place * rows->codes->stride;
 }
-
-/* The `probes` nearest wells of a query, nearest first but for equal-looking ones. keys: the integers of
- * all wells; room: as many uint32. */
-void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32_t *out);
-/* A few wells by their keys, equal ones by their numbers. */
-void partition_sort(const int32_t *keys, uint32_t *wells, uint32_t count);
 
 #endif

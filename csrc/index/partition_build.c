@@ -2,14 +2,15 @@
  * The lists of a build stand one after the other in an arena. */
 #include "base/internal.h"
 
-#include "index/partition.h"
+#include "index/partition_core.h"
 #include "index/workers.h"
 #include <synadb/vector.h>
 
 #include <math.h>
 
-#define ROWS_PER_WELL 16u
-#define SAMPLE_PER_WELL 32u /* rows that centroids are trained from: more hardly better them */
+#define ROWS_PER_WELL 32u
+#define ROWS_LEAST 16u /* in a well, of few rows */
+#define SAMPLE_PER_WELL 20u /* rows that centroids are trained from: more hardly better them */
 #define CODE_BLOCK 256u
 
 struct building {
@@ -23,8 +24,9 @@ struct building {
 
 uint32_t partition_wells_for(uint32_t rows, uint32_t most)
 {
-    uint32_t wells = MIN((uint32_t)(4 * sqrt((double)rows)), rows / ROWS_PER_WELL);
-    return MAX(MIN(MIN(wells, most), PARTITION_WELLS_MAX), 1u);
+    uint32_t root = (uint32_t)(4 * sqrt((double)rows));
+    uint32_t wells = MIN(MAX(root, rows / ROWS_PER_WELL), 2 * root);
+    return MAX(MIN(MIN(MIN(wells, rows / ROWS_LEAST), most), PARTITION_WELLS_MAX), 1u);
 }
 
 /* ---------------------------------------------------------------- codes */
@@ -95,7 +97,7 @@ static syna_rc train(struct building *b, uint32_t wells)
     SYNA_TRY(partition_train(&sample, wells, p->centroids, p->weights));
     memset(p->wells, 0, wells * sizeof *p->wells);
     p->count = wells;
-    return SYNA_SUCCESS;
+    return partition_group_wells(p, b->from->kernels);
 }
 
 /* ---------------------------------------------------------------- lists */

@@ -64,9 +64,9 @@ uint32_t partition_class_of(const float *bounds, float hardness)
 }
 
 /* The first few in order; those that only look equal to the last of them may be missing. */
-int32_t partition_first_lists(const int32_t *keys, uint32_t *lists, uint32_t count)
+int32_t partition_first_lists(struct well_ranking *r, uint32_t count)
 {
     count = MIN(count, CLASS_YARD + 1);
-    partition_sort(keys, lists, count);
-    return keys[lists[count - 1]];
+    partition_sort(r->keys, r->order, count);
+    return r->keys[r->order[count - 1]];
 }

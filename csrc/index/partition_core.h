@@ -47,14 +47,52 @@ void nearest_codes_take(struct nearest_codes *n, const int32_t *integers, const 
 /* Of a query whose first lists had these codes; `yard` is from partition_first_lists. */
 float partition_hardness(const struct code_query *query, const struct nearest_codes *n, int32_t yard);
 uint32_t partition_class_of(const float *bounds, float hardness);
-/* Put the first of `count` ranked lists in order, up to place CLASS_YARD; the key of the last of these. */
-int32_t partition_first_lists(const int32_t *keys, uint32_t *lists, uint32_t count);
+/* Put the first of `count` that were ranked in order, up to place CLASS_YARD; the key of the last of these. */
+struct well_ranking;
+int32_t partition_first_lists(struct well_ranking *r, uint32_t count);
 
 /* partition_curve.c: what more lists for a class of queries bring, best first. */
 void partition_make_steps(struct probe_curve *curve);
 /* The codes at which a query that may be stopped is. */
 uint64_t partition_stop(const struct partition *p);
-/* partition_search.c: how many of the lists, one at least, have no more than `most` rows between them. */
+/* ---------------------------------------------------------------- groups of wells, and ranking */
+
+#define PARTITION_GROUPS_MAX 128u
+
+/* partition_groups.c: number the wells of a training by groups. */
+syna_rc partition_group_wells(struct partition *p, const struct kernels *kernels);
+/* As they are numbered. starts: count + 1 of them, ascending. */
+syna_rc partition_set_groups(struct partition *p, const uint32_t *starts, uint32_t count);
+void partition_groups_dispose(struct well_groups *g);
+
+/* A query that looks into so many lists, or fewer, is compared with the nearest groups only. */
+static inline uint32_t partition_near_most(const struct partition *p)
+{
+    return p->groups.count ? p->count / 16 : 0;
+}
+
+/* Wells that a query was compared with, ascending, the integers of each, and the order of these. */
+struct well_ranking {
+    uint32_t count;
+    int32_t *keys;
+    uint32_t *wells, *order;
+};
+/* Room for so many wells. It is to be disposed on failure, too. */
+bool partition_ranking_init(struct well_ranking *r, uint32_t wells);
+void partition_ranking_dispose(struct well_ranking *r);
+/* The wells that a query which is to look into so many lists is compared with. */
+void partition_compare_near(const struct partition *p, const struct kernels *kernels,
+                            const struct code_query *query, uint32_t probes, struct well_ranking *r);
+/* Compare, and rank: order[0] .. order[probes - 1] are places of the nearest in `wells`. */
+void partition_rank_near(const struct partition *p, const struct kernels *kernels,
+                         const struct code_query *query, uint32_t probes, struct well_ranking *r);
+void partition_ranked_wells(const struct well_ranking *r, uint32_t count, uint32_t *out);
+
+/* The places of the `probes` least keys, ascending but for equal-looking ones. out: room for all. */
+void partition_rank(const int32_t *keys, uint32_t count, uint32_t probes, uint32_t *out);
+/* A few places by their keys, equal ones as they are numbered. */
+void partition_sort(const int32_t *keys, uint32_t *places, uint32_t count);
+/* How many of the lists, one at least, have no more than `most` rows between them. */
 uint32_t partition_within(const struct partition *p, const uint32_t *lists, uint32_t count,
                           uint64_t most);
 /* partition_curve.c: arrays of so many lists, zeroed; what there is of them on failure goes with the curve. */

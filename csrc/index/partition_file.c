@@ -5,6 +5,7 @@
  *   "classes"  per curve: struct class_head, by_class[PARTITION_CLASSES * lists]; without it the curves serve
  *              until they are measured again
  *   "stops"    per curve: stopped[lists]; without it as without classes
+ *   "groups"   starts of the groups of wells, and the end of the last; without it all wells are compared
  *   "sizes"    count uint32: rows of each list; count float errors, count float lengths, weights
  *   "centers"  count code rows
  *   "wellrows" row numbers, list by list      "wellcode" their codes
@@ -12,7 +13,7 @@
 #include "base/internal.h"
 
 #include "base/vec.h"
-#include "index/partition.h"
+#include "index/partition_core.h"
 
 #define PARTITION_VERSION 1u
 
@@ -95,6 +96,14 @@ static syna_rc save_stops(const struct partition *p, struct snapshot_writer *w)
     return SYNA_SUCCESS;
 }
 
+static syna_rc save_groups(const struct partition *p, struct snapshot_writer *w)
+{
+    if (p->groups.count == 0)
+        return SYNA_SUCCESS;
+    SYNA_TRY(snapshot_section(w, "groups"));
+    return snapshot_append(w, p->groups.starts, (p->groups.count + (size_t)1) * sizeof *p->groups.starts);
+}
+
 static syna_rc save_sizes(const struct partition *p, struct snapshot_writer *w)
 {
     SYNA_TRY(snapshot_section(w, "sizes"));
@@ -130,6 +139,7 @@ syna_rc partition_save(const struct partition *p, struct snapshot_writer *w)
     SYNA_TRY(save_head(p, w));
     SYNA_TRY(save_classes(p, w));
     SYNA_TRY(save_stops(p, w));
+    SYNA_TRY(save_groups(p, w));
     SYNA_TRY(save_sizes(p, w));
     SYNA_TRY(save_lists(p, w));
     SYNA_TRY(snapshot_section(w, "errors"));
@@ -140,8 +150,8 @@ syna_rc partition_save(const struct partition *p, struct snapshot_writer *w)
 
 /* Sections, each touched: their checksums are good. */
 struct sections {
-    const uint8_t *head, *classes, *stops; /* no classes, no stops: NULL */
-    size_t head_len, classes_len, stops_len;
+    const uint8_t *head, *classes, *stops, *groups; /* not there: NULL */
+    size_t head_len, classes_len, stops_len, groups_len;
     const struct size *sizes;
     const uint8_t *centers, *codes;
     const uint32_t *rows;
@@ -192,6 +202,7 @@ static bool read_sections(struct snapshot *s, const struct partition *p, const s
     }
     out->classes = sound_section(s, "classes", &out->classes_len);
     out->stops = sound_section(s, "stops", &out->stops_len);
+    out->groups = sound_section(s, "groups", &out->groups_len);
     if (head->end > 0)
         out->errors = section(s, "errors", head->end * sizeof *out->errors);
     return head->end == 0 || out->errors;
@@ -328,6 +339,29 @@ static void take_lists(struct partition *p, const struct head *head, const struc
     p->codes.low = head->low;
 }
 
+/* Groups that have wells, one after the other. */
+static bool groups_sound(const uint32_t *starts, uint32_t count, uint32_t wells)
+{
+    if (starts[0] != 0 || starts[count] > wells)
+        return false;
+    for (uint32_t g = 0; g < count; g++)
+        if (starts[g] >= starts[g + 1])
+            return false;
+    return true;
+}
+
+static syna_rc load_groups(struct partition *p, const struct sections *s)
+{
+    uint32_t starts[PARTITION_GROUPS_MAX + 1];
+    size_t entries = s->groups_len / sizeof *starts;
+    if (!s->groups || entries < 2 || entries > COUNT_OF(starts) || s->groups_len % sizeof *starts)
+        return SYNA_SUCCESS;
+    memcpy(starts, s->groups, s->groups_len);
+    return groups_sound(starts, (uint32_t)entries - 1, p->count)
+               ? partition_set_groups(p, starts, (uint32_t)entries - 1)
+               : SYNA_SUCCESS;
+}
+
 static syna_rc load(struct partition *p, const struct head *head, const struct sections *s,
                     bool *found)
 {
@@ -341,6 +375,7 @@ static syna_rc load(struct partition *p, const struct head *head, const struct s
     SYNA_TRY(partition_reserve_wells(p, head->count));
     SYNA_TRY(array_init_head(&p->errors, sizeof(float), PARTITION_ROWS_MAX, s->errors, head->end));
     take_lists(p, head, s);
+    SYNA_TRY(load_groups(p, s));
     return load_curves(p, head, s);
 }
 

@@ -44,8 +44,9 @@ struct measuring {
     float *queries;
     struct topk tops[QUERIES];
     uint32_t *well_of; /* PARTITION_COPIES a row */
-    int32_t *keys;     /* of all wells for one query */
-    uint32_t *ranked;  /* its nearest ones, with room for all */
+    struct well_ranking all; /* wells for one query, by number */
+    struct well_ranking near; /* those that it is compared with when it looks into few */
+    uint32_t *ranked;  /* all wells, nearest first */
     uint32_t *place_of; /* of each well for one query, where it was asked for, else NO_PLACE */
     struct places *places; /* of each query */
     struct partition_curves *out;
@@ -155,20 +156,34 @@ static syna_rc find_truth(struct measuring *m, const uint64_t *live)
 
 static bool comes_first(const struct measuring *m, uint32_t a, uint32_t b)
 {
-    return m->keys[a] < m->keys[b] || (m->keys[a] == m->keys[b] && a < b);
+    const int32_t *keys = m->all.keys;
+    return keys[a] < keys[b] || (keys[a] == keys[b] && a < b);
+}
+
+/* Among the wells that were compared; of one that was not, UINT32_MAX. */
+static uint32_t place_among(const struct measuring *m, const struct well_ranking *compared, uint32_t well)
+{
+    uint32_t place = 0;
+    bool is_there = false;
+    for (uint32_t i = 0; i < compared->count; i++) {
+        place += comes_first(m, compared->wells[i], well);
+        is_there |= compared->wells[i] == well;
+    }
+    return is_there ? place : UINT32_MAX;
 }
 
 /* Of the first list that has the row. Near rows are in few lists: each one's place is found once a query. */
 static uint32_t place_of(const struct measuring *m, uint32_t row)
 {
     const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
-    uint32_t place = 0, well = wells[0];
+    uint32_t most = partition_near_most(m->p), well = wells[0], place;
     if (wells[1] != NO_WELL && comes_first(m, wells[1], well))
         well = wells[1];
     if (m->place_of[well] != NO_PLACE)
         return m->place_of[well];
-    for (uint32_t w = 0; w < m->p->count; w++)
-        place += comes_first(m, w, well);
+    place = place_among(m, &m->near, well);
+    if (place >= most) /* found when all wells are compared */
+        place = MAX(place_among(m, &m->all, well), most);
     return m->place_of[well] = place;
 }
 
@@ -177,7 +192,7 @@ static void note_places(struct measuring *m, uint32_t q)
     struct places *places = &m->places[q];
     const struct partition *p = m->p;
     memset(m->place_of, 0xff, p->count * sizeof *m->place_of);
-    partition_rank(m->keys, p->count, p->count, m->ranked);
+    partition_rank(m->all.keys, p->count, p->count, m->ranked);
     uint32_t stop = partition_within(p, m->ranked, p->count, partition_stop(p));
     for (size_t i = 0; i < m->tops[q].count && places->count < nearest_of(q); i++) {
         uint32_t row = m->tops[q].items[i].row, at = places->count;
@@ -209,12 +224,12 @@ static void note_hardness(struct measuring *m, uint32_t q, const struct code_que
 {
     struct nearest_codes near[PARTITION_CURVES];
     uint32_t ranked = MIN(CLASS_YARD + 1, m->p->count);
-    partition_rank(m->keys, m->p->count, ranked, m->ranked);
-    int32_t yard = partition_first_lists(m->keys, m->ranked, ranked);
+    partition_rank(m->near.keys, m->near.count, ranked, m->near.order);
+    int32_t yard = partition_first_lists(&m->near, ranked);
     for (size_t c = 0; c < PARTITION_CURVES; c++)
         nearest_codes_init(&near[c], partition_curve_ks[c], m->rows[q]);
     for (uint32_t i = 0; i < MIN(CLASS_LISTS, ranked); i++) {
-        const struct well *w = &m->p->wells[m->ranked[i]];
+        const struct well *w = &m->p->wells[m->near.wells[m->near.order[i]]];
         feel_rows(m, code, w->head_rows, w->head_codes, w->head_count, near);
         feel_rows(m, code, w->rows, w->codes, w->count, near);
     }
@@ -228,7 +243,8 @@ static void look_at_query(struct measuring *m, uint32_t q, uint8_t *room)
     const struct kernels *kernels = m->set->kernels;
     struct code_query code;
     codes_query(codes, kernels, m->queries + (size_t)q * codes->dims, room, &code);
-    codes_scan(codes, kernels, &code, m->p->centroids, m->p->count, m->keys);
+    partition_compare_near(m->p, kernels, &code, m->p->count, &m->all);
+    partition_compare_near(m->p, kernels, &code, 1, &m->near);
     note_places(m, q);
     note_hardness(m, q, &code);
 }
@@ -295,7 +311,8 @@ static bool make_rooms(struct measuring *m)
     bool enough = true;
     m->queries = mem_alloc((size_t)QUERIES * m->p->codes.dims * sizeof(float));
     m->well_of = mem_alloc((size_t)m->p->end * PARTITION_COPIES * sizeof *m->well_of);
-    m->keys = mem_alloc(m->p->count * sizeof *m->keys);
+    enough = partition_ranking_init(&m->all, m->p->count);
+    enough = partition_ranking_init(&m->near, m->p->count) && enough;
     m->ranked = mem_alloc(m->p->count * sizeof *m->ranked);
     m->place_of = mem_alloc(m->p->count * sizeof *m->place_of);
     m->places = mem_zalloc(QUERIES * sizeof *m->places);
@@ -303,7 +320,7 @@ static bool make_rooms(struct measuring *m)
         m->out->curves[c] = (struct probe_curve){.k = partition_curve_ks[c], .lists = m->p->count};
         enough = partition_make_curve(&m->out->curves[c]) && enough;
     }
-    return enough && m->queries && m->well_of && m->keys && m->ranked && m->place_of && m->places;
+    return enough && m->queries && m->well_of && m->ranked && m->place_of && m->places;
 }
 
 syna_rc partition_measure(const struct partition *p, const struct row_set *set, const uint64_t *live,
@@ -320,7 +337,8 @@ syna_rc partition_measure(const struct partition *p, const struct row_set *set, 
                                : syna_no_memory((size_t)p->end * PARTITION_COPIES * sizeof(uint32_t));
     mem_free(m->queries);
     mem_free(m->well_of);
-    mem_free(m->keys);
+    partition_ranking_dispose(&m->all);
+    partition_ranking_dispose(&m->near);
     mem_free(m->ranked);
     mem_free(m->place_of);
     mem_free(m->places);

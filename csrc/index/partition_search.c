@@ -25,7 +25,6 @@
 #define BATCH_LEAST 8u  /* fewer go one by one */
 #define SHARED_LEAST 4u /* queries that make a product with a list worth while */
 #define ALONE_SHARE 256u /* of its lists a query of many looks at this part alone, for an early limit */
-#define BUCKETS 1024u
 #define LINE_ROWS 16u /* row numbers that memory brings at once */
 #define NO_ROW UINT32_MAX
 #define CACHE_LINE 64u
@@ -71,74 +70,13 @@ struct hunter {
 
 /* ---------------------------------------------------------------- ranking lists */
 
-void partition_sort(const int32_t *keys, uint32_t *wells, uint32_t count)
-{
-    for (uint32_t i = 1; i < count; i++) {
-        uint32_t well = wells[i], at = i;
-        for (; at > 0 && (keys[wells[at - 1]] > keys[well] ||
-                          (keys[wells[at - 1]] == keys[well] && wells[at - 1] > well));
-             at--)
-            wells[at] = wells[at - 1];
-        wells[at] = well;
-    }
-}
-
-static uint32_t bucket_of(int32_t key, int32_t least, unsigned shift)
-{
-    return (uint32_t)(((int64_t)key - least) >> shift);
-}
-
-/* By counting into buckets; only the bucket that is cut through is sorted. */
-void partition_rank(const int32_t *keys, uint32_t wells, uint32_t probes, uint32_t *out)
-{
-    uint32_t ends[BUCKETS] = {0}, last = 0, placed = 0;
-    int32_t least = keys[0], most = keys[0];
-    for (uint32_t w = 1; w < wells; w++) {
-        least = MIN(least, keys[w]);
-        most = MAX(most, keys[w]);
-    }
-    unsigned shift = 0;
-    while (bucket_of(most, least, shift) >= BUCKETS)
-        shift++;
-    for (uint32_t w = 0; w < wells; w++)
-        ends[bucket_of(keys[w], least, shift)]++;
-    while (placed + ends[last] < probes)
-        placed += ends[last++];
-    uint32_t start = placed, in_last = 0;
-    for (uint32_t b = 0, at = 0; b < last; b++) {
-        uint32_t count = ends[b];
-        ends[b] = at;
-        at += count;
-    }
-    /* The last bucket may hold more wells than are wanted: it keeps the best of them sorted. */
-    for (uint32_t w = 0; w < wells; w++) {
-        uint32_t b = bucket_of(keys[w], least, shift);
-        if (b < last)
-            out[ends[b]++] = w;
-        else if (b == last)
-            out[start + in_last++] = w; /* `out` has room for all wells */
-    }
-    partition_sort(keys, out + start, in_last);
-}
-
-uint32_t partition_within(const struct partition *p, const uint32_t *lists, uint32_t count,
-                          uint64_t most)
-{
-    uint64_t rows = well_rows(&p->wells[lists[0]]);
-    uint32_t taken = 1;
-    while (taken < count && (rows += well_rows(&p->wells[lists[taken]])) <= most)
-        taken++;
-    return taken;
-}
-
-static void rank_lists(const struct searching *s, struct hunter *h, int32_t *keys, uint32_t *order)
+static void rank_lists(const struct searching *s, struct hunter *h, struct well_ranking *r)
 {
     const struct partition *p = s->p;
-    codes_scan(&p->codes, s->set->kernels, &h->seeker.code, p->centroids, p->count, keys);
-    partition_rank(keys, p->count, h->probes, order);
+    partition_rank_near(p, s->set->kernels, &h->seeker.code, h->probes, r);
     if (s->reach->nearest)
-        h->yard = partition_first_lists(keys, order, h->probes);
-    memcpy(h->lists, order, h->probes * sizeof *order);
+        h->yard = partition_first_lists(r, h->probes);
+    partition_ranked_wells(r, h->probes, h->lists);
     if (s->reach->codes > 0)
         h->probes = partition_within(p, h->lists, h->probes, s->reach->codes);
 }
@@ -512,8 +450,8 @@ static bool hunt(struct searching *s, struct hunter *hunters, size_t count, stru
 struct rooms {
     struct hunter *hunters;
     uint8_t *codes;  /* stride a query */
-    uint32_t *lists; /* probes a query, then one for each well */
-    int32_t *keys;   /* one for each well */
+    uint32_t *lists; /* probes a query */
+    struct well_ranking ranking;
 };
 
 static void rooms_free(struct rooms *r)
@@ -521,16 +459,15 @@ static void rooms_free(struct rooms *r)
     mem_free(r->hunters);
     mem_free_aligned(r->codes);
     mem_free(r->lists);
-    mem_free(r->keys);
+    partition_ranking_dispose(&r->ranking);
 }
 
 static bool rooms_make(struct rooms *r, const struct partition *p, size_t count, uint32_t probes)
 {
     r->hunters = mem_zalloc(count * sizeof *r->hunters);
     r->codes = mem_alloc_aligned(count * p->codes.stride, 64);
-    r->lists = mem_alloc((count * probes + p->count) * sizeof *r->lists);
-    r->keys = mem_alloc(p->count * sizeof *r->keys);
-    return r->hunters && r->codes && r->lists && r->keys;
+    r->lists = mem_alloc(count * probes * sizeof *r->lists);
+    return partition_ranking_init(&r->ranking, p->count) && r->hunters && r->codes && r->lists;
 }
 
 /* At most BATCH queries. Those that codes say nothing about go to the end of the hunters. */
@@ -552,7 +489,7 @@ static bool search_some(struct searching *s, const float *queries, size_t count,
             continue;
         }
         h.seeker.code.error *= s->doubt;
-        rank_lists(s, &h, r.keys, r.lists + count * probes);
+        rank_lists(s, &h, &r.ranking);
         r.hunters[used++] = h;
     }
     enough = enough && hunt(s, r.hunters, used, r.hunters + (count - plain), plain);

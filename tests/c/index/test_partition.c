@@ -65,6 +65,16 @@ static bool is_live(const struct lake *l, uint32_t row)
     return l->live[row / 64] >> row % 64 & 1;
 }
 
+static const struct snapshot_cover cover = {.generation = 1, .purpose = SNAPSHOT_FOURCC('T', 'E', 'S', 'T')};
+
+static void save(const struct partition *p, const char *path)
+{
+    struct snapshot_writer *w;
+    CHECK_OK(snapshot_begin(path, &cover, &w));
+    CHECK_OK(partition_save(p, w));
+    CHECK_OK(snapshot_commit(w));
+}
+
 /* ---------------------------------------------------------------- invariants */
 
 static uint32_t entry(const struct well *w, uint32_t i)
@@ -416,6 +426,113 @@ TEST(a_list_whose_rows_all_died_splits_into_two_empty_ones)
     lake_free(&l);
 }
 
+/* ---------------------------------------------------------------- groups of wells */
+
+enum { GROUPED = 20000 }; /* rows that have wells enough for groups */
+
+static void check_groups(const struct partition *p, uint32_t wells)
+{
+    const struct well_groups *g = &p->groups;
+    CHECK(g->count > 1 && g->count <= PARTITION_GROUPS_MAX);
+    CHECK_EQ(g->starts[0], 0);
+    CHECK_EQ(g->starts[g->count], wells);
+    for (uint32_t group = 0; group < g->count; group++)
+        CHECK(g->starts[group] < g->starts[group + 1]);
+}
+
+static void rank(struct lake *l, const float *query, uint32_t probes, struct well_ranking *r)
+{
+    uint8_t *room = aligned_alloc(64, l->part.codes.stride);
+    struct code_query code;
+    codes_query(&l->part.codes, l->rows.set.kernels, query, room, &code);
+    partition_rank_near(&l->part, l->rows.set.kernels, &code, probes, r);
+    partition_sort(r->keys, r->order, probes);
+    free(room);
+}
+
+/* Of the nearest few lists those that a query is compared with are in order, and nearly all are among them. */
+static void check_near(struct lake *l, uint32_t probes)
+{
+    struct well_ranking few, all;
+    uint32_t found = 0, asked = 0;
+    CHECK(partition_ranking_init(&few, l->part.count) && partition_ranking_init(&all, l->part.count));
+    for (uint32_t q = 0; q < 100; q++) {
+        rank(l, l->data + (size_t)q * l->dims, probes, &few);
+        rank(l, l->data + (size_t)q * l->dims, l->part.count, &all);
+        CHECK_EQ(all.count, l->part.count);
+        CHECK(few.count >= l->part.count / 4 && few.count < l->part.count);
+        for (uint32_t i = 1; i < few.count; i++)
+            CHECK(few.wells[i] > few.wells[i - 1]);
+        for (uint32_t i = 0; i < few.count; i++)
+            CHECK_EQ(few.keys[i], all.keys[few.wells[i]]);
+        for (uint32_t i = 0; i < probes; i++, asked++)
+            for (uint32_t j = 0; j < probes; j++)
+                found += few.wells[few.order[j]] == all.order[i];
+    }
+    check_note("%u of %u", found, asked);
+    CHECK(found >= asked * 9 / 10);
+    partition_ranking_dispose(&few);
+    partition_ranking_dispose(&all);
+}
+
+TEST(a_query_for_few_lists_is_compared_with_the_nearest_groups_of_wells)
+{
+    EACH_METRIC(m) {
+        struct lake l;
+        const char *path = check_path("wells");
+        struct snapshot *s;
+        bool found;
+        lake_rows(&l, kernels_get(), metrics[m], CLUSTERED, GROUPED, 16);
+        lake_build(&l, GROUPED, PARTITION_WELLS_MAX);
+        uint32_t wells = l.part.count, most = partition_near_most(&l.part);
+        check_groups(&l.part, wells);
+        CHECK(most >= 10 && most < wells / 4);
+        check_near(&l, 5);
+        check_near(&l, most);
+        check_lists(&l);
+        split(&l, 3);
+        check_groups(&l.part, wells); /* the new well is in none */
+        check_near(&l, most);
+        save(&l.part, path);
+        struct lake again = l;
+        partition_init(&again.part, 16, metrics[m]);
+        CHECK_OK(snapshot_open(path, &cover, &s));
+        CHECK_OK(partition_load(&again.part, s, GROUPED, &found));
+        CHECK(found);
+        check_groups(&again.part, wells);
+        check_near(&again, most);
+        partition_dispose(&again.part);
+        snapshot_close(s);
+        lake_free(&l);
+    }
+}
+
+TEST(groups_that_cannot_be_are_as_if_they_were_not_there)
+{
+    struct lake l;
+    const char *path = check_path("wells");
+    lake_rows(&l, kernels_get(), SYNA_METRIC_COSINE, CLUSTERED, GROUPED, 8);
+    lake_build(&l, GROUPED, PARTITION_WELLS_MAX);
+    uint32_t *starts = l.part.groups.starts, count = l.part.groups.count;
+    for (int spoil = 0; spoil < 4; spoil++) {
+        struct partition into;
+        struct snapshot *s;
+        bool found;
+        uint32_t *spoiled = &starts[spoil == 0 ? 0 : spoil == 1 ? count : 2], good = *spoiled;
+        *spoiled = spoil == 0 ? 1 : spoil == 1 ? l.part.count + 1 : spoil == 2 ? starts[1] : UINT32_MAX;
+        save(&l.part, path);
+        *spoiled = good;
+        partition_init(&into, 8, SYNA_METRIC_COSINE);
+        CHECK_OK(snapshot_open(path, &cover, &s));
+        CHECK_OK(partition_load(&into, s, GROUPED, &found));
+        check_note("spoiled %d", spoil);
+        CHECK(found && into.groups.count == 0);
+        snapshot_close(s);
+        partition_dispose(&into);
+    }
+    lake_free(&l);
+}
+
 /* ---------------------------------------------------------------- ranking lists, recall */
 
 TEST(the_nearest_lists_are_ranked_as_sorting_ranks_them)
@@ -540,16 +657,6 @@ TEST(rows_from_elsewhere_make_measuring_and_training_due_and_more_of_the_same_do
 }
 
 /* ---------------------------------------------------------------- snapshots */
-
-static const struct snapshot_cover cover = {.generation = 1, .purpose = SNAPSHOT_FOURCC('T', 'E', 'S', 'T')};
-
-static void save(const struct partition *p, const char *path)
-{
-    struct snapshot_writer *w;
-    CHECK_OK(snapshot_begin(path, &cover, &w));
-    CHECK_OK(partition_save(p, w));
-    CHECK_OK(snapshot_commit(w));
-}
 
 TEST(a_partition_comes_back_from_its_snapshot_and_grows_on)
 {
@@ -683,6 +790,33 @@ TEST(without_memory_at_any_call_nothing_leaks_and_what_there_is_stays_sound)
             check_lists(&l);
         lake_free(&l);
     }
+}
+
+TEST(without_memory_at_any_call_wells_keep_their_numbers_and_nothing_leaks)
+{
+    struct lake l;
+    lake_rows(&l, kernels_get(), SYNA_METRIC_EUCLIDEAN, CLUSTERED, GROUPED, 8);
+    struct partition_source source = source_of(&l, GROUPED);
+    CHECK_OK(partition_build(&l.part, &source, PARTITION_WELLS_MAX, true));
+    size_t bytes = l.part.count * (size_t)l.part.codes.stride;
+    uint8_t *before = malloc(bytes);
+    memcpy(before, l.part.centroids, bytes);
+    for (int k = 1;; k++) {
+        int left = k;
+        syna_test_set_alloc(fail_at, &left);
+        syna_rc rc = partition_group_wells(&l.part, l.rows.set.kernels);
+        syna_test_set_alloc(NULL, NULL);
+        check_note("k = %d", k);
+        if (left > 0) {
+            CHECK_OK(rc);
+            check_groups(&l.part, l.part.count);
+            break;
+        }
+        CHECK_FAILS(rc, SYNA_ERR_INTERNAL, SYNA_WHY_NO_MEMORY);
+        CHECK(l.part.groups.count == 0 || memcmp(before, l.part.centroids, bytes) == 0);
+    }
+    free(before);
+    lake_free(&l);
 }
 
 TEST(without_memory_at_any_call_centroids_are_not_packed_and_nothing_leaks)
