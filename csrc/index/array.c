@@ -1,18 +1,31 @@
 /* Items that never move: address space is reserved once, as much as the items could ever need and the
  * machine could ever fill, and memory is put into it from the front. Address space costs nothing, but
- * it ends too (47 bits), so a reservation is never larger than the machine's memory. */
+ * it ends too (47 bits), so a reservation is never larger than the machine's memory; and where a process
+ * is limited in it (RLIMIT_AS: ulimit -v, batch systems) never more than a part of that limit. */
 #include "base/internal.h"
 
 #include "base/mem.h"
 #include "index/array.h"
 
-#define RESERVE_LEAST ((size_t)64 << 20)
+#include <sys/resource.h>
+
+#define RESERVE_LEAST ((size_t)16 << 20)
+#define LIMIT_SHARE 32u /* a store has many arrays, and maps its files, too */
 #define GROW_SHIFT 3 /* by an eighth */
 #define HUGE_PAGE ((uint64_t)2 << 20)
 
 static size_t machine_memory(void)
 {
     return (size_t)sysconf(_SC_PHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE);
+}
+
+static size_t most_bytes(void)
+{
+    struct rlimit limit;
+    size_t most = machine_memory();
+    if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+        most = MIN(most, (size_t)limit.rlim_cur / LIMIT_SHARE);
+    return MAX(most, RESERVE_LEAST);
 }
 
 static size_t round_up(size_t bytes)
@@ -23,7 +36,7 @@ static size_t round_up(size_t bytes)
 syna_rc array_init_head(struct array *a, size_t item, size_t max, void *head, size_t count)
 {
     *a = (struct array){.item = item, .head = head, .head_count = count, .cap = count};
-    size_t most = MAX(machine_memory(), RESERVE_LEAST);
+    size_t most = most_bytes();
     size_t items = max - MIN(max, count);
     size_t want = items > most / item ? most : round_up(MAX(items * item, 1));
     for (;; want = round_up(want / 2)) {
