@@ -66,6 +66,7 @@ struct probe_curve {
 /* Wells starts[g] to starts[g + 1] are group g; those from starts[count] on are in none. */
 struct well_groups {
     uint32_t count; /* 0: there are no groups */
+    uint32_t share; /* a query that looks into few lists is compared with such a part of the wells; 1: all */
     uint32_t *starts;
     uint8_t *centers; /* a code row each */
 };
@@ -195,6 +196,7 @@ syna_rc partition_search(const struct partition *p, const struct row_set *set, c
 struct partition_curves {
     struct probe_curve curves[PARTITION_CURVES];
     uint32_t rows;
+    uint32_t near_share; /* well_groups */
     bool certain;
 };
 syna_rc partition_measure(const struct partition *p, const struct row_set *set, const uint64_t *live,

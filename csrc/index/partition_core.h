@@ -58,6 +58,7 @@ uint64_t partition_stop(const struct partition *p);
 /* ---------------------------------------------------------------- groups of wells, and ranking */
 
 #define PARTITION_GROUPS_MAX 128u
+#define PARTITION_SHARE_MOST 4u
 
 /* partition_groups.c: number the wells of a training by groups. */
 syna_rc partition_group_wells(struct partition *p, const struct kernels *kernels);
@@ -65,10 +66,10 @@ syna_rc partition_group_wells(struct partition *p, const struct kernels *kernels
 syna_rc partition_set_groups(struct partition *p, const uint32_t *starts, uint32_t count);
 void partition_groups_dispose(struct well_groups *g);
 
-/* A query that looks into so many lists, or fewer, is compared with the nearest groups only. */
+/* A query that looks into so many lists, or fewer, is compared with the nearest groups only, if any is. */
 static inline uint32_t partition_near_most(const struct partition *p)
 {
-    return p->groups.count ? p->count / 16 : 0;
+    return p->count / 16;
 }
 
 /* Wells that a query was compared with, ascending, the integers of each, and the order of these. */
@@ -80,10 +81,11 @@ struct well_ranking {
 /* Room for so many wells. It is to be disposed on failure, too. */
 bool partition_ranking_init(struct well_ranking *r, uint32_t wells);
 void partition_ranking_dispose(struct well_ranking *r);
-/* The wells that a query which is to look into so many lists is compared with. */
+/* Compare a query with the wells of its nearest groups, until these are such a part of all; 1: with all. */
 void partition_compare_near(const struct partition *p, const struct kernels *kernels,
-                            const struct code_query *query, uint32_t probes, struct well_ranking *r);
-/* Compare, and rank: order[0] .. order[probes - 1] are places of the nearest in `wells`. */
+                            const struct code_query *query, uint32_t share, struct well_ranking *r);
+/* Compare a query that is to look into so many lists, and rank: order[0] .. order[probes - 1] are places of
+ * the nearest in `wells`. */
 void partition_rank_near(const struct partition *p, const struct kernels *kernels,
                          const struct code_query *query, uint32_t probes, struct well_ranking *r);
 void partition_ranked_wells(const struct well_ranking *r, uint32_t count, uint32_t *out);

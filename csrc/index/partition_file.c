@@ -5,7 +5,8 @@
  *   "classes"  per curve: struct class_head, by_class[PARTITION_CLASSES * lists]; without it the curves serve
  *              until they are measured again
  *   "stops"    per curve: stopped[lists]; without it as without classes
- *   "groups"   starts of the groups of wells, and the end of the last; without it all wells are compared
+ *   "groups"   the share of the wells that is compared, starts of their groups, and the end of the last;
+ *              without it all wells are compared
  *   "sizes"    count uint32: rows of each list; count float errors, count float lengths, weights
  *   "centers"  count code rows
  *   "wellrows" row numbers, list by list      "wellcode" their codes
@@ -101,6 +102,7 @@ static syna_rc save_groups(const struct partition *p, struct snapshot_writer *w)
     if (p->groups.count == 0)
         return SYNA_SUCCESS;
     SYNA_TRY(snapshot_section(w, "groups"));
+    SYNA_TRY(snapshot_append(w, &p->groups.share, sizeof p->groups.share));
     return snapshot_append(w, p->groups.starts, (p->groups.count + (size_t)1) * sizeof *p->groups.starts);
 }
 
@@ -291,7 +293,8 @@ static syna_rc load_stops(struct partition_curves *curves, const struct sections
 /* Curves that cannot be read are measured again. */
 static syna_rc load_curves(struct partition *p, const struct head *head, const struct sections *s)
 {
-    struct partition_curves curves = {.rows = head->calibrated, .certain = head->certain != 0};
+    struct partition_curves curves = {.rows = head->calibrated, .certain = head->certain != 0,
+                                      .near_share = p->groups.share};
     size_t at = sizeof *head;
     for (size_t c = 0; head->calibrated && c < PARTITION_CURVES; c++) {
         struct probe_curve curve;
@@ -352,14 +355,17 @@ static bool groups_sound(const uint32_t *starts, uint32_t count, uint32_t wells)
 
 static syna_rc load_groups(struct partition *p, const struct sections *s)
 {
-    uint32_t starts[PARTITION_GROUPS_MAX + 1];
-    size_t entries = s->groups_len / sizeof *starts;
-    if (!s->groups || entries < 2 || entries > COUNT_OF(starts) || s->groups_len % sizeof *starts)
+    uint32_t numbers[PARTITION_GROUPS_MAX + 2], *starts = numbers + 1; /* the share comes first */
+    size_t entries = s->groups_len / sizeof *numbers;
+    if (!s->groups || entries < 3 || entries > COUNT_OF(numbers) || s->groups_len % sizeof *numbers)
         return SYNA_SUCCESS;
-    memcpy(starts, s->groups, s->groups_len);
-    return groups_sound(starts, (uint32_t)entries - 1, p->count)
-               ? partition_set_groups(p, starts, (uint32_t)entries - 1)
-               : SYNA_SUCCESS;
+    memcpy(numbers, s->groups, s->groups_len);
+    if (numbers[0] < 1 || numbers[0] > PARTITION_SHARE_MOST ||
+        !groups_sound(starts, (uint32_t)entries - 2, p->count))
+        return SYNA_SUCCESS;
+    SYNA_TRY(partition_set_groups(p, starts, (uint32_t)entries - 2));
+    p->groups.share = numbers[0];
+    return SYNA_SUCCESS;
 }
 
 static syna_rc load(struct partition *p, const struct head *head, const struct sections *s,

@@ -38,6 +38,7 @@ syna_rc partition_set_groups(struct partition *p, const uint32_t *starts, uint32
     }
     memcpy(g->starts, starts, (count + (size_t)1) * sizeof *starts);
     g->count = count;
+    g->share = 1; /* before it is measured */
     for (uint32_t group = 0; group < count; group++)
         set_center(p, group, g->centers + group * (size_t)p->codes.stride);
     return SYNA_SUCCESS;

@@ -2,13 +2,13 @@
  *
  * Wells stand in groups of near ones (partition_groups.c). A query that is to look into few lists is
  * compared with the centres of the groups, then with the centroids of the nearest groups alone, until
- * these are a quarter of all. */
+ * these are a quarter of all, or half of them. Which of that loses hardly anything depends on how well the
+ * rows fall into groups, and is measured (partition_recall.c). */
 #include "base/internal.h"
 
 #include "index/partition_core.h"
 
 #define BUCKETS 1024u
-#define NEAR_SHARE 4u /* of all wells such a part is compared */
 
 bool partition_ranking_init(struct well_ranking *r, uint32_t wells)
 {
@@ -101,14 +101,14 @@ static void compare(const struct partition *p, const struct kernels *kernels,
 
 /* The nearest groups, so many that they have enough wells, in the order of their numbers. */
 static uint32_t choose_groups(const struct partition *p, const struct kernels *kernels,
-                              const struct code_query *query, uint32_t *chosen)
+                              const struct code_query *query, uint32_t share, uint32_t *chosen)
 {
     const struct well_groups *g = &p->groups;
     int32_t keys[PARTITION_GROUPS_MAX];
     uint32_t order[PARTITION_GROUPS_MAX], count = 0, wells = 0;
     codes_scan(&p->codes, kernels, query, g->centers, g->count, keys);
     partition_rank(keys, g->count, g->count, order);
-    while (wells < g->starts[g->count] / NEAR_SHARE) {
+    while (wells < g->starts[g->count] / share) {
         uint32_t group = order[count++];
         wells += g->starts[group + 1] - g->starts[group];
     }
@@ -122,15 +122,15 @@ static uint32_t choose_groups(const struct partition *p, const struct kernels *k
 }
 
 void partition_compare_near(const struct partition *p, const struct kernels *kernels,
-                            const struct code_query *query, uint32_t probes, struct well_ranking *r)
+                            const struct code_query *query, uint32_t share, struct well_ranking *r)
 {
     uint32_t chosen[PARTITION_GROUPS_MAX];
     r->count = 0;
-    if (probes > partition_near_most(p)) {
+    if (p->groups.count == 0 || share <= 1) {
         compare(p, kernels, query, 0, p->count, r);
         return;
     }
-    uint32_t count = choose_groups(p, kernels, query, chosen);
+    uint32_t count = choose_groups(p, kernels, query, share, chosen);
     for (uint32_t i = 0; i < count; i++)
         compare(p, kernels, query, p->groups.starts[chosen[i]], p->groups.starts[chosen[i] + 1], r);
     compare(p, kernels, query, p->groups.starts[p->groups.count], p->count, r); /* splits made them */
@@ -139,7 +139,8 @@ void partition_compare_near(const struct partition *p, const struct kernels *ker
 void partition_rank_near(const struct partition *p, const struct kernels *kernels,
                          const struct code_query *query, uint32_t probes, struct well_ranking *r)
 {
-    partition_compare_near(p, kernels, query, probes, r);
+    uint32_t share = probes > partition_near_most(p) ? 1 : p->groups.share;
+    partition_compare_near(p, kernels, query, share, r);
     partition_rank(r->keys, r->count, probes, r->order);
 }
 

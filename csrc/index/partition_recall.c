@@ -23,6 +23,8 @@
 #define FAR_EVERY 2u /* of so many queries one is asked for MOST_NEAREST rows */
 #define SURE_EVERY 8u /* of so many queries one asks again */
 #define SURE_LOST 0.002 /* of their nearest: as much as the curves may be wrong by */
+#define SHARE_EVERY 2u
+#define SHARE_LOST 0.002 /* of them: as much may be missed because a query is compared with a part of the wells */
 #define NO_WELL UINT32_MAX
 #define NO_PLACE UINT32_MAX
 
@@ -49,6 +51,7 @@ struct measuring {
     uint32_t *ranked;  /* all wells, nearest first */
     uint32_t *place_of; /* of each well for one query, where it was asked for, else NO_PLACE */
     struct places *places; /* of each query */
+    uint32_t share; /* of the wells, in `near` */
     struct partition_curves *out;
 };
 
@@ -172,19 +175,33 @@ static uint32_t place_among(const struct measuring *m, const struct well_ranking
     return is_there ? place : UINT32_MAX;
 }
 
-/* Of the first list that has the row. Near rows are in few lists: each one's place is found once a query. */
-static uint32_t place_of(const struct measuring *m, uint32_t row)
+/* The place at which a search looks into the list: where it looks into more than that, it is compared with all
+ * wells. Near rows are in few lists: each one's place is found once a query. */
+static uint32_t list_place(const struct measuring *m, uint32_t well)
 {
-    const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
-    uint32_t most = partition_near_most(m->p), well = wells[0], place;
-    if (wells[1] != NO_WELL && comes_first(m, wells[1], well))
-        well = wells[1];
+    uint32_t most = partition_near_most(m->p), place;
     if (m->place_of[well] != NO_PLACE)
         return m->place_of[well];
     place = place_among(m, &m->near, well);
-    if (place >= most) /* found when all wells are compared */
+    if (m->share > 1 && place >= most)
         place = MAX(place_among(m, &m->all, well), most);
     return m->place_of[well] = place;
+}
+
+/* Of the first list that has the row. */
+static uint32_t place_of(const struct measuring *m, uint32_t row)
+{
+    const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
+    uint32_t first = list_place(m, wells[0]);
+    return wells[1] == NO_WELL ? first : MIN(first, list_place(m, wells[1]));
+}
+
+/* The same if all wells were compared. */
+static uint32_t place_among_all(const struct measuring *m, uint32_t row)
+{
+    const uint32_t *wells = m->well_of + PARTITION_COPIES * (size_t)row;
+    uint32_t first = place_among(m, &m->all, wells[0]);
+    return wells[1] == NO_WELL ? first : MIN(first, place_among(m, &m->all, wells[1]));
 }
 
 static void note_places(struct measuring *m, uint32_t q)
@@ -237,16 +254,57 @@ static void note_hardness(struct measuring *m, uint32_t q, const struct code_que
         m->places[q].hardness[c] = partition_hardness(code, &near[c], yard);
 }
 
-static void look_at_query(struct measuring *m, uint32_t q, uint8_t *room)
+static void ask(struct measuring *m, uint32_t q, uint8_t *room, struct code_query *code)
 {
     const struct codes *codes = &m->p->codes;
     const struct kernels *kernels = m->set->kernels;
+    codes_query(codes, kernels, m->queries + (size_t)q * codes->dims, room, code);
+    partition_compare_near(m->p, kernels, code, 1, &m->all);
+    partition_compare_near(m->p, kernels, code, m->share, &m->near);
+}
+
+static void look_at_query(struct measuring *m, uint32_t q, uint8_t *room)
+{
     struct code_query code;
-    codes_query(codes, kernels, m->queries + (size_t)q * codes->dims, room, &code);
-    partition_compare_near(m->p, kernels, &code, m->p->count, &m->all);
-    partition_compare_near(m->p, kernels, &code, 1, &m->near);
+    ask(m, q, room, &code);
     note_places(m, q);
     note_hardness(m, q, &code);
+}
+
+/* ---------------------------------------------------------------- the share of the wells */
+
+/* Of the query's nearest, those that a search in few lists finds when it is compared with all wells; *less: not
+ * when it is compared with a share of them. */
+static uint32_t count_found(struct measuring *m, uint32_t q, uint32_t *less)
+{
+    uint32_t most = partition_near_most(m->p), found = 0;
+    memset(m->place_of, 0xff, m->p->count * sizeof *m->place_of);
+    for (size_t i = 0; i < m->tops[q].count && i <= partition_curve_ks[0]; i++) {
+        uint32_t row = m->tops[q].items[i].row;
+        if (row == m->rows[q] || m->well_of[PARTITION_COPIES * (size_t)row] == NO_WELL)
+            continue;
+        uint32_t near = place_of(m, row), all = place_among_all(m, row);
+        found += all < most;
+        *less += all < most && near >= most;
+    }
+    return found;
+}
+
+/* The smallest part of the wells that loses hardly anything. */
+static void choose_share(struct measuring *m, uint8_t *room)
+{
+    struct code_query code;
+    m->share = m->p->groups.count ? PARTITION_SHARE_MOST : 1;
+    for (; m->share > 1; m->share /= 2) {
+        uint32_t found = 0, less = 0;
+        for (uint32_t q = 0; q < m->count; q += SHARE_EVERY) {
+            ask(m, q, room, &code);
+            found += count_found(m, q, &less);
+        }
+        if (less <= SHARE_LOST * found)
+            break;
+    }
+    m->out->near_share = m->share;
 }
 
 /* ---------------------------------------------------------------- curves */
@@ -296,6 +354,8 @@ static syna_rc measure(struct measuring *m, const uint64_t *live)
     note_wells(m);
     choose_rows(m, live);
     syna_rc rc = find_truth(m, live);
+    if (rc == SYNA_SUCCESS)
+        choose_share(m, room);
     for (uint32_t q = 0; rc == SYNA_SUCCESS && q < m->count; q++)
         look_at_query(m, q, room);
     for (size_t c = 0; rc == SYNA_SUCCESS && c < PARTITION_CURVES; c++)
@@ -364,5 +424,6 @@ void partition_take_curves(struct partition *p, struct partition_curves *curves)
     }
     p->calibrated = curves->rows;
     p->certain = curves->certain;
+    p->groups.share = curves->near_share;
     p->drift_measured = p->drift;
 }

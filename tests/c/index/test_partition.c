@@ -487,6 +487,8 @@ TEST(a_query_for_few_lists_is_compared_with_the_nearest_groups_of_wells)
         uint32_t wells = l.part.count, most = partition_near_most(&l.part);
         check_groups(&l.part, wells);
         CHECK(most >= 10 && most < wells / 4);
+        CHECK_EQ(l.part.groups.share, 1); /* nothing was measured */
+        l.part.groups.share = 4;
         check_near(&l, 5);
         check_near(&l, most);
         check_lists(&l);
@@ -500,6 +502,7 @@ TEST(a_query_for_few_lists_is_compared_with_the_nearest_groups_of_wells)
         CHECK_OK(partition_load(&again.part, s, GROUPED, &found));
         CHECK(found);
         check_groups(&again.part, wells);
+        CHECK_EQ(again.part.groups.share, 4);
         check_near(&again, most);
         partition_dispose(&again.part);
         snapshot_close(s);
@@ -514,12 +517,17 @@ TEST(groups_that_cannot_be_are_as_if_they_were_not_there)
     lake_rows(&l, kernels_get(), SYNA_METRIC_COSINE, CLUSTERED, GROUPED, 8);
     lake_build(&l, GROUPED, PARTITION_WELLS_MAX);
     uint32_t *starts = l.part.groups.starts, count = l.part.groups.count;
-    for (int spoil = 0; spoil < 4; spoil++) {
+    for (int spoil = 0; spoil < 6; spoil++) {
         struct partition into;
         struct snapshot *s;
         bool found;
-        uint32_t *spoiled = &starts[spoil == 0 ? 0 : spoil == 1 ? count : 2], good = *spoiled;
-        *spoiled = spoil == 0 ? 1 : spoil == 1 ? l.part.count + 1 : spoil == 2 ? starts[1] : UINT32_MAX;
+        uint32_t *spoiled = spoil >= 4   ? &l.part.groups.share
+                            : spoil == 0 ? &starts[0]
+                            : spoil == 1 ? &starts[count]
+                                         : &starts[2];
+        const uint32_t bad[] = {1, l.part.count + 1, starts[1], UINT32_MAX, 0, 5};
+        uint32_t good = *spoiled;
+        *spoiled = bad[spoil];
         save(&l.part, path);
         *spoiled = good;
         partition_init(&into, 8, SYNA_METRIC_COSINE);

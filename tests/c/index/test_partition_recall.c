@@ -168,6 +168,27 @@ TEST(searches_take_all_that_is_possible_where_less_was_seen_to_lose_rows)
     }
 }
 
+/* In few dimensions groups of wells are apart, and in many they are not. */
+TEST(queries_are_compared_with_a_part_of_the_wells_where_that_loses_nothing)
+{
+    static const struct {
+        uint32_t dims, share;
+    } pools[] = {{3, 4}, {64, 1}};
+    for (size_t i = 0; i < COUNT_OF(pools); i++) {
+        struct pool p;
+        struct partition_reach reach;
+        pool_make(&p, SYNA_METRIC_EUCLIDEAN, NONE, 20000, pools[i].dims);
+        check_note("%u dimensions: 1 / %u", pools[i].dims, p.part.groups.share);
+        CHECK(p.part.groups.count > 1);
+        CHECK_EQ(p.part.groups.share, pools[i].share);
+        for (float recall = 0.8f; recall < 1; recall += 0.15f) {
+            partition_reach_for(&p.part, K, recall, &reach);
+            check_reached(&p, &reach, (double)recall - 0.04);
+        }
+        pool_free(&p);
+    }
+}
+
 /* ---------------------------------------------------------------- snapshots */
 
 static const struct snapshot_cover cover = {.generation = 1, .purpose = SNAPSHOT_FOURCC('T', 'E', 'S', 'T')};
