@@ -17,13 +17,13 @@
 /* What the seeds promise for nprobe, and what is aimed at. */
 #define PROBES_GOOD 50u
 #define PROBES_FULL 100u
-#define RECALL_GOOD 0.989
+#define RECALL_GOOD 0.991
 #define RESERVE 1.1 /* times the lists measured */
 #define RESERVE_FULL 1.4 /* times those in which the measuring saw all of them */
 #define UNMEASURED 2.0 /* times the share of rows in lists where the measuring saw none of them */
 /* Where less is enough, PROBES_GOOD looks into no more than this share of the lists: a quarter of the
  * rows, because each stands in two lists and the lists near a query are the longer ones. */
-#define RECALL_ENOUGH 0.985
+#define RECALL_ENOUGH 0.988
 #define SHARE_GOOD 0.08
 /* Which rows come first decides how long the lists near a query are. So where a share of the lists that is
  * not far above that is enough, a query stops at a quarter of the rows: fresh ones and rounding included. */
