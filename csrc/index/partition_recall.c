@@ -6,6 +6,9 @@
  * (partition_class.c), and for queries that are stopped before that list because the ones up to it have
  * too many rows. What it costs is to scan all codes for QUERIES of them.
  *
+ * Before that it is found out how few wells a query that looks into few lists can be compared with
+ * (partition_rank.c): a quarter, half or all of them.
+ *
  * A search also loses rows of lists that it looks into when their codes are wrong by more than it takes as
  * possible (partition_search.c). The truth is found in the same way, so some queries ask for it once more
  * with all that is possible. If that finds other rows the truth is exact search, and so are from then on
