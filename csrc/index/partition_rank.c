@@ -108,10 +108,10 @@ static uint32_t choose_groups(const struct partition *p, const struct kernels *k
     uint32_t order[PARTITION_GROUPS_MAX], count = 0, wells = 0;
     codes_scan(&p->codes, kernels, query, g->centers, g->count, keys);
     partition_rank(keys, g->count, g->count, order);
-    while (wells < g->starts[g->count] / share) {
+    do {
         uint32_t group = order[count++];
         wells += g->starts[group + 1] - g->starts[group];
-    }
+    } while (wells < g->starts[g->count] / share);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t at = i;
         for (; at > 0 && chosen[at - 1] > order[i]; at--)

@@ -243,7 +243,7 @@ static void feel_rows(const struct measuring *m, const struct code_query *code, 
 static void note_hardness(struct measuring *m, uint32_t q, const struct code_query *code)
 {
     struct nearest_codes near[PARTITION_CURVES];
-    uint32_t ranked = MIN(CLASS_YARD + 1, m->p->count);
+    uint32_t ranked = MIN(CLASS_YARD + 1, m->near.count);
     partition_rank(m->near.keys, m->near.count, ranked, m->near.order);
     int32_t yard = partition_first_lists(&m->near, ranked);
     for (size_t c = 0; c < PARTITION_CURVES; c++)

@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
-#include "index/partition.h"
+#include "index/partition_core.h"
 #include "vfs_mem.h"
 
 #include <float.h>
@@ -17,7 +17,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { ROWS = 256, FILED = 192, LATER = 8, DIMS = 8, WELLS = 12, EDIT = 4, SECTION_MAX = 1 << 15 };
 #define PATH MEM_DIR "/p.wells"
 
-static const char *const names[] = {"wells",   "classes",  "stops",    "sizes",
+static const char *const names[] = {"wells",   "classes",  "stops",    "groups", "sizes",
                                     "centers", "wellrows", "wellcode", "errors"};
 #define SECTIONS COUNT_OF(names)
 static const struct snapshot_cover cover = {.generation = 1, .end = 1, .purpose = 7};
@@ -103,7 +103,8 @@ static void make_sound(void)
     struct partition p;
     struct partition_source from = source_now();
     partition_init(&p, DIMS, SYNA_METRIC_EUCLIDEAN);
-    must(partition_build(&p, &from, WELLS, false) == SYNA_SUCCESS);
+    must(partition_build(&p, &from, WELLS, false) == SYNA_SUCCESS && p.count == WELLS);
+    must(partition_set_groups(&p, (uint32_t[]){0, 5, 9, WELLS}, 3) == SYNA_SUCCESS);
     measure(&p);
     save(&p);
     partition_dispose(&p);
