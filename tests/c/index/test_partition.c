@@ -75,6 +75,17 @@ static void save(const struct partition *p, const char *path)
     CHECK_OK(snapshot_commit(w));
 }
 
+/* Into a partition like another; false: there was none that fits so many rows. */
+static bool load(const char *path, const struct partition *like, uint32_t rows, struct partition *into,
+                 struct snapshot **s)
+{
+    bool found;
+    partition_init(into, like->codes.dims, like->codes.metric);
+    CHECK_OK(snapshot_open(path, &cover, s));
+    CHECK_OK(partition_load(into, *s, rows, &found));
+    return found;
+}
+
 /* ---------------------------------------------------------------- invariants */
 
 static uint32_t entry(const struct well *w, uint32_t i)
@@ -481,7 +492,6 @@ TEST(a_query_for_few_lists_is_compared_with_the_nearest_groups_of_wells)
         struct lake l;
         const char *path = check_path("wells");
         struct snapshot *s;
-        bool found;
         lake_rows(&l, kernels_get(), metrics[m], CLUSTERED, GROUPED, 16);
         lake_build(&l, GROUPED, PARTITION_WELLS_MAX);
         uint32_t wells = l.part.count, most = partition_near_most(&l.part);
@@ -497,10 +507,7 @@ TEST(a_query_for_few_lists_is_compared_with_the_nearest_groups_of_wells)
         check_near(&l, most);
         save(&l.part, path);
         struct lake again = l;
-        partition_init(&again.part, 16, metrics[m]);
-        CHECK_OK(snapshot_open(path, &cover, &s));
-        CHECK_OK(partition_load(&again.part, s, GROUPED, &found));
-        CHECK(found);
+        CHECK(load(path, &l.part, GROUPED, &again.part, &s));
         check_groups(&again.part, wells);
         CHECK_EQ(again.part.groups.share, 4);
         check_near(&again, most);
@@ -520,7 +527,6 @@ TEST(groups_that_cannot_be_are_as_if_they_were_not_there)
     for (int spoil = 0; spoil < 6; spoil++) {
         struct partition into;
         struct snapshot *s;
-        bool found;
         uint32_t *spoiled = spoil >= 4   ? &l.part.groups.share
                             : spoil == 0 ? &starts[0]
                             : spoil == 1 ? &starts[count]
@@ -530,11 +536,8 @@ TEST(groups_that_cannot_be_are_as_if_they_were_not_there)
         *spoiled = bad[spoil];
         save(&l.part, path);
         *spoiled = good;
-        partition_init(&into, 8, SYNA_METRIC_COSINE);
-        CHECK_OK(snapshot_open(path, &cover, &s));
-        CHECK_OK(partition_load(&into, s, GROUPED, &found));
         check_note("spoiled %d", spoil);
-        CHECK(found && into.groups.count == 0);
+        CHECK(load(path, &l.part, GROUPED, &into, &s) && into.groups.count == 0);
         snapshot_close(s);
         partition_dispose(&into);
     }
@@ -707,7 +710,6 @@ TEST(sections_that_do_not_fit_together_are_refused)
     for (int spoil = 0; spoil < 4; spoil++) {
         struct partition bad = l.part;
         struct snapshot *s;
-        bool found;
         uint32_t row = 0;
         uint32_t *entry_at = (uint32_t *)(uintptr_t)bad.wells[0].head_rows;
         switch (spoil) {
@@ -728,11 +730,8 @@ TEST(sections_that_do_not_fit_together_are_refused)
         if (spoil == 0)
             entry_at[0] = row;
         struct partition into;
-        partition_init(&into, 16, SYNA_METRIC_EUCLIDEAN);
-        CHECK_OK(snapshot_open(path, &cover, &s));
-        CHECK_OK(partition_load(&into, s, 600, &found));
         check_note("spoiled %d", spoil);
-        CHECK(!found && into.count == 0);
+        CHECK(!load(path, &l.part, 600, &into, &s) && into.count == 0);
         snapshot_close(s);
         partition_dispose(&into);
     }
