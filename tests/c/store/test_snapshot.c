@@ -116,7 +116,8 @@ TEST(sections_of_every_size_around_the_limits_come_back)
                                    SNAPSHOT_LAZY + SNAPSHOT_PAGE,
                                    2 * SNAPSHOT_LAZY,
                                    2 * SNAPSHOT_LAZY + 1,
-                                   LAZY_BYTES};
+                                   LAZY_BYTES,
+                                   5 * SNAPSHOT_LAZY + 77};
     const char *path = check_path("x.idx");
     static const size_t pieces[] = {4 << 20, 100003};
     for (size_t piece = 0; piece < COUNT_OF(pieces); piece++) {
@@ -138,6 +139,32 @@ TEST(sections_of_every_size_around_the_limits_come_back)
         }
         snapshot_close(s);
     }
+}
+
+#define HUGE_UNIT ((uint64_t)2 << 20)
+static uint64_t whole_units;
+
+static int64_t write_counting_units(vfs_fd fd, const void *buf, size_t len, uint64_t offset)
+{
+    whole_units += offset % HUGE_UNIT == 0 ? len / HUGE_UNIT : 0;
+    return vfs_posix.write_at(fd, buf, len, offset);
+}
+
+/* What a file system maps as huge pages has to be written as such. */
+TEST(long_sections_are_written_in_whole_units_of_huge_pages)
+{
+    struct vfs table = vfs_posix;
+    table.write_at = write_counting_units;
+    syna_test_set_vfs(&table);
+    whole_units = 0;
+    struct snapshot_writer *w;
+    CHECK_OK(snapshot_begin(check_path("x.idx"), &cover, &w));
+    add_section(w, "small", 5000, 5000);
+    add_section(w, "a", 9 * HUGE_UNIT, 100003); /* its first and last units are shared with others */
+    add_section(w, "b", 5 * HUGE_UNIT, 3 * HUGE_UNIT);
+    CHECK_OK(snapshot_commit(w));
+    syna_test_set_vfs(NULL);
+    CHECK_EQ(whole_units, 8 + 4);
 }
 
 TEST(an_empty_snapshot_and_the_most_sections_are_fine)
