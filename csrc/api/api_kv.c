@@ -333,6 +333,27 @@ int32_t syna_scan_next(syna_scan *scan, syna_record *record)
     return fill(record, "syna_record", &full, FIRST_RECORD, sizeof full);
 }
 
+int32_t syna_scan_next_many(syna_scan *scan, syna_record *records, size_t cap, size_t *count)
+{
+    syna_record full;
+    REQUIRE(count);
+    *count = 0;
+    REQUIRE(scan);
+    REQUIRE(records);
+    const uint32_t size = records->size;
+    SYNA_TRY(check_size("syna_record", size, FIRST_RECORD));
+    if (cap == 0)
+        return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT, "room for 0 records, expected 1 or more");
+    SYNA_TRY(db_scan_next(scan, &full));
+    uint8_t *to = (uint8_t *)records;
+    do {
+        memcpy(to, &size, sizeof size);
+        SYNA_TRY(fill(to, "syna_record", &full, FIRST_RECORD, sizeof full));
+        to += MAX(size, FIRST_RECORD);
+    } while (++*count < cap && db_scan_next_beside(scan, &full, &full));
+    return SYNA_SUCCESS;
+}
+
 void syna_scan_free(syna_scan *scan)
 {
     db_scan_free(scan);

@@ -76,6 +76,9 @@ syna_rc db_scan_new(syna_db *db, const char *prefix, size_t prefix_len, const ch
                     size_t start_len, const char *end, size_t end_len, int32_t mode,
                     syna_scan **out);
 syna_rc db_scan_next(syna_scan *scan, syna_record *record);
+/* The record behind `last`, where it can be had while those since the last db_scan_next stay as they
+ * are. false: db_scan_next goes on, and says what is wrong if something is. */
+bool db_scan_next_beside(syna_scan *scan, const syna_record *last, syna_record *record);
 void db_scan_free(syna_scan *scan);
 
 /* ---- db_newest.c */

@@ -34,9 +34,16 @@ struct syna_scan {
     uint32_t wanted; /* entries of the next slice */
     uint32_t count, next;
     struct entry slice[SLICE];
-    struct buf scratch; /* values that had to be unpacked */
-    uint64_t number;    /* the value of a numeric record */
+    uint64_t numbers[SLICE]; /* the values of its numeric records */
+    struct buf scratch;      /* a value that had to be unpacked */
 };
+
+/* Does the record's value lie in the scratch, of which there is one? */
+static bool is_unpacked(const struct syna_scan *s, const syna_record *r)
+{
+    const uint8_t *data = r->data;
+    return s->scratch.cap && data >= s->scratch.bytes && data < s->scratch.bytes + s->scratch.cap;
+}
 
 static bool starts_with(const uint8_t *key, size_t len, const struct buf *prefix)
 {
@@ -195,7 +202,8 @@ static syna_rc fill_slice(struct syna_scan *s)
 /* ---------------------------------------------------------------- records */
 
 /* The newest value of a column block is its last. */
-static syna_rc read_block(struct syna_scan *s, const struct frame *f, syna_record *r)
+static syna_rc read_block(struct syna_scan *s, const struct frame *f, uint64_t *number,
+                          syna_record *r)
 {
     struct column_source from = {f->value, f->value_len, f->stamp, s->gen->log.file.path, f->offset};
     struct column_info info;
@@ -206,10 +214,10 @@ static syna_rc read_block(struct syna_scan *s, const struct frame *f, syna_recor
         SYNA_TRY(column_decode(&from, NULL, NULL, events));
         event = events[info.count - 1];
     }
-    s->number = info.last_bits;
+    *number = info.last_bits;
     r->type = info.type;
-    r->data = &s->number;
-    r->len = sizeof s->number;
+    r->data = number;
+    r->len = sizeof *number;
     r->time_us = event ? event : info.last_stamp;
     return SYNA_SUCCESS;
 }
@@ -248,9 +256,11 @@ static syna_rc check_key(struct syna_scan *s, const struct entry *e)
     return kvlog_frame(log, e->offset, &f);
 }
 
-/* Values need no lock: bytes below a published end do not change, and the generation is pinned. */
-static syna_rc read_record(struct syna_scan *s, const struct entry *e, syna_record *r)
+/* Record `at` of the slice. Values need no lock: bytes below a published end do not change, and the
+ * generation is pinned. */
+static syna_rc read_record(struct syna_scan *s, uint32_t at, syna_record *r)
 {
+    const struct entry *e = &s->slice[at];
     struct frame f;
     memset(r, 0, sizeof *r);
     r->size = sizeof *r;
@@ -259,15 +269,15 @@ static syna_rc read_record(struct syna_scan *s, const struct entry *e, syna_reco
     r->key_len = e->key_len;
     if (s->mode == SYNA_SCAN_KEYS)
         return check_key(s, e);
-    if (s->next < s->count)
-        db_prefetch_value(s->gen, &s->slice[s->next]);
+    if (at + 1 < s->count)
+        db_prefetch_value(s->gen, &s->slice[at + 1]);
     SYNA_TRY(kvlog_frame(&s->gen->log, e->offset, &f));
     if (f.flags & FRAME_BLOCK)
-        return read_block(s, &f, r);
+        return read_block(s, &f, &s->numbers[at], r);
     SYNA_TRY(read_value(s, &f, r));
     if (e->flags & ENTRY_INLINE) { /* the ancestor's frames may hold a difference; the index the sum */
-        s->number = e->payload;
-        r->data = &s->number;
+        s->numbers[at] = e->payload;
+        r->data = &s->numbers[at];
     }
     return SYNA_SUCCESS;
 }
@@ -283,7 +293,16 @@ syna_rc db_scan_next(syna_scan *scan, syna_record *record)
         if (rc != SYNA_SUCCESS)
             return db_note_damage(scan->db, rc);
     }
-    return db_note_damage(scan->db, read_record(scan, &scan->slice[scan->next++], record));
+    return db_note_damage(scan->db, read_record(scan, scan->next++, record));
+}
+
+bool db_scan_next_beside(syna_scan *scan, const syna_record *last, syna_record *record)
+{
+    if (scan->next == scan->count || is_unpacked(scan, last) ||
+        read_record(scan, scan->next, record) != SYNA_SUCCESS)
+        return false;
+    scan->next++;
+    return true;
 }
 
 void db_scan_free(syna_scan *scan)

@@ -251,6 +251,11 @@ SYNA_API int32_t syna_scan_new(syna_db *db, const char *prefix, size_t prefix_le
 /* SYNA_SUCCESS with a record (its pointers live until the next call), SYNA_ERR_KEY_NOT_FOUND at the
  * end. A record of type SYNA_TYPE_BLOB has data NULL, in both modes: read it with syna_blob_open. */
 SYNA_API int32_t syna_scan_next(syna_scan *scan, syna_record *record);
+/* The same for up to `cap` (1 or more) records in an array whose first one says their size: *count of
+ * them, 1 or more, on success, whose pointers all live until the next call. Spares a call in each
+ * record where a call costs something, as from Python. */
+SYNA_API int32_t syna_scan_next_many(syna_scan *scan, syna_record *records, size_t cap,
+                                     size_t *count);
 SYNA_API void syna_scan_free(syna_scan *scan);
 
 /* ---- streamed values of any size */

@@ -5,7 +5,6 @@ with the database (kv.pxd, Dependent). Each belongs to one thread at a time.
 """
 
 from libc.stdint cimport int32_t, int64_t, uint64_t
-from libc.string cimport memset
 
 from cpython.buffer cimport (
     PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer)
@@ -20,12 +19,16 @@ from synadb._core.libsynadb cimport (
     syna_batch_free, syna_batch_new, syna_batch_put, syna_blob, syna_blob_create,
     syna_blob_finish, syna_blob_free, syna_blob_open, syna_blob_read, syna_blob_size,
     syna_blob_write, syna_put, syna_record, syna_scan, syna_scan_free, syna_scan_new,
-    syna_scan_next)
+    syna_scan_next_many)
 from synadb._core.pack cimport Packer
 from synadb._core.status cimport check, fail
 from synadb._core.values cimport (
     Atom, atom_of, how_of, int64_of, text_of, value_of, vector_of)
 cdef object MISSING = object()
+
+cdef enum:
+    SCAN_FIRST = 4  # records that a scan asks for first; then twice as many, and so on up to
+    SCAN_MOST = 64
 
 
 # ---------------------------------------------------------------------------------------- scan
@@ -34,6 +37,8 @@ cdef class Scan(Dependent):
     """An iterator over the live keys of a database in byte order: see `SynaDB.scan`."""
 
     cdef syna_scan *ptr
+    cdef syna_record records[SCAN_MOST]  # borrowed from the core, which is asked for many at once
+    cdef size_t count, taken, wanted
     cdef bint keys_only
     cdef bint ended
     cdef object bounds  # the str objects whose UTF-8 the core was given
@@ -49,6 +54,7 @@ cdef class Scan(Dependent):
             if text is not None and not (text == "" and i < 2):
                 texts[i] = key_utf8(text, &sizes[i])
         self.keys_only = keys_only
+        self.wanted = SCAN_FIRST
         self.bounds = (prefix, start, end)
         self.attach(db)
         self.begin()
@@ -66,14 +72,22 @@ cdef class Scan(Dependent):
         return self
 
     def __next__(self):
-        cdef syna_record record
+        cdef syna_record *record
         cdef str key
+        cdef object value = None
         while True:
-            memset(&record, 0, sizeof(record))
-            record.size = sizeof(record)
-            key, value = self.step(&record)
-            if self.keys_only:
-                return key
+            self.begin()
+            try:  # the record is borrowed: take it before close can free it
+                if self.taken == self.count:
+                    self.fetch()
+                record = &self.records[self.taken]
+                self.taken += 1
+                key = record.key[:record.key_len].decode("utf-8")
+                if self.keys_only:
+                    return key
+                value = plain_value(record)
+            finally:
+                self.end()
             if record.type == SYNA_TYPE_BLOB:
                 # Its content is not part of the scan, and may have gone since.
                 value = self.db.get(key, MISSING)
@@ -83,24 +97,17 @@ cdef class Scan(Dependent):
                 value = value_of(record.type, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
             return key, value
 
-    cdef tuple step(self, syna_record *record):
+    cdef int fetch(self) except -1:
         cdef int32_t rc
-        cdef str key = None
-        cdef object value = None
         if self.ended:
             raise StopIteration
-        self.begin()
-        try:
-            with nogil:
-                rc = syna_scan_next(self.ptr, record)
-            if rc == SYNA_SUCCESS:  # the record is borrowed: take it before close can free it
-                key = record.key[:record.key_len].decode("utf-8")
-                if not self.keys_only:
-                    value = plain_value(record)
-        finally:
-            self.end()
+        self.count = self.taken = 0
+        self.records[0].size = sizeof(syna_record)
+        with nogil:
+            rc = syna_scan_next_many(self.ptr, self.records, self.wanted, &self.count)
+        self.wanted = min(2 * self.wanted, <size_t>SCAN_MOST)
         if rc == SYNA_SUCCESS:
-            return key, value
+            return 0
         self.ended = True
         if rc == SYNA_ERR_KEY_NOT_FOUND:
             raise StopIteration

@@ -22,7 +22,7 @@ from synadb._core.libsynadb cimport (
     syna_db_exists, syna_db_flush, syna_db_get, syna_db_get_at, syna_db_get_float,
     syna_db_get_int, syna_db_history_floats, syna_db_open, syna_db_options, syna_db_path,
     syna_db_put, syna_db_put_float, syna_db_put_int, syna_put, syna_record, syna_scan,
-    syna_scan_free, syna_scan_new, syna_scan_next)
+    syna_scan_free, syna_scan_new, syna_scan_next_many)
 from synadb._core.status cimport check, fail
 from synadb._core.values cimport (
     Atom, atom_of, how_of, int64_of, text_of, time_us, type_name, value_of, vector_of)
@@ -41,6 +41,7 @@ cdef enum:
     SMALL = 4096           # values up to this many bytes are read once, through the stack
     ANY_TYPE = -1
     CLOSE_POLL_US = 100
+    MANY = 64              # keys that are listed in one call of the core
 
 cdef object MISSING = object()
 cdef object LIVE = WeakSet()  # the databases to close when the interpreter ends
@@ -646,20 +647,21 @@ cdef class Database:
     def keys(self):
         """The live keys as a list, sorted by their UTF-8 bytes (the order of code points)."""
         cdef syna_scan *scan = NULL
-        cdef syna_record record
+        cdef syna_record records[MANY]
+        cdef size_t count = 0
+        cdef size_t i
         cdef int32_t rc
         cdef list found = []
-        memset(&record, 0, sizeof(record))
-        record.size = sizeof(record)
+        records[0].size = sizeof(syna_record)
         db_enter(self)
         try:
             with nogil:
                 rc = syna_scan_new(self.ptr, NULL, 0, NULL, 0, NULL, 0, SYNA_SCAN_KEYS, &scan)
             while rc == SYNA_SUCCESS:
                 with nogil:
-                    rc = syna_scan_next(scan, &record)
-                if rc == SYNA_SUCCESS:
-                    found.append(record.key[:record.key_len].decode("utf-8"))
+                    rc = syna_scan_next_many(scan, records, MANY, &count)
+                for i in range(count):
+                    found.append(records[i].key[:records[i].key_len].decode("utf-8"))
             syna_scan_free(scan)
         finally:
             db_leave(self)

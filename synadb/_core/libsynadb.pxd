@@ -141,6 +141,7 @@ cdef extern from "synadb/kv.h" nogil:
                           const char *start, size_t start_len, const char *end, size_t end_len,
                           int32_t mode, syna_scan **out)
     int32_t syna_scan_next(syna_scan *scan, syna_record *record)
+    int32_t syna_scan_next_many(syna_scan *scan, syna_record *records, size_t cap, size_t *count)
     void syna_scan_free(syna_scan *scan)
 
     int32_t syna_blob_create(syna_db *db, const char *key, size_t key_len, syna_blob **out)

@@ -288,6 +288,7 @@ TEST(handle_functions_refuse_null_pointers)
     syna_open_report report = {.size = sizeof report};
     syna_db_stats stats = {.size = sizeof stats};
     syna_record record = {.size = sizeof record};
+    size_t many = 0;
     CHECK_OK(syna_batch_new(db, &batch));
     CHECK_OK(syna_scan_new(db, NULL, 0, NULL, 0, NULL, 0, 0, &scan));
     CHECK_OK(syna_blob_create(db, "b", 1, &blob));
@@ -327,6 +328,9 @@ TEST(handle_functions_refuse_null_pointers)
         syna_scan_new(db, NULL, 0, NULL, 0, NULL, 0, 0, NULL),
         syna_scan_next(NULL, &record),
         syna_scan_next(scan, NULL),
+        syna_scan_next_many(NULL, &record, 1, &many),
+        syna_scan_next_many(scan, NULL, 1, &many),
+        syna_scan_next_many(scan, &record, 1, NULL),
         syna_blob_create(db, "b", 1, NULL),
         syna_blob_open(db, "b", 1, NULL),
         syna_blob_write(NULL, "x", 1),
@@ -376,14 +380,17 @@ TEST(structs_with_an_impossible_size_are_refused_before_anything_happens)
     syna_db_options options = {.size = 3};
     syna_open_report report = {.size = 3};
     syna_db_stats stats = {.size = 3};
-    syna_record record = {.size = 3};
+    syna_record record = {.size = 3}, good = {.size = sizeof good};
     syna_check check = {.size = 3};
+    size_t many = 0;
     CHECK_OK(syna_scan_new(db, NULL, 0, NULL, 0, NULL, 0, 0, &scan));
     const syna_rc codes[] = {
         syna_db_open(check_path("b.db"), &options, &other),
         syna_db_report(db, &report),
         syna_db_get_stats(db, &stats),
         syna_scan_next(scan, &record),
+        syna_scan_next_many(scan, &record, 1, &many),
+        syna_scan_next_many(scan, &good, 0, &many),
         syna_verify(path, NULL, NULL, NULL, &check),
         syna_salvage(path, check_path("b.db"), NULL, NULL, NULL, &check),
         syna_scan_new(db, NULL, 0, NULL, 0, NULL, 0, 2, &(syna_scan *){NULL}),

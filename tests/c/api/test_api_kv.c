@@ -357,6 +357,72 @@ TEST(scans_and_blobs_through_the_interface)
     CHECK_OK(syna_db_close(db));
 }
 
+#define SCANNED 400
+
+static void put_of_every_kind(syna_db *db)
+{
+    char key[16], text[3000];
+    for (int i = 0; i < SCANNED; i++) {
+        size_t len = (size_t)snprintf(key, sizeof key, "key%03d", i);
+        memset(text, 'a' + i % 26, sizeof text);
+        if (i % 4 == 0)
+            CHECK_OK(syna_db_put_int(db, key, len, i, NULL));
+        else if (i % 4 == 1)
+            CHECK_OK(syna_db_put_float(db, key, len, i / 8.0, NULL));
+        else /* the long ones are stored compressed: one lies in memory at a time */
+            CHECK_OK(syna_db_put(db, key, len, SYNA_TYPE_TEXT, text, i % 16 == 3 ? sizeof text : 20,
+                                 NULL, NULL));
+    }
+}
+
+static void is_record(const syna_record *r, int i)
+{
+    char key[16], text[3000];
+    const int64_t number = i;
+    const double fraction = i / 8.0;
+    snprintf(key, sizeof key, "key%03d", i);
+    memset(text, 'a' + i % 26, sizeof text);
+    CHECK_EQ(r->size, sizeof *r);
+    CHECK_EQ(r->key_len, 6);
+    CHECK_MEM(r->key, key, 6);
+    if (i % 4 < 2) {
+        CHECK_EQ(r->len, 8);
+        CHECK_MEM(r->data, i % 4 ? (const void *)&fraction : &number, 8);
+    } else {
+        CHECK_EQ(r->len, i % 16 == 3 ? sizeof text : 20);
+        CHECK_MEM(r->data, text, r->len);
+    }
+}
+
+TEST(many_records_of_a_scan_live_beside_each_other)
+{
+    static const size_t rooms[] = {1, 7, 64, 1000};
+    static syna_record records[1000];
+    syna_db *db = NULL;
+    syna_db_options options = {.size = sizeof options, .no_sync = 1};
+    CHECK_OK(syna_db_open(check_path("a.db"), &options, &db));
+    put_of_every_kind(db);
+    for (size_t r = 0; r < COUNT_OF(rooms); r++) {
+        syna_scan *scan = NULL;
+        size_t seen = 0, count, calls = 0;
+        CHECK_OK(syna_scan_new(db, NULL, 0, NULL, 0, NULL, 0, SYNA_SCAN_VALUES, &scan));
+        for (; seen < SCANNED; calls++) {
+            records[0].size = calls % 2 ? sizeof *records : 0; /* as good as sizeof */
+            CHECK_OK(syna_scan_next_many(scan, records, rooms[r], &count));
+            CHECK(count >= 1 && count <= rooms[r]);
+            for (size_t i = 0; i < count; i++)
+                is_record(&records[i], (int)(seen + i));
+            seen += count;
+        }
+        CHECK_EQ(seen, SCANNED);
+        CHECK(rooms[r] == 1 ? calls == SCANNED : calls <= SCANNED / 4);
+        CHECK_RC(syna_scan_next_many(scan, records, rooms[r], &count), SYNA_ERR_KEY_NOT_FOUND);
+        CHECK_EQ(count, 0);
+        syna_scan_free(scan);
+    }
+    CHECK_OK(syna_db_close(db));
+}
+
 TEST(structs_of_a_later_release_are_filled_as_far_as_they_are_known)
 {
     struct {

@@ -296,7 +296,9 @@ TEST(P4_a_damaged_record_fails_at_its_turn_and_not_the_others)
 
     syna_scan *scan = scan_from(db, NULL, NULL, NULL, SYNA_SCAN_VALUES);
     syna_record r;
-    next_is(scan, "a", SYNA_TYPE_TEXT, "before", 6, 0);
+    CHECK_OK(db_scan_next(scan, &r));
+    CHECK(!db_scan_next_beside(scan, &r, &(syna_record){0})); /* it is not skipped either */
+    CHECK_MEM(r.data, "before", 6);
     CHECK_FAILS(db_scan_next(scan, &r), SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT);
     CHECK_FAILS(db_scan_next(scan, &r), SYNA_ERR_SERIALIZATION, SYNA_WHY_CORRUPT);
     next_is(scan, "d", SYNA_TYPE_TEXT, "behind", 6, 0);
