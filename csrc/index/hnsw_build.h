@@ -13,13 +13,13 @@ typedef syna_rc (*carve_leaf_fn)(void *context, unsigned thread, const uint32_t 
 syna_rc carve(const struct row_set *set, uint32_t count, unsigned threads, carve_leaf_fn leaf,
               void *context, const struct hnsw_progress *progress);
 
-#define NEAR_MAX 64u
+#define NEAR_MAX 60u
 
-/* The candidates of one row, nearest first, each in a direction of its own. */
+/* The candidates of one row, nearest first, each in a direction of its own. For each row of a build, so
+ * they are most of what it needs beside what it makes. */
 struct near_rows {
     uint32_t lock; /* atomic */
     uint32_t count;
-    uint16_t directions[NEAR_MAX];
     struct candidate rows[NEAR_MAX];
 };
 

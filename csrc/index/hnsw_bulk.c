@@ -96,44 +96,51 @@ static void near_unlock(struct near_rows *near)
     __atomic_store_n(&near->lock, 0, __ATOMIC_RELEASE);
 }
 
-static void near_take_out(struct near_rows *near, uint32_t at)
+/* Where each candidate of a row lies, seen from it. Apart from them, and given back as soon as all leaves
+ * were looked at. */
+struct directions {
+    uint16_t of[(NEAR_MAX + SCAN - 1) / SCAN * SCAN];
+};
+
+static void near_take_out(struct near_rows *near, struct directions *seen, uint32_t at)
 {
     uint32_t behind = --near->count - at;
     memmove(near->rows + at, near->rows + at + 1, behind * sizeof near->rows[0]);
-    memmove(near->directions + at, near->directions + at + 1, behind * sizeof near->directions[0]);
+    memmove(seen->of + at, seen->of + at + 1, behind * sizeof seen->of[0]);
 }
 
 /* The place of a direction, NEAR_MAX when it is not there. */
-static uint32_t find_direction(const struct near_rows *near, uint16_t direction)
+static uint32_t find_direction(const struct directions *seen, uint32_t count, uint16_t direction)
 {
-    for (uint32_t at = 0; at < near->count; at += SCAN) {
+    for (uint32_t at = 0; at < count; at += SCAN) {
         int any = 0;
         for (uint32_t j = 0; j < SCAN; j++) /* the compiler takes them at once */
-            any |= near->directions[at + j] == direction;
-        for (uint32_t j = at; any && j < MIN(at + SCAN, near->count); j++)
-            if (near->directions[j] == direction)
+            any |= seen->of[at + j] == direction;
+        for (uint32_t j = at; any && j < MIN(at + SCAN, count); j++)
+            if (seen->of[j] == direction)
                 return j;
     }
     return NEAR_MAX;
 }
 
-static void near_put(struct near_rows *near, struct candidate c, uint16_t direction)
+static void near_put(struct near_rows *near, struct directions *seen, struct candidate c,
+                     uint16_t direction)
 {
     if (near->count == NEAR_MAX && !candidate_before(c, near->rows[NEAR_MAX - 1]))
         return;
-    uint32_t same = find_direction(near, direction);
+    uint32_t same = find_direction(seen, near->count, direction);
     if (same < NEAR_MAX) {
         if (!candidate_before(c, near->rows[same]))
             return;
-        near_take_out(near, same);
+        near_take_out(near, seen, same);
     }
     uint32_t at = MIN(near->count, NEAR_MAX - 1), last = at;
     while (at > 0 && candidate_before(c, near->rows[at - 1]))
         at--;
     memmove(near->rows + at + 1, near->rows + at, (last - at) * sizeof c);
-    memmove(near->directions + at + 1, near->directions + at, (last - at) * sizeof direction);
+    memmove(seen->of + at + 1, seen->of + at, (last - at) * sizeof direction);
     near->rows[at] = c;
-    near->directions[at] = direction;
+    seen->of[at] = direction;
     near->count = last + 1;
 }
 
@@ -142,11 +149,11 @@ static void near_put(struct near_rows *near, struct candidate c, uint16_t direct
 /* Products of a row's code with SKETCH_BITS vectors of +1 and -1: which of two rows lies further along each
  * of them tells in which direction one lies from the other. */
 struct sketch {
-    int32_t along[SKETCH_BITS];
+    int16_t along[SKETCH_BITS]; /* so many times smaller that the longest code's fits */
 };
 
 /* Four at once, for any processor. */
-typedef int32_t four __attribute__((vector_size(16)));
+typedef int16_t four __attribute__((vector_size(8)));
 
 static uint16_t direction_of(const struct sketch *from, const struct sketch *to)
 {
@@ -162,11 +169,12 @@ static uint16_t direction_of(const struct sketch *from, const struct sketch *to)
 
 static void sketch_row(const uint8_t *code, const int16_t *signs, size_t stride, struct sketch *out)
 {
+    const int32_t smaller = (int32_t)(stride * UINT8_MAX / INT16_MAX) + 1;
     for (uint32_t b = 0; b < SKETCH_BITS; b++) {
         int32_t sum = 0;
         for (size_t i = 0; i < stride; i++)
             sum += code[i] * signs[b * stride + i];
-        out->along[b] = sum;
+        out->along[b] = (int16_t)(sum / smaller);
     }
 }
 
@@ -191,6 +199,8 @@ struct build {
     uint32_t degree;
     struct array near_array;
     struct near_rows *near; /* in it */
+    struct array directions_array;
+    struct directions *directions; /* in it */
     uint8_t *chosen; /* links of a row that it chose itself */
     uint32_t *order; /* rows as leaves first held them: near ones together */
     uint32_t ordered; /* atomic */
@@ -269,10 +279,13 @@ static void gather_met(struct room *room, uint32_t count)
         }
 }
 
-static void near_prefetch(const struct near_rows *near)
+static void expect_near(const struct build *b, uint32_t row)
 {
-    for (size_t at = 0; at < sizeof *near; at += 64)
-        __builtin_prefetch((const char *)near + at, 1);
+    const char *near = (const char *)&b->near[row], *seen = (const char *)&b->directions[row];
+    for (size_t at = 0; at < sizeof *b->near; at += 64)
+        __builtin_prefetch(near + at, 1);
+    for (size_t at = 0; at < sizeof *b->directions; at += 64)
+        __builtin_prefetch(seen + at, 1);
 }
 
 /* Leaf row i gets its candidates. True: it was in no leaf before. */
@@ -286,7 +299,7 @@ static bool meet(struct build *b, const struct room *room, const uint32_t *rows,
         if (m >= room->starts[i] + room->few_count && is_few(room, i, c.row))
             continue;
         uint16_t direction = direction_of(&room->sketches[i], &room->sketches[c.row]);
-        near_put(near, (struct candidate){c.key, rows[c.row]}, direction);
+        near_put(near, &b->directions[rows[i]], (struct candidate){c.key, rows[c.row]}, direction);
     }
     near_unlock(near);
     return first;
@@ -310,7 +323,7 @@ static syna_rc compare_leaf(void *context, unsigned thread, const uint32_t *rows
     gather_met(room, count);
     for (uint32_t i = 0; i < count; i++) {
         if (i + AHEAD < count)
-            near_prefetch(&b->near[rows[i + AHEAD]]);
+            expect_near(b, rows[i + AHEAD]);
         fresh[fresh_count] = rows[i];
         fresh_count += meet(b, room, rows, i);
     }
@@ -419,22 +432,49 @@ static void order_the_rest(struct build *b)
             b->order[b->ordered++] = row;
 }
 
-static syna_rc build_links(struct build *b)
+/* Room for `rows` items, zeroed. */
+static syna_rc make_array(struct array *a, size_t item, uint32_t rows)
+{
+    SYNA_TRY(array_init(a, item, HNSW_ROWS_MAX));
+    return array_reserve(a, rows);
+}
+
+/* The candidates of all rows. */
+static syna_rc find_near(struct build *b)
 {
     struct hnsw_progress step = {step_part, b};
-    SYNA_TRY(array_init(&b->links, b->degree * sizeof(uint32_t), HNSW_ROWS_MAX));
-    SYNA_TRY(array_reserve(&b->links, b->count));
-    SYNA_TRY(rooms_make(b));
-    SYNA_TRY(array_init(&b->near_array, sizeof *b->near, HNSW_ROWS_MAX));
-    SYNA_TRY(array_reserve(&b->near_array, b->count)); /* zeroed */
+    SYNA_TRY(make_array(&b->near_array, sizeof *b->near, b->count));
+    SYNA_TRY(make_array(&b->directions_array, sizeof *b->directions, b->count));
     b->near = array_at(&b->near_array, 0);
-    b->chosen = mem_alloc(b->count);
+    b->directions = array_at(&b->directions_array, 0);
     b->order = mem_alloc(b->count * sizeof *b->order);
-    if (!b->chosen || !b->order)
+    if (!b->order)
         return syna_no_memory(b->count * sizeof *b->order);
     SYNA_TRY(sketch_rows(b));
     SYNA_TRY(carve(b->set, b->count, b->threads, compare_leaf, b, &step));
     order_the_rest(b);
+    return SYNA_SUCCESS;
+}
+
+/* What only leaves need. */
+static void forget_leaves(struct build *b)
+{
+    array_dispose(&b->directions_array);
+    mem_free(b->signs);
+    mem_free(b->sketches);
+    b->signs = NULL;
+    b->sketches = NULL;
+}
+
+static syna_rc build_links(struct build *b)
+{
+    SYNA_TRY(rooms_make(b));
+    SYNA_TRY(find_near(b));
+    forget_leaves(b);
+    SYNA_TRY(make_array(&b->links, b->degree * sizeof(uint32_t), b->count));
+    b->chosen = mem_alloc(b->count);
+    if (!b->chosen)
+        return syna_no_memory(b->count);
     b->part = 1;
     SYNA_TRY(workers_run(b->threads, (b->count + PRUNE_BLOCK - 1) / PRUNE_BLOCK, link_round, b,
                          step_part, b));
@@ -444,12 +484,11 @@ static syna_rc build_links(struct build *b)
 }
 
 /* What is not needed once the first choice is made. */
-static void forget_leaves(struct build *b)
+static void forget_choice(struct build *b)
 {
+    forget_leaves(b);
     rooms_free(b);
     mem_free(b->chosen);
-    mem_free(b->signs);
-    mem_free(b->sketches);
 }
 
 /* The graph of the first choice, then that of the second. */
@@ -471,7 +510,7 @@ syna_rc hnsw_build(struct hnsw *graph, const struct row_set *set, uint32_t count
     struct hnsw fresh;
     SYNA_TRY(hnsw_init(&fresh, graph->degree / 2, graph->ef_construction));
     syna_rc rc = build_links(&b);
-    forget_leaves(&b);
+    forget_choice(&b);
     array_dispose(&fresh.links);
     fresh.links = b.links;
     if (rc == SYNA_SUCCESS)

@@ -14,6 +14,7 @@
 #define TURNS 4u /* walks that take turns, so that one computes while the codes of others arrive */
 #define HOPS 24u /* of a walk: those to the nearest rows bring nearly all that it would find */
 #define BLOCK 256u
+#define PARTS 4u /* of the rows: what one of them is asked for is in memory at a time */
 
 struct refine_room {
     struct hnsw_walk *walks[TURNS];
@@ -27,7 +28,9 @@ struct refining {
     const uint32_t *order;  /* rows as they are taken: near ones together */
     struct near_rows *near; /* a row's candidates; after its walk what it chose, then the rest of them */
     uint8_t *chosen;        /* how many it chose */
-    size_t *starts;         /* what row r is asked for: asked[starts[r]] .. [starts[r + 1]] */
+    uint32_t *places;       /* where a row is in `order` */
+    uint32_t first, end;    /* of `order`: the part whose links are chosen */
+    size_t *starts;         /* what order[first + i] is asked for: asked[starts[i]] .. [starts[i + 1]] */
     struct candidate *asked;
     struct refine_room *rooms; /* one a thread */
 };
@@ -123,25 +126,38 @@ static syna_rc walk_round(void *context, unsigned thread, uint64_t i)
 
 /* ---------------------------------------------------------------- what it is asked for */
 
+/* Where a row is in the part; behind its end when it is not in it. */
+static uint32_t place_in_part(const struct refining *r, uint32_t row)
+{
+    return r->places[row] - r->first;
+}
+
 static syna_rc gather(struct refining *r)
 {
-    uint32_t rows = r->graph->linked;
+    uint32_t rows = r->graph->linked, part = r->end - r->first;
     size_t total = 0;
+    memset(r->starts, 0, ((size_t)part + 2) * sizeof *r->starts);
     for (uint32_t row = 0; row < rows; row++)
-        for (uint32_t i = 0; i < r->chosen[row]; i++)
-            r->starts[r->near[row].rows[i].row + 1]++;
-    for (uint32_t row = 0; row <= rows; row++) { /* counts become starts, one place on */
-        size_t count = r->starts[row + 1];
-        r->starts[row + 1] = total;
+        for (uint32_t i = 0; i < r->chosen[row]; i++) {
+            uint32_t place = place_in_part(r, r->near[row].rows[i].row);
+            if (place < part)
+                r->starts[place + 1]++;
+        }
+    for (uint32_t i = 0; i <= part; i++) { /* counts become starts, one place on */
+        size_t count = r->starts[i + 1];
+        r->starts[i + 1] = total;
         total += count;
     }
+    mem_free(r->asked);
     r->asked = mem_alloc(MAX(total, (size_t)1) * sizeof *r->asked);
     if (!r->asked)
         return syna_no_memory(total * sizeof *r->asked);
     for (uint32_t row = 0; row < rows; row++)
         for (uint32_t i = 0; i < r->chosen[row]; i++) {
             struct candidate c = r->near[row].rows[i];
-            r->asked[r->starts[c.row + 1]++] = (struct candidate){c.key, row};
+            uint32_t place = place_in_part(r, c.row);
+            if (place < part)
+                r->asked[r->starts[place + 1]++] = (struct candidate){c.key, row};
         }
     return SYNA_SUCCESS;
 }
@@ -156,8 +172,9 @@ static int by_nearness(const void *left, const void *right)
 static uint32_t wanted(const struct refining *r, uint32_t row, struct candidate *out)
 {
     const struct candidate *own = r->near[row].rows;
-    struct candidate *asked = r->asked + r->starts[row];
-    size_t asked_count = r->starts[row + 1] - r->starts[row], a = 0;
+    const size_t *start = &r->starts[place_in_part(r, row)];
+    struct candidate *asked = r->asked + start[0];
+    size_t asked_count = start[1] - start[0], a = 0;
     uint32_t o = 0, count = 0;
     qsort(asked, asked_count, sizeof *asked, by_nearness);
     while (count < PRUNE_MAX && (o < r->chosen[row] || a < asked_count)) {
@@ -190,9 +207,22 @@ static void link_row(const struct refining *r, struct prune_room *prune, uint32_
 static syna_rc link_round(void *context, unsigned thread, uint64_t i)
 {
     struct refining *r = context;
-    uint32_t end = (uint32_t)MIN((i + 1) * BLOCK, (uint64_t)r->graph->linked);
-    for (uint32_t at = (uint32_t)i * BLOCK; at < end; at++)
+    uint32_t first = r->first + (uint32_t)i * BLOCK, end = MIN(first + BLOCK, r->end);
+    for (uint32_t at = first; at < end; at++)
         link_row(r, r->rooms[thread].prune, r->order[at]);
+    return SYNA_SUCCESS;
+}
+
+static syna_rc link_rows(struct refining *r, unsigned threads)
+{
+    uint64_t rows = r->graph->linked;
+    for (uint32_t part = 0; part < PARTS; part++) {
+        r->first = (uint32_t)(rows * part / PARTS);
+        r->end = (uint32_t)(rows * (part + 1) / PARTS);
+        SYNA_TRY(gather(r));
+        SYNA_TRY(workers_run(threads, (r->end - r->first + BLOCK - 1) / BLOCK, link_round, r, NULL,
+                             NULL));
+    }
     return SYNA_SUCCESS;
 }
 
@@ -200,12 +230,15 @@ static syna_rc link_round(void *context, unsigned thread, uint64_t i)
 
 static syna_rc make_room(struct refining *r, unsigned threads)
 {
-    size_t rows = r->graph->linked, bytes = (rows + 2) * sizeof *r->starts;
+    size_t rows = r->graph->linked, bytes = (rows / PARTS + 3) * sizeof *r->starts;
     r->chosen = mem_alloc(rows);
-    r->starts = mem_zalloc(bytes);
+    r->places = mem_alloc(rows * sizeof *r->places);
+    r->starts = mem_alloc(bytes);
     r->rooms = mem_zalloc(threads * sizeof *r->rooms);
-    if (!r->chosen || !r->starts || !r->rooms)
+    if (!r->chosen || !r->places || !r->starts || !r->rooms)
         return syna_no_memory(bytes);
+    for (uint32_t i = 0; i < rows; i++)
+        r->places[r->order[i]] = i;
     for (unsigned t = 0; t < threads; t++) {
         for (uint32_t i = 0; i < TURNS; i++)
             SYNA_TRY(walk_take(r->graph, r->set, r->ef, &r->rooms[t].walks[i]));
@@ -225,6 +258,7 @@ static void free_room(struct refining *r, unsigned threads)
         prune_room_free(r->rooms[t].prune);
     }
     mem_free(r->chosen);
+    mem_free(r->places);
     mem_free(r->starts);
     mem_free(r->asked);
     mem_free(r->rooms);
@@ -240,9 +274,7 @@ syna_rc hnsw_refine(struct hnsw *graph, const struct row_set *set, struct near_r
     if (rc == SYNA_SUCCESS)
         rc = workers_run(threads, blocks, walk_round, &r, progress->step, progress->context);
     if (rc == SYNA_SUCCESS)
-        rc = gather(&r);
-    if (rc == SYNA_SUCCESS)
-        rc = workers_run(threads, blocks, link_round, &r, NULL, NULL);
+        rc = link_rows(&r, threads);
     free_room(&r, threads);
     return rc;
 }
