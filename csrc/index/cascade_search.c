@@ -12,39 +12,10 @@
 
 #include <math.h>
 
-#define CACHE_LINE 64
-#define PREFETCH_BYTES 1024 /* of a row: half a row asked for takes longer to come than a whole one */
+#define PREFETCH_BYTES 1024u /* of a row: half a row asked for takes longer to come than a whole one */
 #define LOOK_BEHIND 8u
 
-/* ---------------------------------------------------------------- the pool */
-
-/* FOLLOWED does not matter for the order. */
-static inline bool stands_before(struct candidate c, struct candidate in_list)
-{
-    in_list.row &= ~FOLLOWED;
-    return candidate_before(c, in_list);
-}
-
-/* Put c into a sorted list of at most `cap`, of which `count` are there. Returns its place, `cap` when
- * it is not among the nearest. */
-static uint32_t list_put(struct candidate *list, uint32_t *count, uint32_t cap, struct candidate c)
-{
-    if (*count == cap && !stands_before(c, list[cap - 1]))
-        return cap;
-    uint32_t low = 0, left = *count;
-    while (left > 1) { /* without branches: half of them would be foreseen wrongly */
-        uint32_t half = left / 2;
-        low = stands_before(c, list[low + half - 1]) ? low : low + half;
-        left -= half;
-    }
-    if (left > 0 && !stands_before(c, list[low]))
-        low++;
-    uint32_t last = MIN(*count, cap - 1);
-    memmove(list + low + 1, list + low, (last - low) * sizeof *list);
-    list[low] = c;
-    *count = last + 1;
-    return low;
-}
+/* ---------------------------------------------------------------- rows seen */
 
 /* Mark a row; was it not yet? There is a place behind the last in `touched`. */
 static inline bool first_sight(struct cascade_room *room, uint32_t row)
@@ -87,12 +58,6 @@ static void rank_bucket(const struct cascade *c, const struct row_set *set, stru
     room->visits.buckets++;
 }
 
-static inline void prefetch_code(const uint8_t *code, size_t stride)
-{
-    for (size_t at = 0; at < MIN(stride, (size_t)PREFETCH_BYTES); at += CACHE_LINE)
-        __builtin_prefetch(code + at);
-}
-
 /* Offer a row that was just compared. Returns where it stands in the pool. */
 static uint32_t offer(struct cascade_room *room, uint32_t ef, const uint64_t *chosen, uint32_t row,
                       int32_t key)
@@ -122,7 +87,7 @@ static void begin(const struct cascade *c, const struct row_set *set, struct cas
             continue;
         rows[count] = best[i].row;
         codes[count] = array_at(&set->code_rows, best[i].row);
-        prefetch_code(codes[count++], c->stride);
+        prefetch_code(codes[count++], c->stride, PREFETCH_BYTES);
     }
     if (count > 0)
         codes_many(&set->codes, set->kernels, &room->query, codes, count, keys);
@@ -147,7 +112,7 @@ static uint32_t collect(const struct cascade *c, const struct row_set *set, stru
     }
     for (uint32_t i = 0; i < count; i++) {
         codes[i] = array_at(&set->code_rows, rows[i]);
-        prefetch_code(codes[i], c->stride);
+        prefetch_code(codes[i], c->stride, PREFETCH_BYTES);
     }
     return count;
 }

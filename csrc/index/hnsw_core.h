@@ -5,26 +5,25 @@
 #include "base/mem.h"
 #include "base/vec.h"
 #include "index/hnsw.h"
+#include "index/pool.h"
 
 #define HNSW_ENTRIES 256u /* rows sampled as places to begin */
 #define HNSW_BEGINNINGS 4 /* of them, so many nearest are begun from */
 #define LINKS_MAX (2 * HNSW_M_MAX)
 
-/* A row on the way, nearest first in every list of them: by key, then by row. */
-struct candidate {
-    int32_t key; /* codes_many: smaller is nearer */
-    uint32_t row;
-};
-#define FOLLOWED 0x80000000u /* in candidate.row of a walk's pool: its links were followed */
-
-/* The order as a number; FOLLOWED does not matter for it. */
-static inline int64_t candidate_order(struct candidate c)
+/* Does a row have its bit among those that may be found? */
+static inline bool is_among(const uint64_t *chosen, uint32_t row)
 {
-    return (int64_t)((uint64_t)(uint32_t)c.key << 32 | (c.row & ~FOLLOWED));
+    return chosen[row / 64] >> row % 64 & 1;
 }
-static inline bool candidate_before(struct candidate a, struct candidate b)
+
+#define CACHE_LINE 64
+#define HNSW_AHEAD 512 /* bytes of a row that are asked for; the processor follows the rest by itself */
+
+static inline void prefetch_code(const uint8_t *code, size_t bytes, size_t most)
 {
-    return candidate_order(a) < candidate_order(b);
+    for (size_t at = 0; at < MIN(bytes, most); at += CACHE_LINE)
+        __builtin_prefetch(code + at);
 }
 
 /* ---- a walk, and the memory that it needs; kept for the next one */

@@ -15,9 +15,7 @@
 #include "index/hnsw_core.h"
 #include "index/hnsw_filtered.h"
 
-#define CACHE_LINE 64
-#define AHEAD 8u           /* rows whose links are asked for before they are looked through */
-#define PREFETCH_BYTES 512 /* of a code; the processor follows the rest by itself */
+#define AHEAD 8u /* rows whose links are asked for before they are looked through */
 
 struct around {
     const struct hnsw *graph;
@@ -27,32 +25,11 @@ struct around {
     uint32_t ef;
 };
 
-/* ---------------------------------------------------------------- the pool */
-
-/* Into a sorted list of at most `cap`. Returns its place, `cap` when it is not among the nearest. */
-static uint32_t put(struct candidate *list, uint32_t *count, uint32_t cap, struct candidate c)
-{
-    if (*count == cap && !candidate_before(c, list[cap - 1]))
-        return cap;
-    uint32_t low = 0, high = MIN(*count, cap - 1), last = high;
-    while (low < high) {
-        uint32_t middle = (low + high) / 2;
-        if (candidate_before(list[middle], c))
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    memmove(list + low + 1, list + low, (last - low) * sizeof *list);
-    list[low] = c;
-    *count = last + 1;
-    return low;
-}
-
 /* ---------------------------------------------------------------- rows around a row */
 
 static inline bool is_chosen(const struct around *a, uint32_t row)
 {
-    return a->chosen[row / 64] >> row % 64 & 1;
+    return is_among(a->chosen, row);
 }
 
 static inline bool first_seen(struct hnsw_walk *walk, uint32_t row)
@@ -71,8 +48,7 @@ static void ask(const struct around *a, uint32_t row)
 {
     struct hnsw_walk *walk = a->walk;
     const uint8_t *code = array_at(&a->set->code_rows, row);
-    for (size_t at = 0; at < MIN((size_t)a->set->codes.stride, (size_t)PREFETCH_BYTES); at += CACHE_LINE)
-        __builtin_prefetch(code + at);
+    prefetch_code(code, a->set->codes.stride, HNSW_AHEAD);
     walk->asked[walk->asked_count] = row;
     walk->asked_codes[walk->asked_count++] = code;
 }
@@ -131,7 +107,7 @@ static uint32_t compare(const struct around *a)
     uint32_t foremost = a->ef;
     codes_many(&a->set->codes, a->set->kernels, &walk->query, walk->asked_codes, walk->asked_count, keys);
     for (uint32_t i = 0; i < walk->asked_count; i++) {
-        uint32_t at = put(walk->pool, &walk->pool_count, a->ef,
+        uint32_t at = list_put(walk->pool, &walk->pool_count, a->ef,
                           (struct candidate){keys[i], walk->asked[i]});
         foremost = MIN(foremost, at);
     }
@@ -152,14 +128,14 @@ static void begin(const struct around *a)
     codes_scan(&a->set->codes, a->set->kernels, &walk->query, a->graph->entry_codes, entries, keys);
     for (uint32_t i = 0; i < entries; i++) {
         struct candidate c = {keys[i], a->graph->entries[i]};
-        put(nearest, &count, HNSW_BEGINNINGS, c);
+        list_put(nearest, &count, HNSW_BEGINNINGS, c);
         if (is_chosen(a, c.row))
-            put(own, &owned, HNSW_BEGINNINGS, c);
+            list_put(own, &owned, HNSW_BEGINNINGS, c);
     }
     walk->visits.codes += entries;
     for (uint32_t i = 0; i < owned; i++)
         if (first_seen(walk, own[i].row))
-            put(walk->pool, &walk->pool_count, a->ef, own[i]);
+            list_put(walk->pool, &walk->pool_count, a->ef, own[i]);
     for (uint32_t i = 0; i < count; i++)
         if (!is_chosen(a, nearest[i].row) && first_seen(walk, nearest[i].row)) {
             collect(a, nearest[i].row);

@@ -1,11 +1,9 @@
-/* hnsw_search.c - walks over the graph, and the scoring of what they find.
+/* hnsw_search.c - the k nearest of queries: walks over the graph (hnsw_walk.c), and the scoring of what they
+ * find.
  *
- * The pool is one sorted array of the ef nearest rows seen so far; the walk follows the nearest of them
- * that was not followed yet, until there is none. A row's neighbours are looked at in two passes: the
- * first marks the unseen ones and asks for their codes from memory, the second compares them, four and
- * more at a time, while the later ones are still arriving. When several queries are asked at once their
- * walks take turns between the passes, which overlaps the waiting of one with the work of the others;
- * each walk does what it would do alone. Many queries are spread over threads as well.
+ * When several queries are asked at once their walks take turns between asking for codes and comparing
+ * them, which overlaps the waiting of one with the work of the others; each walk does what it would do
+ * alone. Many queries are spread over threads as well.
  *
  * Half of a walk is waiting for codes. Where these are split and their first halves tell rows apart well
  * enough, which hnsw_calibrate finds out, a search reads only those on its way, and ranks the foremost rows
@@ -18,247 +16,11 @@
 
 #include <math.h>
 
-#define CACHE_LINE 64
-#define PREFETCH_BYTES 512 /* of a row; the processor follows the rest by itself */
 #define LOOK_BEHIND 8u
 #define AGAIN_TIMES 2u /* rows ranked again: so many times those that are asked for, */
 #define AGAIN_MORE 32u /* and so many more */
 #define LANES 8u /* queries that take turns */
 #define THREAD_QUERIES 32u /* fewer are not worth a thread */
-
-/* ---------------------------------------------------------------- the pool */
-
-/* Where a number stands among the orders of a list: so many are below it. Without branches, which no
- * processor could foresee here. */
-static inline uint32_t place_of(const struct candidate *list, uint32_t count, int64_t order)
-{
-    const struct candidate *from = list;
-    if (count == 0)
-        return 0;
-    for (uint32_t n = count; n > 1;) {
-        uint32_t half = n / 2;
-        from += candidate_order(from[half - 1]) < order ? half : 0;
-        n -= half;
-    }
-    return (uint32_t)(from - list) + (candidate_order(*from) < order);
-}
-
-/* Put c into a sorted list of at most `cap`, of which `count` are there. Returns its place, `cap` when
- * it is not among the nearest. */
-static uint32_t list_put(struct candidate *list, uint32_t *count, uint32_t cap, struct candidate c)
-{
-    int64_t order = candidate_order(c);
-    if (*count == cap && order >= candidate_order(list[cap - 1]))
-        return cap;
-    uint32_t last = MIN(*count, cap - 1), at = place_of(list, last, order);
-    memmove(list + at + 1, list + at, (last - at) * sizeof *list);
-    list[at] = c;
-    *count = last + 1;
-    return at;
-}
-
-/* ---------------------------------------------------------------- rows seen */
-
-/* Leave those of `count` rows that were not seen before, and see them. Words to be zeroed again are noted
- * for every such row, without asking whether they were noted before. */
-static uint32_t first_seen(struct hnsw_walk *walk, uint32_t *rows, uint32_t count)
-{
-    uint32_t noted = MIN(walk->touched_count, WALK_TOUCHED), *touched = walk->touched + noted;
-    uint32_t fresh = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t row = rows[i], word = row / 64;
-        uint64_t old = walk->seen[word];
-        walk->seen[word] = old | 1ull << row % 64;
-        touched[fresh] = word;
-        rows[fresh] = row;
-        fresh += !(old >> row % 64 & 1);
-    }
-    walk->touched_count = MAX(walk->touched_count, noted + fresh);
-    return fresh;
-}
-
-static void forget_seen(struct hnsw_walk *walk)
-{
-    if (walk->touched_count > WALK_TOUCHED)
-        memset(walk->seen, 0, walk->seen_cap);
-    else
-        for (uint32_t i = 0; i < walk->touched_count; i++)
-            walk->seen[walk->touched[i]] = 0;
-    walk->touched_count = 0;
-}
-
-/* ---------------------------------------------------------------- walking */
-
-static inline bool is_chosen(const uint64_t *chosen, uint32_t row)
-{
-    return chosen[row / 64] >> row % 64 & 1;
-}
-
-static inline void prefetch_code(const uint8_t *code, size_t stride)
-{
-    for (size_t at = 0; at < MIN(stride, (size_t)PREFETCH_BYTES); at += CACHE_LINE)
-        __builtin_prefetch(code + at);
-}
-
-/* Offer a row that was just compared. Returns where it stands in the pool. */
-static uint32_t offer(struct hnsw_walk *walk, uint32_t ef, const uint64_t *chosen, uint32_t row,
-                      int32_t key)
-{
-    struct candidate c = {key, row};
-    if (chosen && is_chosen(chosen, row))
-        list_put(walk->found, &walk->found_count, ef, c);
-    return list_put(walk->pool, &walk->pool_count, ef, c);
-}
-
-static void begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-                  uint32_t ef, const uint64_t *chosen)
-{
-    int32_t keys[HNSW_ENTRIES];
-    struct candidate best[HNSW_BEGINNINGS];
-    uint32_t count = 0;
-    for (uint32_t at = 0; at < graph->entry_count; at += HNSW_ENTRIES) {
-        uint32_t some = MIN(HNSW_ENTRIES, graph->entry_count - at);
-        codes_scan(&set->codes, set->kernels, &walk->query,
-                   graph->entry_codes + (size_t)at * set->codes.stride, some, keys);
-        for (uint32_t i = 0; i < some; i++)
-            list_put(best, &count, HNSW_BEGINNINGS,
-                     (struct candidate){keys[i], graph->entries[at + i]});
-    }
-    walk->visits.codes += graph->entry_count;
-    for (uint32_t i = 0; i < count; i++)
-        if (first_seen(walk, &best[i].row, 1))
-            offer(walk, ef, chosen, best[i].row, best[i].key);
-}
-
-/* Collect the unseen neighbours of a row and ask for their codes. */
-static void collect(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-                    uint32_t row)
-{
-    const uint32_t *links = hnsw_links(graph, row);
-    uint32_t count = 0;
-    if (UNLIKELY(__atomic_load_n(&graph->unsure, __ATOMIC_RELAXED)) && !hnsw_touch(graph, row)) {
-        walk->asked_count = 0;
-        return;
-    }
-    while (count < graph->degree && links[count] < graph->linked) { /* the end, or a damaged link */
-        walk->asked[count] = links[count];
-        count++;
-    }
-    count = first_seen(walk, walk->asked, count);
-    size_t bytes = walk->coarse ? set->codes.stride / 2 : set->codes.stride;
-    for (uint32_t i = 0; i < count; i++) {
-        walk->asked_codes[i] = array_at(&set->code_rows, walk->asked[i]);
-        prefetch_code(walk->asked_codes[i], bytes);
-    }
-    walk->asked_count = count;
-}
-
-static void prefetch_links(const struct hnsw *graph, uint32_t row)
-{
-    const uint32_t *links = hnsw_links(graph, row & ~FOLLOWED);
-    for (uint32_t i = 0; i < graph->degree; i += CACHE_LINE / sizeof *links)
-        __builtin_prefetch(links + i);
-}
-
-void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-                uint32_t ef, const uint64_t *chosen)
-{
-    walk->pool_count = walk->found_count = walk->at = 0;
-    walk->visits = (struct hnsw_visits){0};
-    begin(graph, set, walk, ef, chosen);
-}
-
-void walk_begin_at(struct hnsw_walk *walk, uint32_t row)
-{
-    walk->pool_count = walk->found_count = walk->at = 0;
-    walk->visits = (struct hnsw_visits){0};
-    first_seen(walk, &row, 1);
-    walk->pool[walk->pool_count++] = (struct candidate){INT32_MIN, row};
-}
-
-/* The first place from `at` on whose row was not followed. */
-static inline uint32_t next_open(const struct hnsw_walk *walk, uint32_t at)
-{
-    while (at < walk->pool_count && walk->pool[at].row & FOLLOWED)
-        at++;
-    return at;
-}
-
-bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk)
-{
-    walk->at = next_open(walk, walk->at);
-    if (walk->at == walk->pool_count)
-        return false;
-    uint32_t row = walk->pool[walk->at].row;
-    walk->pool[walk->at].row = row | FOLLOWED;
-    collect(graph, set, walk, row);
-    walk->visits.hops++;
-    uint32_t after = next_open(walk, walk->at + 1); /* it is next, unless a nearer one is met now */
-    if (after < walk->pool_count)
-        prefetch_links(graph, walk->pool[after].row);
-    return true;
-}
-
-/* Rows that were compared, into the pool. Most are farther than all of a full one: those are left out
- * first. Returns the foremost place that was taken. */
-static uint32_t offer_all(struct hnsw_walk *walk, uint32_t ef, const int32_t *keys, uint32_t count)
-{
-    int32_t limit = walk->pool_count == ef ? walk->pool[ef - 1].key : INT32_MAX;
-    uint32_t near[LINKS_MAX], some = 0, foremost = ef;
-    for (uint32_t i = 0; i < count; i++) {
-        near[some] = i;
-        some += keys[i] <= limit;
-    }
-    for (uint32_t i = 0; i < some; i++) {
-        struct candidate c = {keys[near[i]], walk->asked[near[i]]};
-        uint32_t at = list_put(walk->pool, &walk->pool_count, ef, c);
-        foremost = MIN(foremost, at);
-    }
-    return foremost;
-}
-
-/* The same where only chosen rows may come back: those are kept apart as well. */
-static uint32_t offer_chosen(struct hnsw_walk *walk, uint32_t ef, const uint64_t *chosen,
-                             const int32_t *keys, uint32_t count)
-{
-    uint32_t foremost = ef;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t at = offer(walk, ef, chosen, walk->asked[i], keys[i]);
-        foremost = MIN(foremost, at);
-    }
-    return foremost;
-}
-
-void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-                  uint32_t ef, const uint64_t *chosen)
-{
-    int32_t keys[LINKS_MAX];
-    uint32_t count = walk->asked_count, after = walk->at + 1;
-    (walk->coarse ? codes_coarse_many : codes_many)(&set->codes, set->kernels, &walk->query,
-                                                    walk->asked_codes, count, keys);
-    uint32_t foremost = chosen ? offer_chosen(walk, ef, chosen, keys, count)
-                               : offer_all(walk, ef, keys, count);
-    walk->visits.codes += count;
-    walk->at = MIN(after, foremost);
-    if (foremost < after && foremost < walk->pool_count)
-        prefetch_links(graph, walk->pool[foremost].row);
-}
-
-void walk_end(struct hnsw_walk *walk)
-{
-    for (uint32_t i = 0; i < walk->pool_count; i++)
-        walk->pool[i].row &= ~FOLLOWED;
-    forget_seen(walk);
-}
-
-void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
-              uint32_t ef, const uint64_t *chosen)
-{
-    walk_begin(graph, set, walk, ef, chosen);
-    while (walk_ask(graph, set, walk))
-        walk_compare(graph, set, walk, ef, chosen);
-    walk_end(walk);
-}
 
 /* ---------------------------------------------------------------- scoring */
 
@@ -309,7 +71,7 @@ static void prefetch_full(const struct row_set *set, const struct candidate *lis
 {
     for (uint32_t i = 0; i < count; i++) {
         const char *row = (const char *)set->full(set->context, list[i].row);
-        for (size_t at = 0; at < MIN(row_kind_bytes(set->kind, set->codes.dims), (size_t)PREFETCH_BYTES);
+        for (size_t at = 0; at < MIN(row_kind_bytes(set->kind, set->codes.dims), (size_t)HNSW_AHEAD);
              at += CACHE_LINE)
             __builtin_prefetch(row + at);
     }
@@ -352,7 +114,7 @@ static float share_of(const struct hnsw *graph, const uint64_t *chosen)
 {
     uint32_t count = 0;
     for (uint32_t e = 0; e < graph->entry_count; e++)
-        count += is_chosen(chosen, graph->entries[e]);
+        count += is_among(chosen, graph->entries[e]);
     return MAX((float)count / (float)MAX(graph->entry_count, 1u), SHARE_LEAST);
 }
 
@@ -407,7 +169,7 @@ static void lane_walked(const struct searches *s, struct lane *lane)
     }
     const struct candidate *list = walked(lane, &count);
     for (uint32_t i = 0; i < count; i++)
-        prefetch_code(array_at(&s->set->code_rows, list[i].row), s->set->codes.stride);
+        prefetch_code(array_at(&s->set->code_rows, list[i].row), s->set->codes.stride, HNSW_AHEAD);
     lane->state = RANKING;
 }
 
@@ -425,7 +187,7 @@ static void lane_rank(const struct searches *s, struct lane *lane)
         codes_many(&s->set->codes, s->set->kernels, &lane->walk->query, codes, some, keys);
         for (uint32_t i = 0; i < some; i++) {
             struct candidate c = {keys[i], list[first + i].row};
-            uint32_t at = place_of(list, first + i, candidate_order(c));
+            uint32_t at = list_place(list, first + i, candidate_order(c));
             memmove(list + at + 1, list + at, (first + i - at) * sizeof *list);
             list[at] = c;
         }
@@ -509,10 +271,10 @@ static void compare_some(const struct row_set *set, struct hnsw_walk *walk, uint
     for (uint32_t i = 0; i < count; i++)
         codes[i] = array_at(&set->code_rows, rows[i]);
     for (uint32_t i = count; i < count + next; i++)
-        prefetch_code(array_at(&set->code_rows, rows[i]), set->codes.stride);
+        prefetch_code(array_at(&set->code_rows, rows[i]), set->codes.stride, HNSW_AHEAD);
     codes_many(&set->codes, set->kernels, &walk->query, codes, count, keys);
     for (uint32_t i = 0; i < count; i++)
-        if (keys[i] <= limit && (!chosen || is_chosen(chosen, rows[i])))
+        if (keys[i] <= limit && (!chosen || is_among(chosen, rows[i])))
             list_put(walk->pool, &walk->pool_count, ef, (struct candidate){keys[i], rows[i]});
     walk->visits.codes += count;
 }

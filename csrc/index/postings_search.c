@@ -1,4 +1,5 @@
-/* postings_search.c - the k best rows of a query, exactly.
+/* postings_search.c - the k best rows of a query, exactly. Which lists a window has for it, and in which
+ * order they are added, is postings_plan.c's; which rows are scored, postings_candidates.c's.
  *
  * Windows are taken from the one with the highest bound on. In a window the
  * lists that can raise a score are added up, those with the largest impacts
@@ -27,29 +28,22 @@
  * read. */
 #include "base/internal.h"
 
-#include "index/postings_heap.h"
 #include "index/postings_searching.h"
 
 #include <float.h>
-#include <math.h>
 
 #define WORDS (POSTINGS_WINDOW / 64)
 #define LISTS_MAX 16384u    /* of a query in a window; more: every row is scored */
-#define SUM_MAX 65000u      /* what sums of a window stay below, with 3 a list for rounding */
 #define GROWTH_MAX 16.0     /* bounds so much too high say nothing */
 #define COST_LOOK 24u       /* finding a row in a list, in postings added */
 #define COST_TERM 3u        /* a term of a row, likewise */
 #define COST_ROW 60u        /* reaching a row, likewise */
 #define FOUND_MAX 65536u    /* lists of terms in windows that a search remembers */
-#define BATCH_ROWS 8u       /* candidates whose bytes are asked for together */
-#define LISTED_SHARE 16u    /* lists with a posting in every so many rows are not short against it */
 #define LOOK_SHARE 8u       /* looking at all sums: a posting added for every so many rows */
 #define CHEAP 2u            /* what may be saved is worth half the price */
-#define ROUNDING_SHARE 128u /* of a sum: codes are made for another average length than a query's */
 #define PRIME_AT 3u         /* the k-th best is looked for when a third of the bound is left */
 
-/* ---------------------------------------------------------------- scoring
- * single rows */
+/* ---------------------------------------------------------------- scoring single rows */
 
 static uint64_t chosen_word(const struct searching *s, uint32_t first, uint32_t word)
 {
@@ -106,148 +100,7 @@ static syna_rc offer_rows(struct searching *s, const struct window *w, uint32_t 
     return SYNA_SUCCESS;
 }
 
-/* ---------------------------------------------------------------- plans */
-
-static bool raises(const struct searching *s, size_t term, const struct posting_list *list)
-{
-    return (s->q->weights[term] < 0) == list_negative(list);
-}
-
-/* COUNTS: codes were made for another base and slope, by which an impact grows
- * at most by the larger of the two ratios. Infinite when a query has none of
- * what a window counts on. */
-static double growth_of(const struct searching *s, const struct window *w)
-{
-    double growth = 1;
-    if (s->p->kind == POSTINGS_WEIGHTS)
-        return 1;
-    if (s->q->base < w->base)
-        growth = (double)w->base / (double)s->q->base;
-    if (s->q->slope < w->slope)
-        growth = MAX(growth, (double)w->slope / (double)s->q->slope);
-    return growth;
-}
-
-/* `again`: they were looked up before. */
-static const struct posting_list *lists_of_term(const struct searching *s, const struct window *w,
-                                                size_t term, bool again, uint32_t *count)
-{
-    if (!s->found)
-        return window_find(w, s->q->terms[term], count);
-    struct found_lists *f = &s->found[(size_t)(w - s->p->windows) * s->q->count + term];
-    if (!again)
-        f->first = window_find(w, s->q->terms[term], &f->count);
-    *count = f->count;
-    return f->first;
-}
-
-/* Terms lie anywhere in a window: asked for together, they come at the price of
- * a few. */
-static void expect_lists(const struct searching *s, const struct window *w)
-{
-    for (size_t i = 0; i < s->q->count; i++)
-        window_expect_bucket(w, s->q->terms[i]);
-    for (size_t i = 0; i < s->q->count; i++)
-        window_expect_list(w, s->q->terms[i]);
-}
-
-static void refer(struct searching *s, const struct window *w, size_t term,
-                  const struct posting_list *list)
-{
-    s->refs[term] = (struct list_ref){list, list ? window_starts(w, list) : NULL};
-}
-
-/* The lists of the query in a window; *bound of all that raise scores. */
-static void find_parts(struct searching *s, const struct window *w, bool again, double *bound)
-{
-    double growth = growth_of(s, w) * (1 + MARGIN);
-    *bound = 0;
-    s->part_count = 0;
-    for (size_t i = 0; i < s->q->count; i++) {
-        uint32_t found;
-        const struct posting_list *list = lists_of_term(s, w, i, again, &found);
-        if (s->refs)
-            refer(s, w, i, list);
-        if (s->q->weights[i] == 0)
-            continue;
-        for (uint32_t j = 0; j < found; j++) {
-            if (!raises(s, i, &list[j])) {
-                s->lowers = true;
-                continue;
-            }
-            struct part *part = &s->unordered[s->part_count++];
-            part->list = &list[j];
-            part->expected = list_rows(&list[j]);
-            part->bound = fabs((double)s->q->weights[i]) * (double)list[j].scale * 255 * growth;
-            *bound += part->bound;
-        }
-    }
-}
-
-static int by_plan_bound(const void *left, const void *right)
-{
-    const struct plan *a = left, *b = right;
-    if (a->bound != b->bound)
-        return a->bound > b->bound ? -1 : 1;
-    return a->window < b->window ? -1 : a->window > b->window;
-}
-
-/* A sort key that puts wide lists behind all others, first among them those
- * that add most for each of their postings. Positive floats compare as their
- * bits do. */
-static uint64_t key_of(const struct part *part, bool wide, uint32_t place)
-{
-    float first = (float)(wide ? part->bound / list_rows(part->list) : part->bound);
-    uint32_t bits;
-    memcpy(&bits, &first, sizeof bits);
-    return (uint64_t)wide << 63 | (uint64_t)(0x7fffffffu - bits) << 32 | place;
-}
-
-/* The parts that were found, in the order in which they are added. */
-static void order_parts(struct searching *s)
-{
-    uint64_t *keys = s->keys;
-    s->narrow = s->part_count;
-    if (s->cut > 0) {
-        memcpy(s->parts, s->unordered, s->part_count * sizeof *s->parts);
-        return;
-    }
-    for (uint32_t i = 0; i < s->part_count; i++) {
-        s->unordered[i].maxima = window_maxima(s->w, s->unordered[i].list);
-        keys[i] = key_of(&s->unordered[i], s->unordered[i].maxima, i);
-    }
-    sort_keys(keys, s->part_count);
-    for (uint32_t i = 0; i < s->part_count; i++)
-        s->parts[i] = s->unordered[(uint32_t)keys[i]];
-    while (s->narrow > 0 && s->parts[s->narrow - 1].maxima)
-        s->narrow--;
-}
-
-static void plan_windows(struct searching *s)
-{
-    for (uint32_t i = 0; i < s->p->window_count; i++) {
-        s->plans[i].window = i;
-        expect_lists(s, &s->p->windows[i]);
-        find_parts(s, &s->p->windows[i], false, &s->plans[i].bound);
-    }
-    qsort(s->plans, s->p->window_count, sizeof *s->plans, by_plan_bound);
-}
-
-/* The unit of sums, the factors of parts, and what is left behind each. */
-static void scale_parts(struct searching *s, double bound)
-{
-    s->unit = bound / (SUM_MAX - 3 * s->part_count);
-    s->left[s->part_count] = 0;
-    for (uint32_t i = s->part_count; i-- > 0;) {
-        struct part *part = &s->parts[i];
-        double units = part->bound / s->unit;
-        part->factor = (uint32_t)(units / 255 * 256) + 1;
-        s->left[i] = s->left[i + 1] + units + 3;
-    }
-}
-
-/* ---------------------------------------------------------------- one window
- */
+/* ---------------------------------------------------------------- one window */
 
 /* Ask for the next `count` postings of the lists that are going to be added. Lists
  * lie anywhere in an index larger than the caches, and most are too short for the
@@ -298,221 +151,6 @@ static void add_part(struct searching *s, uint32_t i)
     s->added = i + 1;
 }
 
-/* The least whole bound, in units, of a row that is worth scoring. */
-static double needed(const struct searching *s)
-{
-    double score = (double)threshold(s) * (1 - MARGIN);
-    return score > 0 ? score / s->unit : 0;
-}
-
-/* The same of a sum, bound of its group included, when the parts from i on are
- * not in it. */
-static uint16_t sum_needed(const struct searching *s, uint32_t i)
-{
-    double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
-    double sum = floor(needed(s) - beside);
-    return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
-}
-
-/* Candidates that are about to be scored. Their bytes are anywhere in memory:
- * those of several rows are asked for at once, and the time to get them is that
- * of scoring a few. */
-struct batch {
-    uint32_t count;
-    uint32_t candidates[BATCH_ROWS];
-    struct postings_row rows[BATCH_ROWS]; /* WEIGHTS only */
-};
-
-void search_expect_row(const struct postings_row *row)
-{
-    for (size_t at = 0; at < (size_t)MIN(row->count, 256u) * 4; at += 64) {
-        __builtin_prefetch((const uint8_t *)row->terms + at);
-        __builtin_prefetch((const uint8_t *)row->values + at);
-    }
-}
-
-/* Postings of the row, about: the block's first ones of wide lists. */
-static void expect_sealed(const struct searching *s, uint32_t id)
-{
-    __builtin_prefetch(s->p->lengths.bytes + (size_t)(s->w->first + id) * 4);
-    for (size_t i = 0; i < s->q->count; i++) {
-        const struct list_ref *ref = &s->refs[i];
-        if (!ref->starts)
-            continue;
-        uint32_t at = ref->list->start + ref->starts[id / ACCUMULATE_BLOCK];
-        __builtin_prefetch(s->w->ids + at);
-        __builtin_prefetch(s->w->ids + at + 32);
-        __builtin_prefetch(s->w->counts + at);
-    }
-}
-
-/* Move up to `room` candidates that reach `least` from the heap into the batch,
- * the best first; those that were scored before, or are not to be, are left
- * out. */
-static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_t room,
-                       uint32_t least, struct batch *batch)
-{
-    batch->count = 0;
-    while (batch->count < MIN(room, (size_t)BATCH_ROWS) && *count > 0 && heap[0] >> 16 >= least) {
-        uint32_t candidate = take_largest(heap, count), id = candidate & UINT16_MAX;
-        uint64_t *word = &s->scratch->scored[id / 64], bit = 1ull << id % 64;
-        if ((*word & bit) || id >= s->w->rows || !chosen(s, s->w->first + id))
-            continue;
-        *word |= bit;
-        batch->candidates[batch->count++] = candidate;
-    }
-    if (s->p->kind == POSTINGS_COUNTS) {
-        for (uint32_t i = 0; i < batch->count; i++)
-            expect_sealed(s, batch->candidates[i] & UINT16_MAX);
-        return;
-    }
-    for (uint32_t i = 0; s->p->expect && i < batch->count; i++)
-        s->p->expect(s->p->context, s->w->first + (batch->candidates[i] & UINT16_MAX));
-    for (uint32_t i = 0; i < batch->count; i++)
-        postings_show(s->p, s->w->first + (batch->candidates[i] & UINT16_MAX), &batch->rows[i]);
-    for (uint32_t i = 0; i < batch->count; i++)
-        search_expect_row(&batch->rows[i]);
-}
-
-static syna_rc score_batch_row(struct searching *s, const struct batch *batch, uint32_t i)
-{
-    uint32_t row = s->w->first + (batch->candidates[i] & UINT16_MAX);
-    if (s->p->kind == POSTINGS_COUNTS)
-        return offer(s, s->w, row, ABOVE);
-    return offer_score(s, row, scorer_row(&s->scorer, &batch->rows[i]), ABOVE);
-}
-
-/* Are the lists of the first `parts` parts short against the window? */
-static bool are_short(const struct searching *s, uint32_t parts)
-{
-    uint64_t postings = 0;
-    for (uint32_t i = 0; i < parts; i++)
-        postings += list_rows(s->parts[i].list);
-    return postings <= s->rows / LISTED_SHARE;
-}
-
-/* As accumulate's collect, but of the rows in the lists of the first `parts`
- * parts only, in their order; a row may come once for each list. */
-static size_t collect_listed(const struct searching *s, uint32_t parts, const uint16_t *bounds,
-                             uint32_t limit, size_t room)
-{
-    const uint16_t *sums = s->scratch->sums;
-    uint32_t *out = s->scratch->found;
-    size_t found = 0;
-    for (uint32_t i = 0; i < parts; i++) {
-        const uint16_t *ids = s->w->ids + s->parts[i].list->start;
-        for (uint32_t j = 0, n = list_rows(s->parts[i].list); j < n && found < room; j++) {
-            uint32_t sum = sums[ids[j]] + (bounds ? bounds[ids[j] / ACCUMULATE_GROUP] : 0u);
-            out[found] = sum << 16 | ids[j];
-            found += sum >= limit;
-        }
-    }
-    return found;
-}
-
-/* What at least `wanted` of the sums in these lists reach, as common_maximum
- * says it. */
-static uint16_t common_sum(const struct searching *s, uint32_t parts, size_t wanted)
-{
-    struct bins bins = {0};
-    for (uint32_t i = 0; i < parts; i++) {
-        const uint16_t *ids = s->w->ids + s->parts[i].list->start;
-        for (uint32_t j = 0, n = list_rows(s->parts[i].list); j < n; j++)
-            bins_count(&bins, j, s->scratch->sums[ids[j]]);
-    }
-    return bins_reached(&bins, wanted);
-}
-
-/* The sums that reach the limit, of blocks whose maxima are known: few blocks have any. */
-size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room)
-{
-    uint32_t *out = s->scratch->found;
-    size_t found = 0;
-    for (uint32_t b = 0; b < s->rows / ACCUMULATE_BLOCK && found < room; b++) {
-        uint32_t first = b * ACCUMULATE_BLOCK;
-        if (s->scratch->maxima[b] < limit)
-            continue;
-        size_t more = s->sums_by->collect(s->scratch->sums + first, NULL, ACCUMULATE_BLOCK, limit,
-                                          out + found, room - found);
-        for (; more > 0; more--)
-            out[found++] += first;
-    }
-    return found;
-}
-
-/* All lists are added up, and enough rows have sums of `limit` and more. Their
- * scores are less by what rounding added at most, so rows below this limit are
- * most likely none of the best (is_done tells). */
-static uint16_t limit_of_all(const struct searching *s, uint16_t limit)
-{
-    uint32_t rounding = limit / ROUNDING_SHARE;
-    for (uint32_t i = 0; i < s->part_count; i++)
-        rounding += s->parts[i].factor / 256 + 2;
-    return rounding < limit ? (uint16_t)(limit - rounding) : 1;
-}
-
-/* Candidates of priming; without any the next call tries again when lists are
- * short. */
-static size_t collect_prime(struct searching *s, uint32_t parts, size_t wanted)
-{
-    uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
-    bool listed = are_short(s, parts);
-    wanted *= listed ? parts : 1; /* a row is in each list at most once */
-    s->primed = !listed;
-    if (!listed && wanted > blocks / 2)
-        return 0;
-    if (!listed)
-        s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
-    uint16_t limit =
-        listed ? common_sum(s, parts, wanted) : common_maximum(s->scratch->maxima, blocks, wanted);
-    if (limit == 0)
-        return 0;
-    s->primed = true;
-    size_t room = MIN(4 * wanted + 16, (size_t)ACCUMULATE_ROWS);
-    if (parts == s->part_count) {
-        limit = s->whole = limit_of_all(s, limit);
-        room = ACCUMULATE_ROWS;
-    }
-    return listed ? collect_listed(s, parts, NULL, limit, room) : search_collect_blocks(s, limit, room);
-}
-
-/* Score the candidates, the most promising first, until none that is left can
- * be among the best. */
-static syna_rc score_candidates(struct searching *s, uint32_t i, size_t count)
-{
-    uint32_t *heap = s->scratch->found;
-    struct batch batch;
-    make_heap(heap, count);
-    do {
-        take_batch(s, heap, &count, BATCH_ROWS, sum_needed(s, i), &batch);
-        for (uint32_t j = 0; j < batch.count; j++) /* the sum that is needed grows */
-            if (batch.candidates[j] >> 16 >= sum_needed(s, i))
-                SYNA_TRY(score_batch_row(s, &batch, j));
-    } while (batch.count > 0);
-    return SYNA_SUCCESS;
-}
-
-/* Score about k rows with large sums, so that there is a threshold: of each
- * block whose maximum is among the k largest, one row at least reaches the
- * least of them. `parts` are added up. */
-static syna_rc prime(struct searching *s, uint32_t parts)
-{
-    size_t wanted = s->top->count < s->top->k ? s->top->k - s->top->count : s->top->k;
-    uint32_t *heap = s->scratch->found;
-    size_t found = collect_prime(s, parts, wanted);
-    s->primed_left = s->left[parts];
-    make_heap(heap, found);
-    struct batch batch;
-    for (wanted += wanted / 4; wanted > 0; wanted -= batch.count) {
-        take_batch(s, heap, &found, wanted, 0, &batch);
-        if (batch.count == 0)
-            break;
-        for (uint32_t i = 0; i < batch.count; i++)
-            SYNA_TRY(score_batch_row(s, &batch, i));
-    }
-    return s->whole ? score_candidates(s, parts, found) : SYNA_SUCCESS;
-}
-
 static uint64_t row_cost(const struct searching *s)
 {
     if (s->p->kind == POSTINGS_COUNTS)
@@ -542,13 +180,13 @@ static syna_rc add_essential(struct searching *s, uint32_t *at)
 {
     uint32_t i = 0;
     search_expect_parts(s, 0, s->narrow);
-    while (i < s->narrow && (needed(s) == 0 || s->left[i] >= needed(s))) {
+    while (i < s->narrow && (search_needed(s) == 0 || s->left[i] >= search_needed(s))) {
         add_part(s, i++);
         if (!s->primed && (is_time_to_prime(s, i) || i == s->narrow))
-            SYNA_TRY(prime(s, i));
+            SYNA_TRY(search_prime(s, i));
     }
-    bool enough = needed(s) > 0 && s->left[i] < needed(s);
-    s->listed = enough && are_short(s, i) ? i : 0;
+    bool enough = search_needed(s) > 0 && s->left[i] < search_needed(s);
+    s->listed = enough && search_are_short(s, i) ? i : 0;
     *at = i;
     return SYNA_SUCCESS;
 }
@@ -566,15 +204,6 @@ static void bound_groups(struct searching *s, uint32_t i)
         s->sums_by->raise(s->scratch->bounds, s->parts[i].maxima, groups_of(s), s->parts[i].factor);
 }
 
-static size_t collect_candidates(const struct searching *s, uint32_t i, size_t room)
-{
-    const uint16_t *bounds = s->scratch->bounds;
-    if (s->listed)
-        return collect_listed(s, s->listed, bounds, sum_needed(s, i), room);
-    return s->sums_by->collect(s->scratch->sums, bounds, s->rows, sum_needed(s, i),
-                               s->scratch->found, room);
-}
-
 /* Is the next part added up, and all looked at again, for a fraction of what
  * scoring the candidates costs? */
 static bool is_cheap(const struct searching *s, uint32_t i, uint64_t scoring)
@@ -586,7 +215,7 @@ static bool is_cheap(const struct searching *s, uint32_t i, uint64_t scoring)
 /* Is no row among the best that was not a candidate of priming? */
 static bool is_done(const struct searching *s)
 {
-    return s->whole && sum_needed(s, s->part_count) >= s->whole;
+    return s->whole && search_sum_needed(s, s->part_count) >= s->whole;
 }
 
 /* Collect the candidates. While there are so many that scoring them costs more
@@ -601,7 +230,7 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
         size_t room =
             (size_t)MIN((left + s->rows / LOOK_SHARE) / cost + 1, (uint64_t)ACCUMULATE_ROWS);
         room = all ? ACCUMULATE_ROWS : room;
-        *count = collect_candidates(s, i, room);
+        *count = search_collect(s, i, room);
         *at = i;
         if (all || (*count < room && !is_cheap(s, i, *count * cost)))
             return SYNA_SUCCESS;
@@ -617,7 +246,7 @@ static syna_rc find_candidates(struct searching *s, uint32_t *at, size_t *count)
         } while (i < s->part_count && left > goal &&
                  list_rows(s->parts[i].list) <= 2 * (before - left) + s->rows / LOOK_SHARE);
         if (!s->primed || (!s->listed && s->left[i] * PRIME_AT <= s->primed_left))
-            SYNA_TRY(prime(s, i));
+            SYNA_TRY(search_prime(s, i));
         if (is_done(s)) {
             *count = 0;
             return SYNA_SUCCESS;
@@ -643,7 +272,7 @@ static syna_rc add_and_score(struct searching *s)
     if (is_done(s))
         return SYNA_SUCCESS;
     SYNA_TRY(find_candidates(s, &i, &count));
-    return score_candidates(s, i, count);
+    return search_score_candidates(s, i, count);
 }
 
 static void mark_rows(struct searching *s, const struct window *w, uint64_t *bits)
@@ -652,7 +281,7 @@ static void mark_rows(struct searching *s, const struct window *w, uint64_t *bit
     for (size_t i = 0; i < s->q->count; i++) {
         const struct posting_list *list = window_find(w, s->q->terms[i], &found);
         if (s->refs)
-            refer(s, w, i, list);
+            search_refer(s, w, i, list);
         for (uint32_t j = 0; j < found; j++) {
             const uint16_t *ids = w->ids + list[j].start;
             for (uint32_t k = 0, n = list_rows(&list[j]); k < n; k++)
@@ -675,7 +304,7 @@ static syna_rc score_marked(struct searching *s, const struct window *w, enum si
 static void clear_window(struct searching *s)
 {
     memset(s->scratch->scored, 0, s->rows / 64 * sizeof *s->scratch->scored);
-    if (!are_short(s, s->added)) {
+    if (!search_are_short(s, s->added)) {
         memset(s->scratch->sums, 0, s->rows * sizeof *s->scratch->sums);
         return;
     }
@@ -691,17 +320,17 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     double bound;
     s->w = w;
     s->rows = (w->rows + ACCUMULATE_BLOCK - 1) / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK;
-    find_parts(s, w, true, &bound);
+    search_find_parts(s, w, true, &bound);
     if (s->part_count == 0 || bound <= 0)
         return SYNA_SUCCESS;
     s->visits.windows++;
-    order_parts(s);
+    search_order_parts(s);
     if (s->part_count > LISTS_MAX ||
         chosen_in(s, w) * row_cost(s) <= postings_from(s, 0) + s->rows / 8)
         return offer_rows(s, w, w->first, w->rows, NULL, ABOVE);
-    if (growth_of(s, w) > GROWTH_MAX)
+    if (search_growth(s, w) > GROWTH_MAX)
         return score_marked(s, w, ABOVE);
-    scale_parts(s, bound);
+    search_scale_parts(s, bound);
     s->primed = s->top->count == s->top->k;
     s->primed_left = s->left[0];
     s->added = s->listed = 0;
@@ -728,7 +357,7 @@ static syna_rc search(struct searching *s)
     s->refs = NULL; /* fresh rows have none */
     SYNA_TRY(offer_rows(s, NULL, p->sealed, p->count - p->sealed, NULL, ANY));
     s->refs = refs;
-    plan_windows(s);
+    search_plan_windows(s);
     for (uint32_t i = 0; i < p->window_count; i++) {
         if (s->plans[i].bound < (double)threshold(s) * (1 - MARGIN))
             break;

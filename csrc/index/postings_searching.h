@@ -1,13 +1,17 @@
-/* A search under way, for postings_search.c and postings_strong.c, which searches approximately. */
+/* A search under way: what postings_search.c, which searches exactly, shares with the files that it is made
+ * of, and with postings_strong.c, which searches approximately. */
 #ifndef SYNA_INDEX_POSTINGS_SEARCHING_H
 #define SYNA_INDEX_POSTINGS_SEARCHING_H
 
 #include "index/postings_core.h"
 
+#include <math.h>
+
 #define MARGIN 1e-5         /* of bounds, for the rounding of floats */
 #define AHEAD 4096u         /* so many postings are asked for before they are added, */
 #define AT_ONCE 512u        /* as many again whenever so many were added */
 #define LINE 64u            /* of the cache: bytes, and codes */
+#define LISTED_SHARE 16u    /* lists with a posting in every so many rows are not short against a window */
 
 struct part { /* a list that can raise scores */
     const struct posting_list *list;
@@ -78,15 +82,56 @@ static inline bool chosen(const struct searching *s, uint32_t row)
     return postings_is_live(s->p, row) && (!bits || (bits[row / 64] >> row % 64 & 1));
 }
 
+/* The least whole bound, in units, of a row that is worth scoring. */
+static inline double search_needed(const struct searching *s)
+{
+    double score = (double)threshold(s) * (1 - MARGIN);
+    return score > 0 ? score / s->unit : 0;
+}
+
+/* The same of a sum, bound of its group included, when the parts from i on are
+ * not in it. */
+static inline uint16_t search_sum_needed(const struct searching *s, uint32_t i)
+{
+    double beside = i < s->narrow ? s->left[i] - s->left[s->narrow] : 0;
+    double sum = floor(search_needed(s) - beside);
+    return sum <= 1 ? 1 : sum >= UINT16_MAX ? UINT16_MAX : (uint16_t)sum;
+}
+
+/* ---- postings_plan.c */
+/* The bounds of all windows, the largest first. */
+void search_plan_windows(struct searching *s);
+/* The lists of the query in a window; *bound of all that raise scores. `again`: they were looked up before. */
+void search_find_parts(struct searching *s, const struct window *w, bool again, double *bound);
+/* The parts that were found, in the order in which they are added. */
+void search_order_parts(struct searching *s);
+/* The unit of sums, the factors of parts, and what is left behind each. */
+void search_scale_parts(struct searching *s, double bound);
+/* COUNTS: codes were made for another base and slope, by which an impact grows at most by the larger of the
+ * two ratios. Infinite when a query has none of what a window counts on. */
+double search_growth(const struct searching *s, const struct window *w);
+/* COUNTS: where rows of the window are looked up for a term. */
+void search_refer(struct searching *s, const struct window *w, size_t term,
+                  const struct posting_list *list);
+
+/* ---- postings_candidates.c */
+/* Are the lists of the first `parts` parts short against the window? */
+bool search_are_short(const struct searching *s, uint32_t parts);
+/* Score about k rows with large sums, so that there is a threshold. `parts` are added up. */
+syna_rc search_prime(struct searching *s, uint32_t parts);
+/* The rows that may be among the best, bounds of their groups included, into scratch->found; the parts from i
+ * on are not added up. Returns how many, at most `room`. */
+size_t search_collect(const struct searching *s, uint32_t i, size_t room);
+/* Score them, the most promising first, until none that is left can be among the best. */
+syna_rc search_score_candidates(struct searching *s, uint32_t i, size_t count);
+/* The sums that reach the limit, into scratch->found, of blocks whose maxima are known. */
+size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room);
+
 /* ---- postings_search.c */
 /* The parts [from, to) are going to be added, one after the other: `expected` postings of each. */
 void search_expect_parts(struct searching *s, uint32_t from, uint32_t to);
 /* Ask for the next `count` postings of them. */
 void search_expect_postings(struct searching *s, uint32_t count);
-/* The sums that reach the limit, into scratch->found, of blocks whose maxima are known. */
-size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room);
-/* A row that is going to be scored. */
-void search_expect_row(const struct postings_row *row);
 /* A row that was scored; scores below zero are not its business. */
 syna_rc search_offer_score(struct searching *s, uint32_t row, float score);
 
