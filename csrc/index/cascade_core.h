@@ -149,9 +149,5 @@ static inline uint32_t *links_of(const struct cascade *c, uint32_t row)
 {
     return array_at(&c->links, row);
 }
-static inline bool bit_of(const uint64_t *bits, uint32_t row)
-{
-    return bits[row / 64] >> row % 64 & 1;
-}
 
 #endif

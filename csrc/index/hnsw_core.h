@@ -11,10 +11,9 @@
 #define HNSW_BEGINNINGS 4 /* of them, so many nearest are begun from */
 #define LINKS_MAX (2 * HNSW_M_MAX)
 
-/* Does a row have its bit among those that may be found? */
-static inline bool is_among(const uint64_t *chosen, uint32_t row)
+static inline bool bit_of(const uint64_t *bits, uint32_t row)
 {
-    return chosen[row / 64] >> row % 64 & 1;
+    return bits[row / 64] >> row % 64 & 1;
 }
 
 #define CACHE_LINE 64

@@ -29,7 +29,7 @@ struct around {
 
 static inline bool is_chosen(const struct around *a, uint32_t row)
 {
-    return is_among(a->chosen, row);
+    return bit_of(a->chosen, row);
 }
 
 static inline bool first_seen(struct hnsw_walk *walk, uint32_t row)

@@ -114,7 +114,7 @@ static float share_of(const struct hnsw *graph, const uint64_t *chosen)
 {
     uint32_t count = 0;
     for (uint32_t e = 0; e < graph->entry_count; e++)
-        count += is_among(chosen, graph->entries[e]);
+        count += bit_of(chosen, graph->entries[e]);
     return MAX((float)count / (float)MAX(graph->entry_count, 1u), SHARE_LEAST);
 }
 
@@ -274,7 +274,7 @@ static void compare_some(const struct row_set *set, struct hnsw_walk *walk, uint
         prefetch_code(array_at(&set->code_rows, rows[i]), set->codes.stride, HNSW_AHEAD);
     codes_many(&set->codes, set->kernels, &walk->query, codes, count, keys);
     for (uint32_t i = 0; i < count; i++)
-        if (keys[i] <= limit && (!chosen || is_among(chosen, rows[i])))
+        if (keys[i] <= limit && (!chosen || bit_of(chosen, rows[i])))
             list_put(walk->pool, &walk->pool_count, ef, (struct candidate){keys[i], rows[i]});
     walk->visits.codes += count;
 }

@@ -45,7 +45,7 @@ static uint32_t offer(struct hnsw_walk *walk, uint32_t ef, const uint64_t *chose
                       int32_t key)
 {
     struct candidate c = {key, row};
-    if (chosen && is_among(chosen, row))
+    if (chosen && bit_of(chosen, row))
         list_put(walk->found, &walk->found_count, ef, c);
     return list_put(walk->pool, &walk->pool_count, ef, c);
 }
