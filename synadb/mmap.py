@@ -447,7 +447,8 @@ class MmapVectorStore(_mmap.MmapHandle, ListedRows):
             False leaves ``vector`` of the results None, which saves copying.
         ef : int, optional
             Candidates to keep in the walk over the graph, 1 to 4096: more find more. 100 when
-            neither this nor `recall` is given.
+            neither this nor `recall` is given. It is what a typical query takes, see
+            `VectorStore.search`.
         recall : float, optional
             Share of the true nearest to find, such as 0.95: the store keeps as many candidates as
             its own measurements say that it takes. 1.0 is exact.

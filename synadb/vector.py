@@ -657,7 +657,9 @@ class VectorStore(_vectors.VectorHandle, StoredRows):
         vectors : bool, default True
             False leaves ``vector`` of the results None, which saves copying.
         ef : int, optional
-            Candidates to keep in the walk over the graph, 1 to 4096: more find more.
+            Candidates to keep in the walk over the graph, 1 to 4096: more find more. It is what a
+            typical query takes; one around which few rows are nearly as near as the `k`-th ends
+            sooner, one around which many are goes on to three times as many.
         recall : float, optional
             Share of the true nearest to find, such as 0.95: the store keeps as many candidates as
             its own measurements say that it takes, and looks at all rows that are not in the graph

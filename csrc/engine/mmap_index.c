@@ -227,13 +227,11 @@ void mmap_renumber_finish(struct mmap_renumbering *r, struct mmap_index *index,
         }
     set->count = kept;
     r->graph.linked = linked;
-    struct hnsw_curve curves[HNSW_CURVES];
-    memcpy(curves, index->graph.curves, sizeof curves);
-    uint32_t calibrated = index->graph.calibrated;
+    struct hnsw_measured measured = index->graph.measured;
     hnsw_replace(&index->graph, &r->graph);
     if (hnsw_settle(&index->graph, set) == SYNA_SUCCESS) {
-        memcpy(index->graph.curves, curves, sizeof curves);
-        index->graph.calibrated = MIN(calibrated, linked);
+        index->graph.measured = measured;
+        index->graph.measured.calibrated = MIN(measured.calibrated, linked);
     } else { /* without memory: the codes alone will do */
         index->graph.linked = 0;
     }

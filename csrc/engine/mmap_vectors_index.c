@@ -165,7 +165,7 @@ static struct upkeep look(syna_mmap *store)
         u.rebuild = u.rows - u.linked > u.linked / REBUILD_SHARE ||
                     u.dead > u.linked / REBUILD_SHARE ||
                     u.rows / RETRAIN_GROWTH > index->trained_of ||
-                    u.linked / 2 > index->graph.calibrated;
+                    u.linked / 2 > index->graph.measured.calibrated;
     }
     pthread_rwlock_unlock(&store->base.state_lock);
     return u;

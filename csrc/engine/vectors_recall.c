@@ -67,11 +67,8 @@ static void settle(syna_vectors *store, struct still *s, syna_rc rc)
 {
     struct db_view *old = NULL;
     pthread_rwlock_wrlock(&store->state_lock);
-    if (rc == SYNA_SUCCESS) {
-        memcpy(store->graph.curves, s->graph.curves, sizeof store->graph.curves);
-        store->graph.calibrated = s->graph.calibrated;
-        store->graph.coarse = s->graph.coarse;
-    }
+    if (rc == SYNA_SUCCESS)
+        store->graph.measured = s->graph.measured;
     if (store->kept_view != store->view)
         old = store->kept_view;
     store->kept_view = NULL;

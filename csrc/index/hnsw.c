@@ -174,6 +174,7 @@ syna_rc walk_take(struct hnsw *graph, const struct row_set *set, uint32_t ef, st
         return syna_no_memory((size_t)set->count / 8);
     }
     walk->coarse = false;
+    walk->aim.reach = 0;
     *out = walk;
     return SYNA_SUCCESS;
 }
@@ -197,11 +198,9 @@ void hnsw_replace(struct hnsw *graph, struct hnsw *fresh)
     graph->entry_count = fresh->entry_count;
     graph->entries_of = fresh->entries_of;
     graph->linked = fresh->linked;
-    graph->calibrated = 0;
-    graph->coarse = false;
     __atomic_store_n(&graph->unsure, fresh->unsure, __ATOMIC_RELAXED);
     __atomic_store_n(&graph->damaged, false, __ATOMIC_RELAXED);
-    memset(graph->curves, 0, sizeof graph->curves);
+    graph->measured = (struct hnsw_measured){0};
     fresh->links = old.links;
     fresh->entries = old.entries;
     fresh->entry_codes = old.entry_codes;

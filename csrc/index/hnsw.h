@@ -49,6 +49,15 @@ struct hnsw_curve {
 };
 #define HNSW_CURVES 3 /* for k = 1, 10 and 100 */
 
+/* What was measured of a graph, by hnsw_calibrate. */
+struct hnsw_measured {
+    uint32_t calibrated; /* `linked` at that time; 0: it was not measured */
+    bool coarse;   /* searches walk by the first halves of split codes (codes.h) */
+    float growth;  /* the j-th nearest row is about j ^ growth times as far as the first (hnsw_walk.c); 0: unknown */
+    float longest; /* dot product: the length of the longest row that was met among the nearest */
+    struct hnsw_curve curves[HNSW_CURVES];
+};
+
 struct hnsw {
     uint32_t degree; /* links a row has room for: 2 * m */
     uint32_t ef_construction;
@@ -59,9 +68,7 @@ struct hnsw {
     uint8_t *entry_codes; /* their codes, one after the other, 64-byte aligned */
     uint32_t entry_count;
     uint32_t entries_of; /* they are a sample of rows [0, entries_of) */
-    uint32_t calibrated; /* `linked` when the curves were measured */
-    struct hnsw_curve curves[HNSW_CURVES];
-    bool coarse; /* searches walk by the first halves of split codes (codes.h); found out by hnsw_calibrate */
+    struct hnsw_measured measured;
     struct snapshot *unsure; /* links are there, and some pages unchecked (atomic; NULL: none is) */
     bool damaged;            /* links were met that are wrong (atomic): build anew */
     struct hnsw_walk *idle; /* scratch of earlier walks */
@@ -87,7 +94,7 @@ uint32_t hnsw_link_count(const struct hnsw *graph, uint32_t row);
 struct hnsw_query {
     const float *vector;
     float norm;             /* its length */
-    uint32_t ef;            /* candidates kept in the walk, at least k */
+    uint32_t ef;            /* how wide the walk is, at least k: about so many candidates for a typical query */
     const uint64_t *chosen; /* rows that may be returned, one bit a row; NULL = all */
 };
 struct hnsw_visits {

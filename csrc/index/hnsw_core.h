@@ -16,6 +16,8 @@ static inline bool bit_of(const uint64_t *bits, uint32_t row)
     return bits[row / 64] >> row % 64 & 1;
 }
 
+#define HNSW_GROWTH_MAX 1.0f
+
 #define CACHE_LINE 64
 #define HNSW_AHEAD 512 /* bytes of a row that are asked for; the processor follows the rest by itself */
 
@@ -43,6 +45,14 @@ struct hnsw_walk {
     uint8_t *query_room;
     size_t room_cap;
     struct code_query query;
+    struct walk_aim {
+        uint32_t last; /* the last row that the search returns, or one of the first few behind it: its place */
+        float reach;   /* rows so many times as far as that one are left out; 0: none is */
+        float shift;   /* what is added to a rank, so that none is below 0 */
+        float slack;   /* what codes may be off by */
+        bool squares;  /* of distances that ranks are the squares of */
+    } aim;
+    int32_t limit; /* rows with larger keys are left out */
     bool coarse; /* rows are compared by the first halves of their codes; walk_take: they are not */
     struct hnsw_visits visits;
     /* Between the two halves of a step: the neighbours whose codes were asked for from memory. */
@@ -52,10 +62,18 @@ struct hnsw_walk {
     const uint8_t *asked_codes[LINKS_MAX];
 };
 
+/* Places in the pool of a search of the width ef. */
+uint32_t walk_width(const struct hnsw *graph, uint32_t ef);
 syna_rc walk_take(struct hnsw *graph, const struct row_set *set, uint32_t ef,
                   struct hnsw_walk **out);
 void walk_give(struct hnsw *graph, struct hnsw_walk *walk);
 void walk_free(struct hnsw_walk *walk);
+/* Before the walk, which has its query by then: it is a search for `wanted` rows of the width ef. Unless this
+ * is called, a walk follows all that stays in its pool. */
+void walk_aim(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+              const struct hnsw_query *query, uint32_t wanted);
+/* After rows were put into `list`, the nearest that may be returned: what is too far now? */
+void walk_limit(struct hnsw_walk *walk, const struct candidate *list, uint32_t count);
 /* Walk from the entries with walk->query until the `ef` nearest rows seen have all been followed.
  * They stand in the pool afterwards (rows without FOLLOWED), those that `chosen` names in `found`. */
 void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,

@@ -11,7 +11,7 @@
 
 #include "index/hnsw_core.h"
 
-#define GRAPH_VERSION 1u
+#define GRAPH_VERSION 2u
 #define LATER_BYTES ((size_t)16 << 20) /* fewer bytes of links are read in a millisecond or two */
 #define CHECK_BYTES ((size_t)4 << 20)  /* between two looks at who stops it */
 
@@ -30,6 +30,8 @@ struct graph_head {
     uint32_t entries_of;
     uint32_t calibrated;
     uint32_t coarse; /* 1 where searches walk by the first halves of codes */
+    float growth;
+    float longest;
     struct hnsw_curve curves[HNSW_CURVES];
 };
 
@@ -42,10 +44,12 @@ syna_rc hnsw_save(const struct hnsw *graph, struct snapshot_writer *writer)
         .linked = graph->linked,
         .entry_count = graph->entry_count,
         .entries_of = graph->entries_of,
-        .calibrated = graph->calibrated,
-        .coarse = graph->coarse,
+        .calibrated = graph->measured.calibrated,
+        .coarse = graph->measured.coarse,
+        .growth = graph->measured.growth,
+        .longest = graph->measured.longest,
     };
-    memcpy(head.curves, graph->curves, sizeof head.curves);
+    memcpy(head.curves, graph->measured.curves, sizeof head.curves);
     SYNA_TRY(snapshot_section(writer, "hnsw"));
     SYNA_TRY(snapshot_append(writer, &head, sizeof head));
     SYNA_TRY(snapshot_section(writer, "entries"));
@@ -59,7 +63,8 @@ static bool head_sound(const struct graph_head *head, size_t len, uint32_t rows)
     if (len != sizeof *head || head->version != GRAPH_VERSION || head->linked > rows ||
         head->degree % 2 || head->degree < 2 * HNSW_M_MIN || head->degree > LINKS_MAX ||
         head->ef_construction < 1 || head->ef_construction > HNSW_EF_MAX ||
-        (head->linked > 0) != (head->entry_count > 0))
+        (head->linked > 0) != (head->entry_count > 0) ||
+        !(head->growth >= 0 && head->growth <= HNSW_GROWTH_MAX) || !(head->longest >= 0))
         return false;
     for (uint32_t c = 0; c < HNSW_CURVES; c++) {
         const struct hnsw_curve *curve = &head->curves[c];
@@ -157,9 +162,11 @@ syna_rc hnsw_load(struct hnsw *graph, const struct row_set *set, struct snapshot
     hnsw_replace(graph, &fresh);
     graph->degree = head.degree;
     graph->ef_construction = head.ef_construction;
-    graph->calibrated = head.calibrated;
-    graph->coarse = head.coarse == 1 && set->codes.split;
-    memcpy(graph->curves, head.curves, sizeof head.curves);
+    graph->measured.calibrated = head.calibrated;
+    graph->measured.growth = head.growth;
+    graph->measured.longest = head.longest;
+    graph->measured.coarse = head.coarse == 1 && set->codes.split;
+    memcpy(graph->measured.curves, head.curves, sizeof head.curves);
     *found = true;
     return SYNA_SUCCESS;
 }

@@ -107,10 +107,12 @@ static uint32_t compare(const struct around *a)
     uint32_t foremost = a->ef;
     codes_many(&a->set->codes, a->set->kernels, &walk->query, walk->asked_codes, walk->asked_count, keys);
     for (uint32_t i = 0; i < walk->asked_count; i++) {
-        uint32_t at = list_put(walk->pool, &walk->pool_count, a->ef,
-                          (struct candidate){keys[i], walk->asked[i]});
+        struct candidate c = {keys[i], walk->asked[i]};
+        uint32_t at = c.key > walk->limit ? a->ef : list_put(walk->pool, &walk->pool_count, a->ef, c);
         foremost = MIN(foremost, at);
     }
+    if (foremost < walk->aim.last)
+        walk_limit(walk, walk->pool, walk->pool_count);
     walk->visits.codes += walk->asked_count;
     return foremost;
 }
@@ -153,6 +155,8 @@ static bool walk_chosen(const struct around *a, uint64_t most)
             at++;
             continue;
         }
+        if (walk->pool[at].key > walk->limit)
+            break;
         if (walk->visits.codes > most)
             return false;
         walk->pool[at].row |= FOLLOWED;
@@ -196,9 +200,11 @@ static syna_rc search(struct around *a, const struct hnsw_query *query, uint64_t
     struct seeker seeker;
     struct hnsw_walk *walk = a->walk;
     walk->pool_count = walk->found_count = walk->at = 0;
+    walk->limit = INT32_MAX;
     walk->visits = (struct hnsw_visits){0};
     seeker_init(&seeker, a->set, query->vector, walk->query_room, top, a->set->count);
     code_query(a->set, query, walk, &seeker);
+    walk_aim(a->graph, a->set, walk, query, (uint32_t)top->k);
     begin(a);
     *found = walk_chosen(a, most) && walk->pool_count >= top->k;
     walk_end(walk);
@@ -212,7 +218,8 @@ syna_rc hnsw_search_chosen(struct hnsw *graph, const struct row_set *set,
                            const struct hnsw_query *query, uint64_t most, struct topk *top,
                            struct hnsw_visits *visits, bool *found)
 {
-    struct around a = {graph, set, query->chosen, NULL, MAX(query->ef, (uint32_t)top->k)};
+    struct around a = {graph, set, query->chosen, NULL,
+                       walk_width(graph, MAX(query->ef, (uint32_t)top->k))};
     *found = false;
     if (graph->linked == 0 || top->k > HNSW_EF_MAX)
         return SYNA_SUCCESS;

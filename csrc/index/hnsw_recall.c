@@ -10,8 +10,11 @@
 #include "base/rng.h"
 #include "index/hnsw_core.h"
 
+#include <synadb/vector.h>
+
 #include <float.h>
 #include <math.h>
+#include <stdlib.h>
 
 #define QUERIES 200u
 #define STEPS 4u
@@ -20,6 +23,7 @@
 #define MARGIN 0.003f /* the measure is by so much too kind to queries from elsewhere, */
 #define MARGIN_SHARE 0.14f /* and by this share of what may be missed */
 #define BITS_SHARE 0.16f /* by so much more where codes have one bit a dimension */
+#define GROWTH_FROM 10u /* nearest rows: that one's distance is the first that is looked at */
 #define TRIAL_K 10u
 #define TRIAL_EF 32u
 #define TRIAL_LOSS 0.01f /* of recall, that walking by half of a code may cost there */
@@ -154,18 +158,64 @@ static syna_rc find_truth(struct measuring *m)
     return SYNA_SUCCESS;
 }
 
+static int by_size(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return (x > y) - (x < y);
+}
+
+/* How the distance grows with the number of rows, by the GROWTH_FROM-th and the last that is known: of the
+ * typical query. 0: too few rows. */
+static float growth_of(const struct measuring *m)
+{
+    float growth[QUERIES];
+    uint32_t count = 0;
+    for (uint32_t q = 0; q < m->count; q++) {
+        const struct topk *truth = &m->truth[q];
+        if (truth->count < 2 * GROWTH_FROM)
+            continue;
+        float norm = vector_norm(m->set->kernels, m->queries + (size_t)q * m->set->codes.dims,
+                                 m->set->codes.dims);
+        float shift = m->graph->measured.longest * norm;
+        float near = truth->items[GROWTH_FROM - 1].rank + shift;
+        float far = truth->items[truth->count - 1].rank + shift;
+        if (near > 0 && far < FLT_MAX)
+            growth[count++] = logf(far / near) / logf((float)truth->count / GROWTH_FROM);
+    }
+    if (count == 0)
+        return 0;
+    qsort(growth, count, sizeof *growth, by_size);
+    return MIN(growth[count / 2], HNSW_GROWTH_MAX);
+}
+
+/* The longest row among the nearest, by which products become distances. */
+static float longest_of(const struct measuring *m)
+{
+    float longest = 0;
+    for (uint32_t q = 0; q < m->count; q++)
+        for (size_t i = 0; i < m->truth[q].count; i++)
+            longest = MAX(longest, *(const float *)array_at(&m->set->norms, m->truth[q].items[i].row));
+    return longest;
+}
+
+static void measure_growth(struct measuring *m)
+{
+    m->graph->measured.longest = m->set->codes.metric == SYNA_METRIC_DOT_PRODUCT ? longest_of(m) : 0;
+    m->graph->measured.growth = growth_of(m);
+}
+
 /* Whether half of a code is enough to walk by: nearly as much is found as by whole ones. Rows of which a few
  * elements are much larger than the others have too little in their upper bits. */
 static syna_rc choose_coarse(struct measuring *m)
 {
     float by_whole, by_half;
-    m->graph->coarse = false;
+    m->graph->measured.coarse = false;
     if (!m->set->codes.split)
         return SYNA_SUCCESS;
     SYNA_TRY(recall_of(m, TRIAL_K, TRIAL_EF, &by_whole));
-    m->graph->coarse = true;
+    m->graph->measured.coarse = true;
     syna_rc rc = recall_of(m, TRIAL_K, TRIAL_EF, &by_half);
-    m->graph->coarse = rc == SYNA_SUCCESS && by_half >= by_whole - TRIAL_LOSS;
+    m->graph->measured.coarse = rc == SYNA_SUCCESS && by_half >= by_whole - TRIAL_LOSS;
     return rc;
 }
 
@@ -174,15 +224,17 @@ static syna_rc measure(struct measuring *m)
     struct hnsw_curve curves[HNSW_CURVES];
     make_queries(m);
     syna_rc rc = find_truth(m);
-    if (rc == SYNA_SUCCESS)
+    if (rc == SYNA_SUCCESS) {
+        measure_growth(m);
         rc = choose_coarse(m);
+    }
     for (uint32_t c = 0; rc == SYNA_SUCCESS && c < HNSW_CURVES; c++)
         rc = measure_curve(m, curve_ks[c], &curves[c]);
     for (uint32_t q = 0; q < m->count; q++)
         topk_dispose(&m->truth[q]);
     if (rc == SYNA_SUCCESS) {
-        memcpy(m->graph->curves, curves, sizeof curves);
-        m->graph->calibrated = m->graph->linked;
+        memcpy(m->graph->measured.curves, curves, sizeof curves);
+        m->graph->measured.calibrated = m->graph->linked;
     }
     return rc;
 }
@@ -216,9 +268,9 @@ syna_rc hnsw_calibrate(struct hnsw *graph, const struct row_set *set, const uint
 static const struct hnsw_curve *curve_for(const struct hnsw *graph, uint32_t k)
 {
     for (uint32_t c = 0; c < HNSW_CURVES; c++)
-        if (graph->curves[c].k >= k)
-            return &graph->curves[c];
-    return &graph->curves[HNSW_CURVES - 1];
+        if (graph->measured.curves[c].k >= k)
+            return &graph->measured.curves[c];
+    return &graph->measured.curves[HNSW_CURVES - 1];
 }
 
 uint32_t hnsw_ef_for(const struct hnsw *graph, uint32_t k, float recall)

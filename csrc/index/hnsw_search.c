@@ -17,7 +17,7 @@
 #include <math.h>
 
 #define LOOK_BEHIND 8u
-#define AGAIN_TIMES 2u /* rows ranked again: so many times those that are asked for, */
+#define AGAIN_TIMES 2u /* rows ranked again: at most so many times those that are asked for, */
 #define AGAIN_MORE 32u /* and so many more */
 #define LANES 8u /* queries that take turns */
 #define THREAD_QUERIES 32u /* fewer are not worth a thread */
@@ -99,12 +99,20 @@ struct searches {
     float share; /* of the entries, which are a sample of the rows */
 };
 
+/* After a coarse walk: so many as a walk of whole codes would have kept, and some more for what halves do not
+ * tell apart. */
+static uint32_t ranked_again(const struct lane *lane)
+{
+    size_t k = lane->top->k, most = AGAIN_TIMES * k + AGAIN_MORE;
+    return (uint32_t)MIN(most, MAX(lane->query->ef, k) + k / 2);
+}
+
 static struct candidate *walked(const struct lane *lane, uint32_t *count)
 {
     bool all = !lane->query->chosen;
     *count = all ? lane->walk->pool_count : lane->walk->found_count;
     if (lane->walk->coarse)
-        *count = (uint32_t)MIN((size_t)*count, AGAIN_TIMES * lane->top->k + AGAIN_MORE);
+        *count = MIN(*count, ranked_again(lane));
     return all ? lane->walk->pool : lane->walk->found;
 }
 
@@ -118,17 +126,17 @@ static float share_of(const struct hnsw *graph, const uint64_t *chosen)
     return MAX((float)count / (float)MAX(graph->entry_count, 1u), SHARE_LEAST);
 }
 
-/* Candidates that the walk of query i keeps. Rows that may not come back, dead ones above all, take places
+/* Candidates that the walk of query i may keep. Rows that may not come back, dead ones above all, take places
  * among them: so there are more places, lest a store find less with every row that is deleted. */
 static uint32_t width_of(struct searches *s, size_t i)
 {
     const struct hnsw_query *query = &s->queries[i];
     uint32_t ef = MAX(query->ef, (uint32_t)MIN(s->tops[i].k, (size_t)s->graph->linked));
     if (!query->chosen)
-        return ef;
+        return walk_width(s->graph, ef);
     if (s->counted != query->chosen)
         s->share = share_of(s->graph, s->counted = query->chosen);
-    return (uint32_t)((float)ef / s->share);
+    return walk_width(s->graph, (uint32_t)((float)ef / s->share));
 }
 
 /* Begin the next query that asks for anything; DONE when there is none. */
@@ -143,9 +151,10 @@ static void lane_begin(struct searches *s, struct lane *lane)
     lane->top = &s->tops[s->next++];
     lane->ef = width_of(s, s->next - 1);
     lane->state = WALKING;
-    lane->walk->coarse = s->graph->coarse && s->set->codes.split;
+    lane->walk->coarse = s->graph->measured.coarse && s->set->codes.split;
     codes_query(&s->set->codes, s->set->kernels, lane->query->vector, lane->walk->query_room,
                 &lane->walk->query);
+    walk_aim(s->graph, s->set, lane->walk, lane->query, (uint32_t)MIN(lane->top->k, (size_t)UINT32_MAX));
     walk_begin(s->graph, s->set, lane->walk, lane->ef, lane->query->chosen);
 }
 

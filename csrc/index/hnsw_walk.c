@@ -3,10 +3,20 @@
  * The pool is one sorted list of the ef nearest rows seen so far; the walk follows the nearest of them
  * that was not followed yet, until there is none. A row's neighbours are looked at in two passes: the
  * first marks the unseen ones and asks for their codes from memory, the second compares them, four and
- * more at a time, while the later ones are still arriving. */
+ * more at a time, while the later ones are still arriving.
+ *
+ * A search also ends when the nearest row that is left to follow is much farther than the last of the k that it
+ * returns (Al-Jazzazi et al. 2025, arXiv:2505.15636): then others are unlikely to lead to nearer ones, whereas
+ * where many rows are about equally far the walk goes on. So easy queries cost less than hard ones, and fewer
+ * rows are looked at for the same recall than if each walk had followed as many (text embeddings, recall of
+ * .99: a third fewer). How much farther follows from ef: as far as the ef-th nearest row is of a typical
+ * query, going by how distances were seen to grow with the number of rows (hnsw_recall.c). */
 #include "base/internal.h"
 
 #include "index/hnsw_core.h"
+#include <synadb/vector.h>
+
+#include <math.h>
 
 /* ---------------------------------------------------------------- rows seen */
 
@@ -36,6 +46,54 @@ static void forget_seen(struct hnsw_walk *walk)
         for (uint32_t i = 0; i < walk->touched_count; i++)
             walk->seen[walk->touched[i]] = 0;
     walk->touched_count = 0;
+}
+
+/* ---------------------------------------------------------------- how far a walk goes */
+
+#define WIDER 3u  /* places in the pool: so many times ef, for queries that have more rows within reach */
+#define LAST_LEAST 5u /* the distance of the first few says little of what lies around a query */
+#define SLACK 5.0f /* standard deviations of what codes are off by */
+
+uint32_t walk_width(const struct hnsw *graph, uint32_t ef)
+{
+    return graph->measured.growth > 0 ? ef * WIDER : ef;
+}
+
+/* Standard deviations of a rank, of what the codes of a row and of the query leave out of each element. */
+static float code_noise(const struct codes *codes, const struct code_query *query, float query_length,
+                        float row_length)
+{
+    float of_rows = codes->step / sqrtf(12), of_query = query->error / sqrtf((float)codes->dims);
+    return query_length * of_rows + row_length * of_query;
+}
+
+void walk_aim(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+              const struct hnsw_query *query, uint32_t wanted)
+{
+    struct walk_aim *aim = &walk->aim;
+    const struct codes *codes = &set->codes;
+    bool dot = codes->metric == SYNA_METRIC_DOT_PRODUCT;
+    aim->reach = 0;
+    if (graph->measured.growth == 0 || wanted == 0)
+        return;
+    uint32_t ef = MAX(query->ef, wanted);
+    aim->last = MIN(MAX(wanted, LAST_LEAST), ef);
+    aim->reach = powf((float)ef / (float)aim->last, graph->measured.growth);
+    aim->shift = dot ? query->norm * graph->measured.longest : 0;
+    aim->squares = codes->metric == SYNA_METRIC_EUCLIDEAN;
+    aim->slack = SLACK * (dot ? code_noise(codes, &walk->query, query->norm, graph->measured.longest)
+                              : code_noise(codes, &walk->query, 1, 1));
+}
+
+void walk_limit(struct hnsw_walk *walk, const struct candidate *list, uint32_t count)
+{
+    const struct walk_aim *aim = &walk->aim;
+    if (aim->reach == 0 || count < aim->last)
+        return;
+    float rank = MAX(codes_rank(&walk->query, list[aim->last - 1].key) + aim->shift, 0.0f);
+    float slack = aim->squares ? aim->slack * (2 * sqrtf(rank) + aim->slack) : aim->slack;
+    float key = (rank * aim->reach + slack - aim->shift - walk->query.offset) / walk->query.scale;
+    walk->limit = key < (float)INT32_MAX ? (int32_t)MAX(key, (float)INT32_MIN) : INT32_MAX;
 }
 
 /* ---------------------------------------------------------------- walking */
@@ -104,6 +162,7 @@ void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw
                 uint32_t ef, const uint64_t *chosen)
 {
     walk->pool_count = walk->found_count = walk->at = 0;
+    walk->limit = INT32_MAX;
     walk->visits = (struct hnsw_visits){0};
     begin(graph, set, walk, ef, chosen);
 }
@@ -111,6 +170,7 @@ void walk_begin(const struct hnsw *graph, const struct row_set *set, struct hnsw
 void walk_begin_at(struct hnsw_walk *walk, uint32_t row)
 {
     walk->pool_count = walk->found_count = walk->at = 0;
+    walk->limit = INT32_MAX;
     walk->visits = (struct hnsw_visits){0};
     first_seen(walk, &row, 1);
     walk->pool[walk->pool_count++] = (struct candidate){INT32_MIN, row};
@@ -127,7 +187,7 @@ static inline uint32_t next_open(const struct hnsw_walk *walk, uint32_t at)
 bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk)
 {
     walk->at = next_open(walk, walk->at);
-    if (walk->at == walk->pool_count)
+    if (walk->at == walk->pool_count || walk->pool[walk->at].key > walk->limit)
         return false;
     uint32_t row = walk->pool[walk->at].row;
     walk->pool[walk->at].row = row | FOLLOWED;
@@ -139,11 +199,11 @@ bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_w
     return true;
 }
 
-/* Rows that were compared, into the pool. Most are farther than all of a full one: those are left out
- * first. Returns the foremost place that was taken. */
+/* Rows that were compared, into the pool. Most are farther than all of a full one, or too far: those are left
+ * out first. Returns the foremost place that was taken. */
 static uint32_t offer_all(struct hnsw_walk *walk, uint32_t ef, const int32_t *keys, uint32_t count)
 {
-    int32_t limit = walk->pool_count == ef ? walk->pool[ef - 1].key : INT32_MAX;
+    int32_t limit = walk->pool_count == ef ? MIN(walk->pool[ef - 1].key, walk->limit) : walk->limit;
     uint32_t near[LINKS_MAX], some = 0, foremost = ef;
     for (uint32_t i = 0; i < count; i++) {
         near[some] = i;
@@ -154,6 +214,8 @@ static uint32_t offer_all(struct hnsw_walk *walk, uint32_t ef, const int32_t *ke
         uint32_t at = list_put(walk->pool, &walk->pool_count, ef, c);
         foremost = MIN(foremost, at);
     }
+    if (foremost < walk->aim.last)
+        walk_limit(walk, walk->pool, walk->pool_count);
     return foremost;
 }
 
@@ -163,9 +225,12 @@ static uint32_t offer_chosen(struct hnsw_walk *walk, uint32_t ef, const uint64_t
 {
     uint32_t foremost = ef;
     for (uint32_t i = 0; i < count; i++) {
+        if (keys[i] > walk->limit)
+            continue;
         uint32_t at = offer(walk, ef, chosen, walk->asked[i], keys[i]);
         foremost = MIN(foremost, at);
     }
+    walk_limit(walk, walk->found, walk->found_count);
     return foremost;
 }
 

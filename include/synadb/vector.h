@@ -288,7 +288,9 @@ typedef struct syna_search {
     uint32_t flags; /* SYNA_SEARCH_* */
     uint64_t k;     /* at most this many rows a query; UINT64_MAX = no limit */
     float radius;
-    uint32_t ef;  /* candidates to keep in the graph, 1..4096; more finds more; 0: by recall, or ef_search */
+    uint32_t ef;  /* candidates to keep in the graph, 1..4096; more finds more; 0: by recall, or ef_search. It is what
+                   * a typical query takes: one around which few rows are nearly as near as the k-th ends sooner,
+                   * one around which many are goes on to three times as many */
     float recall; /* share of the true nearest to aim at, as measured on this store; 0 = by ef. Of rows that are
                      not in the graph all are looked at */
     uint32_t reserved;

@@ -327,11 +327,11 @@ TEST(searches_walk_by_halves_of_codes_once_these_were_found_to_do)
     codes_test_split_least = 64;
     make_store();
     open_store(&o, 1);
-    CHECK(o.store->graph.calibrated > 0);
-    CHECK(o.store->graph.coarse);
-    o.store->graph.coarse = false;
+    CHECK(o.store->graph.measured.calibrated > 0);
+    CHECK(o.store->graph.measured.coarse);
+    o.store->graph.measured.coarse = false;
     CHECK_OK(vectors_calibrate(o.store));
-    CHECK(o.store->graph.coarse);
+    CHECK(o.store->graph.measured.coarse);
     check_as_exact(o.store, 20000);
     drop_store(&o);
     codes_test_split_least = 256;

@@ -240,7 +240,7 @@ TEST(calibration_aims_right_where_walks_must_be_wide)
     CHECK_OK(hnsw_build(&graph, &set, SPREAD, 1, NULL));
     CHECK_OK(hnsw_calibrate(&graph, &set, NULL));
     for (int c = 0; c < HNSW_CURVES; c++) { /* they reach to where recall is full, or a walk widest */
-        const struct hnsw_curve *curve = &graph.curves[c];
+        const struct hnsw_curve *curve = &graph.measured.curves[c];
         check_note("k = %u, ef %u, recall %g", curve->k, curve->ef[curve->count - 1],
                    (double)curve->recall[curve->count - 1]);
         CHECK(curve->recall[curve->count - 1] >= 0.99f || curve->ef[curve->count - 1] == HNSW_EF_MAX);

@@ -312,7 +312,7 @@ static void check_turns(bool coarse)
         fixture_init(&f, kernels_get(), metrics[m], data, ROWS, DIMS, ROWS, 0);
         CHECK_OK(hnsw_init(&graph, 16, 100));
         CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
-        graph.coarse = coarse;
+        graph.measured.coarse = coarse;
         CHECK(f.set.codes.split == coarse);
         for (size_t i = 0; i < COUNT_OF(chosen); i++)
             chosen[i] = check_random();
@@ -378,15 +378,15 @@ TEST(searches_by_half_of_each_code_find_as_much)
             CHECK_OK(hnsw_init(&graph[s], 16, 200));
             CHECK_OK(hnsw_build(&graph[s], &f[s].set, ROWS - 500, 2, NULL));
             insert_rows(&graph[s], &f[s].set, 500);
-            CHECK(!graph[s].coarse);
+            CHECK(!graph[s].measured.coarse);
             CHECK_OK(hnsw_calibrate(&graph[s], &f[s].set, NULL));
-            CHECK(!graph[0].coarse);
+            CHECK(!graph[0].measured.coarse);
             CHECK_EQ(check_structure(&graph[s], NULL), 0);
         }
         for (uint32_t row = 0; row < ROWS; row++)
             CHECK_MEM(hnsw_links(&graph[0], row), hnsw_links(&graph[1], row),
                       graph[0].degree * sizeof(uint32_t));
-        graph[1].coarse = true; /* whether or not it was found good enough */
+        graph[1].measured.coarse = true; /* whether or not it was found good enough */
         float *queries = make_sheet(ASKED);
         for (int s = 0; s < 2; s++)
             recall[s] = recall_for(&graph[s], &f[s].set, ROWS, queries, ASKED, 100, NULL, K);
@@ -417,7 +417,7 @@ TEST(calibration_finds_out_whether_half_of_a_code_is_enough)
         CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
         CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
         check_note("spoiled %d: recall at 50 is %g", spoiled, (double)hnsw_recall_at(&graph, K, 50));
-        CHECK_EQ(graph.coarse, !spoiled);
+        CHECK_EQ(graph.measured.coarse, !spoiled);
         hnsw_dispose(&graph);
         fixture_dispose(&f);
         free(data);
@@ -449,6 +449,92 @@ TEST(a_row_is_found_once)
         topk_dispose(&top);
     }
     free(met);
+    hnsw_dispose(&graph);
+    fixture_dispose(&f);
+    free(data);
+}
+
+/* Recall of the ten nearest, and how many codes a search compared. */
+static double work_of(struct hnsw *graph, const struct row_set *set, uint32_t rows, const float *queries,
+                      size_t count, uint32_t ef, const uint64_t *chosen, double *codes)
+{
+    struct hnsw_visits visits = {0};
+    for (size_t q = 0; q < count; q++) {
+        const float *query = queries + q * DIMS;
+        struct hnsw_query ask = {query, vector_norm(set->kernels, query, DIMS), ef, chosen};
+        struct topk found;
+        topk_init(&found, K, FLT_MAX);
+        CHECK_OK(hnsw_search(graph, set, &ask, &found, &visits));
+        topk_dispose(&found);
+    }
+    *codes = (double)visits.codes / (double)count;
+    return recall_for(graph, set, rows, queries, count, ef, chosen, K);
+}
+
+/* Walks that end where the rest is too far find as much as those that follow as many rows for each query, and
+ * look at fewer; under every metric, and where not all rows may come back. */
+TEST(how_distances_grow_tells_when_to_end)
+{
+    enum { MANY = 10000, QUERIES = 100, EF = 30 };
+    float *data = make_sheet(MANY), *queries = make_sheet(QUERIES);
+    uint64_t *chosen = malloc((MANY / 64 + 1) * sizeof *chosen);
+    memset(chosen, 0xf7, (MANY / 64 + 1) * sizeof *chosen);
+    for (size_t m = 0; m < COUNT_OF(metrics); m++) {
+        struct fixture f;
+        struct hnsw graph;
+        fixture_init(&f, kernels_get(), metrics[m], data, MANY, DIMS, MANY, 0);
+        CHECK_OK(hnsw_init(&graph, 8, 100));
+        CHECK_OK(hnsw_build(&graph, &f.set, MANY, 2, NULL));
+        CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+        float growth = graph.measured.growth;
+        CHECK(growth > 0.02f && growth <= 1);
+        CHECK_EQ(graph.measured.longest > 0, metrics[m] == SYNA_METRIC_DOT_PRODUCT);
+        for (int some = 0; some < 2; some++) {
+            const uint64_t *may = some ? chosen : NULL;
+            double codes, plain_codes, least = INFINITY;
+            graph.measured.growth = 0;
+            double plain = work_of(&graph, &f.set, MANY, queries, QUERIES, EF, may, &plain_codes);
+            graph.measured.growth = growth;
+            for (uint32_t ef = K; ef <= 2 * EF; ef += ef / 8) {
+                double recall = work_of(&graph, &f.set, MANY, queries, QUERIES, ef, may, &codes);
+                least = recall >= plain ? MIN(least, codes) : least;
+            }
+            check_note("metric %d, some %d, growth %g: recall %g with %g codes, now %g", metrics[m], some,
+                       (double)growth, plain, plain_codes, least);
+            CHECK(least < 0.97 * plain_codes);
+        }
+        hnsw_dispose(&graph);
+        fixture_dispose(&f);
+    }
+    free(chosen);
+    free(queries);
+    free(data);
+}
+
+/* Rows so near to each other that codes cannot tell them apart: a walk does not take the first few for the
+ * nearest. */
+TEST(rows_that_codes_do_not_tell_apart_are_all_looked_at)
+{
+    enum { EACH = 100, EF = 150 };
+    float *data = make_sheet(ROWS), *queries = make_sheet(ASKED);
+    struct fixture f;
+    struct hnsw graph;
+    for (size_t r = 0; r < ROWS; r++)
+        for (size_t i = 0; i < DIMS; i++)
+            data[r * DIMS + i] = data[r / EACH * EACH * DIMS + i] + 0.001f * even();
+    for (size_t q = 0; q < ASKED; q++)
+        for (size_t i = 0; i < DIMS; i++)
+            queries[q * DIMS + i] = data[q * EACH * DIMS + i] + 0.001f * even();
+    fixture_init(&f, kernels_get(), SYNA_METRIC_EUCLIDEAN, data, ROWS, DIMS, ROWS, 0);
+    CHECK_OK(hnsw_init(&graph, 16, 200));
+    CHECK_OK(hnsw_build(&graph, &f.set, ROWS, 2, NULL));
+    CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
+    double found = recall_for(&graph, &f.set, ROWS, queries, ASKED, EF, NULL, K);
+    graph.measured.growth = 0;
+    double plain = recall_for(&graph, &f.set, ROWS, queries, ASKED, EF, NULL, K);
+    check_note("%g, %g by the pool alone", found, plain);
+    CHECK(found >= plain - 0.01);
+    free(queries);
     hnsw_dispose(&graph);
     fixture_dispose(&f);
     free(data);
@@ -536,7 +622,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
     CHECK_OK(hnsw_init(&graph, 12, 90));
     CHECK_OK(hnsw_build(&graph, &f.set, 5000, 2, NULL));
     CHECK_OK(hnsw_calibrate(&graph, &f.set, NULL));
-    graph.coarse = true;
+    graph.measured.coarse = true;
     CHECK_OK(snapshot_begin(path, &cover, &writer));
     CHECK_OK(hnsw_save(&graph, writer));
     CHECK_OK(snapshot_commit(writer));
@@ -547,7 +633,8 @@ TEST(a_snapshot_brings_the_same_graph_back)
     CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
     CHECK(found);
     CHECK_EQ(loaded.linked, 5000);
-    CHECK(loaded.coarse);
+    CHECK(loaded.measured.coarse);
+    CHECK_MEM(&loaded.measured, &graph.measured, sizeof loaded.measured);
     CHECK_EQ(loaded.degree, 24);
     CHECK_EQ(hnsw_ef_for(&loaded, 10, 0.95f), hnsw_ef_for(&graph, 10, 0.95f));
     for (uint32_t row = 0; row < 5000; row++)
@@ -560,7 +647,7 @@ TEST(a_snapshot_brings_the_same_graph_back)
     f.set.codes.split = false; /* rows as they were saved before: there are no halves to walk by */
     CHECK_OK(hnsw_init(&loaded, 16, 200));
     CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
-    CHECK(found && !loaded.coarse);
+    CHECK(found && !loaded.measured.coarse);
     hnsw_dispose(&loaded);
 
     f.set.count = 4000; /* a set with fewer rows than the graph speaks of */
@@ -570,8 +657,22 @@ TEST(a_snapshot_brings_the_same_graph_back)
     CHECK_EQ(loaded.linked, 0);
     hnsw_dispose(&loaded);
     snapshot_close(snapshot);
+
+    f.set.count = ROWS; /* measures that no graph has */
+    static const float wrong[] = {-1, 2, NAN};
+    for (size_t w = 0; w < COUNT_OF(wrong); w++) {
+        graph.measured.growth = wrong[w];
+        CHECK_OK(snapshot_begin(path, &cover, &writer));
+        CHECK_OK(hnsw_save(&graph, writer));
+        CHECK_OK(snapshot_commit(writer));
+        CHECK_OK(snapshot_open(path, &cover, &snapshot));
+        CHECK_OK(hnsw_init(&loaded, 16, 200));
+        CHECK_OK(hnsw_load(&loaded, &f.set, snapshot, false, &found));
+        CHECK(!found);
+        hnsw_dispose(&loaded);
+        snapshot_close(snapshot);
+    }
     hnsw_dispose(&graph);
-    f.set.count = ROWS;
     fixture_dispose(&f);
     codes_test_split_least = SPLIT_USUAL;
     free(data);
