@@ -88,7 +88,7 @@ class Syna(Engine):
             self.threads = threads
             self._open()
         found = self._batch(queries)
-        return self._numbers(found) if threads == 1 else found
+        return self._numbers(found) if threads == 1 else found.table()  # columns, as of the others
 
     def _batch(self, queries: np.ndarray) -> Any:
         return self.store.search_batch(queries, K, ef=self.width, **self.plain)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import operator
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, SupportsIndex, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from synadb._core.arrow import Column, Columns
-from synadb._core.rows import Texts
+from synadb._core.rows import HitBlock, Texts
 from synadb.filters import metadata_text
 from synadb.types import SearchResult
 
@@ -62,9 +63,11 @@ class Hits(list[SearchResult]):
         return self.table().__arrow_c_stream__(requested_schema)
 
 
-class BatchHits(list[Hits]):
-    """Results of a batch of searches, a list for each query: as a table, one below the other, with
-    the number of the query in a column ``query`` of its own.
+class BatchHits(Sequence[Hits]):
+    """Results of a batch of searches, a list for each query. Each list is made when it is first
+    looked at, so that a batch of thousands costs no more than what is used of it; ``list(found)``
+    makes all. As a table they are one below the other, with the number of the query in a column
+    ``query`` of its own, and no result is made for that.
 
     Examples
     --------
@@ -75,27 +78,78 @@ class BatchHits(list[Hits]):
     {'query': [0, 1], 'key': ['x', 'y'], 'score': [0.0, 0.0]}
     """
 
+    __slots__ = ("_form", "_found", "_made")
+
     def __init__(
         self,
-        lists: Iterable[Iterable[SearchResult]],
+        found: HitBlock | list[list[SearchResult]],
         dimensions: int,
         vectors: bool,
         metadata: bool,
     ) -> None:
-        super().__init__(Hits(hits, dimensions, vectors, metadata) for hits in lists)
+        self._found = found
+        self._made: dict[int, Hits] = {}
         self._form = (dimensions, vectors, metadata)
 
+    def __len__(self) -> int:
+        return len(self._found)
+
+    @overload
+    def __getitem__(self, query: SupportsIndex) -> Hits: ...
+    @overload
+    def __getitem__(self, query: slice) -> list[Hits]: ...
+    def __getitem__(self, query: SupportsIndex | slice) -> Hits | list[Hits]:
+        if isinstance(query, slice):
+            return [self._hits(at) for at in range(*query.indices(len(self)))]
+        at = operator.index(query)
+        if not -len(self) <= at < len(self):
+            raise IndexError(f"query {at} of {len(self)}")
+        return self._hits(at % len(self))
+
+    def __iter__(self) -> Iterator[Hits]:
+        return map(self._hits, range(len(self)))
+
+    def _hits(self, query: int) -> Hits:
+        made = self._made.get(query)
+        if made is None:  # of two threads that make it both get the same
+            made = self._made.setdefault(query, Hits(self._found[query], *self._form))
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, (BatchHits, list)):
+            return NotImplemented
+        return len(self) == len(other) and all(map(operator.eq, self, other))
+
+    __hash__ = None  # type: ignore[assignment]  # lists have none
+
+    def __repr__(self) -> str:
+        return repr(list(self))
+
     def __reduce__(self) -> Any:
-        return BatchHits, (list(self), *self._form)
+        return BatchHits, ([list(hits) for hits in self], *self._form)
 
     def table(self) -> Columns:
         """All results as one table, see `Hits.table`."""
-        counts = [len(hits) for hits in self]
+        if self._made or isinstance(self._found, list):
+            counts, columns = self._columns_of_lists()
+        else:
+            counts, columns = self._columns_of_block(self._found)
         query = np.repeat(np.arange(len(counts), dtype=np.int64), counts)
+        return Columns([Column("query", "l", len(query), (None, query)), *columns])
+
+    def _columns_of_lists(self) -> tuple[list[int], list[Column]]:
+        """Whoever looked at a list may have changed it."""
         hits = [hit for one in self for hit in one]
-        return Columns(
-            [Column("query", "l", len(hits), (None, query)), *_columns(hits, *self._form)]
-        )
+        return [len(one) for one in self], _columns(hits, *self._form)
+
+    def _columns_of_block(self, block: HitBlock) -> tuple[list[int], list[Column]]:
+        counts, keys, scores, rows, metadata = block.columns()
+        columns = [_stored("key", keys), Column("score", "f", len(scores), (None, scores))]
+        if self._form[1]:
+            columns.append(vector_column(rows))
+        if self._form[2]:
+            columns.append(_stored("metadata", metadata))
+        return counts, columns
 
     def __arrow_c_schema__(self) -> object:
         return self.table().__arrow_c_schema__()

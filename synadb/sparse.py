@@ -8,7 +8,7 @@ import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable
+from typing import Any, Callable, Optional
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ SparseLike = Any
 
 _Pairs = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 _Arrays = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
+_Queries = tuple[Optional[npt.NDArray[np.uint64]], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 
 
 class _ResultFields:
@@ -584,7 +585,7 @@ class SparseVectorStore(_sparse.SparseHandle):
             k = int(query_values)  # search({index: value}, k)
             query_values = None
         vector = _vector(query_indices, query_values, "query_indices")
-        return self._results(_stack([vector]), k, filter, min_score, recall, metadata)[0]
+        return self._results((None, *vector), k, filter, min_score, recall, metadata)[0]
 
     def search_batch(
         self,
@@ -627,9 +628,9 @@ class SparseVectorStore(_sparse.SparseHandle):
         >>> sparse.explain({3: 1.0}).matches == len(sparse)
         True
         """
-        arrays = _stack([_vector(query_indices, query_values, "query_indices")])
         told = self._search(
-            *arrays,
+            None,
+            *_vector(query_indices, query_values, "query_indices"),
             search_limit(k),
             None,
             filter_text(filter),
@@ -641,7 +642,7 @@ class SparseVectorStore(_sparse.SparseHandle):
 
     def _results(
         self,
-        arrays: _Arrays,
+        queries: _Queries,
         k: int | None,
         filter: Mapping[str, Any] | None,
         min_score: float | None,
@@ -649,7 +650,7 @@ class SparseVectorStore(_sparse.SparseHandle):
         metadata: bool,
     ) -> list[list[SparseSearchResult]]:
         return self._search(
-            *arrays,
+            *queries,
             search_limit(k),
             _min_score(min_score),
             None if filter is None else filter_text(filter),
@@ -682,13 +683,15 @@ def _is_scipy(given: Any) -> bool:
 
 
 def _terms(given: npt.ArrayLike, what: str) -> npt.NDArray[np.uint32]:
-    array = np.asarray(given).reshape(-1)
+    array = np.asarray(given)
+    if array.ndim != 1:
+        array = array.reshape(-1)
+    if array.dtype == np.uint32:  # the core compares them with the vocabulary
+        return array if array.flags.c_contiguous else np.ascontiguousarray(array)
     if array.size == 0:
         return np.empty(0, np.uint32)
     if array.dtype.kind not in "iu":
         raise TypeError(f"{what}: expected integers, not dtype {array.dtype}")
-    if array.dtype == np.uint32:  # the core compares them with the vocabulary
-        return np.ascontiguousarray(array)
     low, high = int(array.min()), int(array.max())
     if low < 0 or high > 0xFFFFFFFF:
         raise refused(f"{what}: {low if low < 0 else high} is outside the vocabulary")
@@ -696,8 +699,8 @@ def _terms(given: npt.ArrayLike, what: str) -> npt.NDArray[np.uint32]:
 
 
 def _weights(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
-    array = np.asarray(given).reshape(-1)
-    return float32(array, what) if array.size else np.empty(0, np.float32)
+    array = float32(given, what)
+    return array if array.ndim == 1 else array.reshape(-1)
 
 
 def _two(indices: npt.ArrayLike, values: npt.ArrayLike, what: str) -> _Pairs:
@@ -747,7 +750,7 @@ def _documents(given: Iterable[Any]) -> tuple[list[str], list[_Pairs]]:
 
 
 def _stack(vectors: list[_Pairs]) -> _Arrays:
-    if len(vectors) == 1:  # every search comes here
+    if len(vectors) == 1:
         terms, weights = vectors[0]
         return np.array((0, len(terms)), np.uint64), terms, weights
     offsets = np.zeros(len(vectors) + 1, np.uint64)

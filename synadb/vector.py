@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from synadb._arrays import many_rows, one_row, refused, search_limit, search_radius
 from synadb._core import vectors as _vectors
+from synadb._core.rows import HitBlock
 from synadb._hits import BatchHits, Hits, StoredRows
 from synadb.errors import ClosedError
 from synadb.filters import filter_text, metadata_of, metadata_text, metadata_texts
@@ -716,7 +717,7 @@ class VectorStore(_vectors.VectorHandle, StoredRows):
 
     def _find(
         self, rows: npt.NDArray[np.float32], k: int | None, how: _How, vectors: bool, metadata: bool
-    ) -> list[list[SearchResult]]:
+    ) -> HitBlock | list[list[SearchResult]]:
         if self._faiss and k is not None and _plain(how):
             _check_finite(rows, self.path)
             found = self._faiss.search(rows, k, vectors, metadata)
@@ -773,7 +774,8 @@ class VectorStore(_vectors.VectorHandle, StoredRows):
         """Search for many queries at once: a list of results for each, as `search` gives them.
 
         All of them see the same rows. Exact searches are several times faster this way, because
-        the rows pass through the processor once for all queries.
+        the rows pass through the processor once for all queries. Results are made when they are
+        looked at: who wants columns takes ``found.table()``, which makes none.
 
         Parameters
         ----------

@@ -18,10 +18,6 @@
 /* Searching the graph for more rows than this share of it costs more than looking at all codes. */
 #define EXACT_SHARE 16u
 
-/* Queries of a batch that are handed to the graph at once, which spreads them over threads anew each
- * time. */
-#define TOGETHER 512u
-
 /* ---------------------------------------------------------------- arguments */
 
 static syna_rc check_how(const syna_search *given, syna_search *how)
@@ -120,19 +116,21 @@ static syna_rc search_exact(struct searching *s)
     return vectors_search_exact(s, 0, 0, s->count);
 }
 
-/* The walks of queries [first, first + count) take turns. */
-static syna_rc walk_together(struct searching *s, struct hnsw *graph, size_t first, size_t count,
-                             struct hnsw_visits *visits)
+static syna_rc walk_together(struct searching *s, struct hnsw *graph, struct hnsw_visits *visits)
 {
     const struct row_set *set = &s->store->set;
     uint32_t dims = set->codes.dims;
-    struct hnsw_query asked[TOGETHER];
-    for (size_t i = 0; i < count; i++) {
-        const float *query = s->queries + (first + i) * dims;
-        asked[i] = (struct hnsw_query){query, vector_norm(set->kernels, query, dims), s->explain.ef,
+    struct hnsw_query *asked = mem_alloc(s->count * sizeof *asked);
+    if (!asked)
+        return syna_no_memory(s->count * sizeof *asked);
+    for (size_t q = 0; q < s->count; q++) {
+        const float *query = s->queries + q * dims;
+        asked[q] = (struct hnsw_query){query, vector_norm(set->kernels, query, dims), s->explain.ef,
                                        s->chosen};
     }
-    return hnsw_search_many(graph, set, asked, count, s->tops + first, visits);
+    syna_rc rc = hnsw_search_many(graph, set, asked, s->count, s->tops, visits);
+    mem_free(asked);
+    return rc;
 }
 
 static syna_rc search_graph(struct searching *s)
@@ -143,8 +141,7 @@ static syna_rc search_graph(struct searching *s)
     s->explain.plan = SYNA_PLAN_GRAPH;
     s->explain.ef = vectors_search_ef(s);
     s->explain.recall = hnsw_recall_at(graph, (uint32_t)s->how.k, s->explain.ef);
-    for (size_t q = 0; q < s->count; q += TOGETHER)
-        SYNA_TRY(walk_together(s, graph, q, MIN(s->count - q, (size_t)TOGETHER), &visits));
+    SYNA_TRY(walk_together(s, graph, &visits));
     s->explain.codes += visits.codes;
     s->explain.full += visits.full;
     s->explain.hops += visits.hops;

@@ -8,7 +8,6 @@
 #include "index/pool.h"
 
 #define HNSW_ENTRIES 256u /* rows sampled as places to begin */
-#define HNSW_BEGINNINGS 4 /* of them, so many nearest are begun from */
 #define LINKS_MAX (2 * HNSW_M_MAX)
 
 static inline bool bit_of(const uint64_t *bits, uint32_t row)

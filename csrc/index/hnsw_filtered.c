@@ -15,6 +15,7 @@
 #include "index/hnsw_core.h"
 #include "index/hnsw_filtered.h"
 
+#define BEGINNINGS 4 /* chosen entries that are begun from, and others */
 #define AHEAD 8u /* rows whose links are asked for before they are looked through */
 
 struct around {
@@ -123,16 +124,16 @@ static uint32_t compare(const struct around *a)
 static void begin(const struct around *a)
 {
     int32_t keys[HNSW_ENTRIES];
-    struct candidate nearest[HNSW_BEGINNINGS], own[HNSW_BEGINNINGS];
+    struct candidate nearest[BEGINNINGS], own[BEGINNINGS];
     uint32_t count = 0, owned = 0;
     struct hnsw_walk *walk = a->walk;
     uint32_t entries = MIN(a->graph->entry_count, HNSW_ENTRIES);
     codes_scan(&a->set->codes, a->set->kernels, &walk->query, a->graph->entry_codes, entries, keys);
     for (uint32_t i = 0; i < entries; i++) {
         struct candidate c = {keys[i], a->graph->entries[i]};
-        list_put(nearest, &count, HNSW_BEGINNINGS, c);
+        list_put(nearest, &count, BEGINNINGS, c);
         if (is_chosen(a, c.row))
-            list_put(own, &owned, HNSW_BEGINNINGS, c);
+            list_put(own, &owned, BEGINNINGS, c);
     }
     walk->visits.codes += entries;
     for (uint32_t i = 0; i < owned; i++)

@@ -93,7 +93,8 @@ struct searches {
     const struct row_set *set;
     const struct hnsw_query *queries;
     struct topk *tops;
-    size_t next, count;
+    size_t *next; /* query that nobody has begun; atomic: several threads take from it */
+    size_t count;
     struct hnsw_visits *visits; /* may be NULL */
     const uint64_t *counted; /* what `share` is of */
     float share; /* of the entries, which are a sample of the rows */
@@ -139,17 +140,26 @@ static uint32_t width_of(struct searches *s, size_t i)
     return walk_width(s->graph, (uint32_t)((float)ef / s->share));
 }
 
-/* Begin the next query that asks for anything; DONE when there is none. */
+/* A query that nobody has begun and that asks for anything; s->count when there is none. */
+static size_t next_query(const struct searches *s)
+{
+    size_t i;
+    do
+        i = __atomic_fetch_add(s->next, 1, __ATOMIC_RELAXED);
+    while (i < s->count && s->tops[i].k == 0);
+    return MIN(i, s->count);
+}
+
+/* Begin another query; DONE when there is none. */
 static void lane_begin(struct searches *s, struct lane *lane)
 {
+    size_t i = next_query(s);
     lane->state = DONE;
-    while (s->next < s->count && s->tops[s->next].k == 0)
-        s->next++;
-    if (s->next == s->count)
+    if (i == s->count)
         return;
-    lane->query = &s->queries[s->next];
-    lane->top = &s->tops[s->next++];
-    lane->ef = width_of(s, s->next - 1);
+    lane->query = &s->queries[i];
+    lane->top = &s->tops[i];
+    lane->ef = width_of(s, i);
     lane->state = WALKING;
     lane->walk->coarse = s->graph->measured.coarse && s->set->codes.split;
     codes_query(&s->set->codes, s->set->kernels, lane->query->vector, lane->walk->query_room,
@@ -329,19 +339,18 @@ syna_rc hnsw_scan(struct hnsw *graph, const struct row_set *set, const struct hn
 
 struct shared_search {
     const struct searches *all;
-    size_t each;               /* queries a round */
     struct hnsw_visits visits; /* atomic */
 };
 
-static syna_rc search_round(void *context, unsigned thread, uint64_t i)
+/* What one thread does: queries until none is left. */
+static syna_rc search_some(void *context, unsigned thread, uint64_t i)
 {
     struct shared_search *shared = context;
-    const struct searches *all = shared->all;
-    size_t first = (size_t)i * shared->each;
     struct hnsw_visits visits = {0};
-    struct searches s = {all->graph, all->set, all->queries + first, all->tops + first, 0,
-                         MIN(shared->each, all->count - first), &visits, NULL, 1};
+    struct searches s = *shared->all;
+    s.visits = &visits;
     (void)thread;
+    (void)i;
     SYNA_TRY(search_together(&s));
     __atomic_fetch_add(&shared->visits.codes, visits.codes, __ATOMIC_RELAXED);
     __atomic_fetch_add(&shared->visits.full, visits.full, __ATOMIC_RELAXED);
@@ -352,9 +361,8 @@ static syna_rc search_round(void *context, unsigned thread, uint64_t i)
 /* Which thread a query falls to does not matter: its walk is the same on each. */
 static syna_rc search_shared(struct searches *s, unsigned threads)
 {
-    struct shared_search shared = {.all = s, .each = THREAD_QUERIES};
-    SYNA_TRY(workers_run(threads, (s->count + shared.each - 1) / shared.each, search_round, &shared,
-                         NULL, NULL));
+    struct shared_search shared = {.all = s};
+    SYNA_TRY(workers_run(threads, threads, search_some, &shared, NULL, NULL));
     if (s->visits) {
         s->visits->codes += shared.visits.codes;
         s->visits->full += shared.visits.full;
@@ -367,7 +375,8 @@ syna_rc hnsw_search_many(struct hnsw *graph, const struct row_set *set,
                          const struct hnsw_query *queries, size_t count, struct topk *tops,
                          struct hnsw_visits *visits)
 {
-    struct searches s = {graph, set, queries, tops, 0, count, visits, NULL, 1};
+    size_t next = 0;
+    struct searches s = {graph, set, queries, tops, &next, count, visits, NULL, 1};
     if (graph->linked == 0 || count == 0)
         return SYNA_SUCCESS;
     unsigned threads = (unsigned)MIN((size_t)graph->search_threads, count / THREAD_QUERIES);

@@ -50,6 +50,7 @@ static void forget_seen(struct hnsw_walk *walk)
 
 /* ---------------------------------------------------------------- how far a walk goes */
 
+#define BEGINNINGS 2 /* entries that a walk begins from, the nearest */
 #define WIDER 3u  /* places in the pool: so many times ef, for queries that have more rows within reach */
 #define LAST_LEAST 5u /* the distance of the first few says little of what lies around a query */
 #define SLACK 5.0f /* standard deviations of what codes are off by */
@@ -108,18 +109,31 @@ static uint32_t offer(struct hnsw_walk *walk, uint32_t ef, const uint64_t *chose
     return list_put(walk->pool, &walk->pool_count, ef, c);
 }
 
+/* Keys of entries [first, first + count), which are those of the walk: of half codes, if it is by these. */
+static void compare_entries(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
+                            uint32_t first, uint32_t count, int32_t *keys)
+{
+    const uint8_t *code = graph->entry_codes + (size_t)first * set->codes.stride, *codes[HNSW_ENTRIES];
+    if (!walk->coarse) {
+        codes_scan(&set->codes, set->kernels, &walk->query, code, count, keys);
+        return;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        codes[i] = code + (size_t)i * set->codes.stride;
+    codes_coarse_many(&set->codes, set->kernels, &walk->query, codes, count, keys);
+}
+
 static void begin(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
                   uint32_t ef, const uint64_t *chosen)
 {
     int32_t keys[HNSW_ENTRIES];
-    struct candidate best[HNSW_BEGINNINGS];
+    struct candidate best[BEGINNINGS];
     uint32_t count = 0;
     for (uint32_t at = 0; at < graph->entry_count; at += HNSW_ENTRIES) {
         uint32_t some = MIN(HNSW_ENTRIES, graph->entry_count - at);
-        codes_scan(&set->codes, set->kernels, &walk->query,
-                   graph->entry_codes + (size_t)at * set->codes.stride, some, keys);
+        compare_entries(graph, set, walk, at, some, keys);
         for (uint32_t i = 0; i < some; i++)
-            list_put(best, &count, HNSW_BEGINNINGS,
+            list_put(best, &count, BEGINNINGS,
                      (struct candidate){keys[i], graph->entries[at + i]});
     }
     walk->visits.codes += graph->entry_count;

@@ -41,6 +41,16 @@ cdef class Texts:
     cdef void add(self, const char *text, size_t size) noexcept
 
 
+# What a batch of searches found, as the core handed it out. Results are made of it when they are asked for.
+cdef class HitBlock:
+    cdef syna_hit *hits
+    cdef size_t *ends
+    cdef size_t queries
+    cdef uint32_t dims
+    cdef size_t begin(self, size_t query) noexcept
+
+
+cdef HitBlock take_block(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims)
 cdef tuple take_columns(syna_hit *hits, size_t count, uint32_t dims)
 
 ctypedef int32_t (*verify_fn)(const char *path, syna_finding_fn visit, void *context,

@@ -167,24 +167,81 @@ cdef class Texts:
         return [data[start:end].decode() for start, end in zip(ends, ends[1:])]
 
 
-cdef tuple take_columns(syna_hit *hits, size_t count, uint32_t dims):
-    """Hits with vectors and metadata as the columns of a table: `Texts` of the keys, a matrix of the
-    vectors, `Texts` of the metadata."""
+cdef tuple columns_of(const syna_hit *hits, size_t count, uint32_t dims):
+    """Hits as the columns of a table: `Texts` of the keys, a matrix of the vectors (of no rows when the hits
+    carry none), `Texts` of the metadata."""
     cdef size_t i
     cdef Texts keys, metadata
     cdef float[:, ::1] room
-    try:
-        matrix = np.empty((count, dims), np.float32)
-        room = matrix
-        keys = Texts(count, sum([hits[i].key_len for i in range(count)]))
-        metadata = Texts(count, sum([hits[i].metadata_len for i in range(count)]))
-        for i in range(count):
-            keys.add(hits[i].key, hits[i].key_len)
-            metadata.add(hits[i].metadata, hits[i].metadata_len)
+    cdef bint vectors = count > 0 and hits.vector is not NULL
+    matrix = np.empty((count if vectors else 0, dims), np.float32)
+    room = matrix
+    keys = Texts(count, sum([hits[i].key_len for i in range(count)]))
+    metadata = Texts(count, sum([hits[i].metadata_len for i in range(count)]))
+    for i in range(count):
+        keys.add(hits[i].key, hits[i].key_len)
+        metadata.add(hits[i].metadata, hits[i].metadata_len)
+        if vectors:
             memcpy(&room[i, 0], hits[i].vector, dims * sizeof(float))
-        return keys, matrix, metadata
+    return keys, matrix, metadata
+
+
+cdef tuple take_columns(syna_hit *hits, size_t count, uint32_t dims):
+    try:
+        return columns_of(hits, count, dims)
     finally:
         syna_free_hits(hits)
+
+
+# ------------------------------------------------------------------------------- many searches
+
+cdef class HitBlock:
+    """What a batch of searches found: `block[q]` makes the results of query q, anew each time."""
+
+    def __len__(self):
+        return self.queries
+
+    def __getitem__(self, size_t query):
+        cdef size_t i
+        if query >= self.queries:
+            raise IndexError(query)
+        return [result_of(&self.hits[i], self.dims)
+                for i in range(self.begin(query), self.ends[query])]
+
+    def columns(self):
+        """How many results each query has, and all of them below each other: `Texts` of the keys, scores, a
+        matrix of the vectors, `Texts` of the metadata."""
+        cdef size_t i
+        cdef size_t count = self.begin(self.queries)
+        cdef float[::1] room
+        counts = [self.ends[i] - self.begin(i) for i in range(self.queries)]
+        scores = np.empty(count, np.float32)
+        room = scores
+        for i in range(count):
+            room[i] = self.hits[i].score
+        keys, matrix, metadata = columns_of(self.hits, count, self.dims)
+        return counts, keys, scores, matrix, metadata
+
+    cdef size_t begin(self, size_t query) noexcept:
+        return self.ends[query - 1] if query else 0
+
+    def __dealloc__(self):
+        syna_free_hits(self.hits)
+        free(self.ends)
+
+
+cdef HitBlock take_block(syna_hit *hits, const size_t *counts, size_t queries, uint32_t dims):
+    cdef HitBlock block = HitBlock.__new__(HitBlock)
+    cdef size_t q
+    block.hits = hits
+    block.dims = dims
+    block.ends = <size_t *>malloc(max(queries, 1) * sizeof(size_t))
+    if block.ends is NULL:
+        raise MemoryError()
+    for q in range(queries):
+        block.ends[q] = counts[q] + (block.ends[q - 1] if q else 0)
+    block.queries = queries
+    return block
 
 
 # ---------------------------------------------------------------------- files, not handles

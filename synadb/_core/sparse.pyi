@@ -45,7 +45,7 @@ class SparseHandle(Handle):
     def _keys(self) -> list[str]: ...
     def _search(
         self,
-        offsets: npt.NDArray[np.uint64],
+        offsets: npt.NDArray[np.uint64] | None,
         terms: npt.NDArray[np.uint32],
         weights: npt.NDArray[np.float32],
         k: int | None,

@@ -70,12 +70,12 @@ cdef class SparseResults:
         return made
 
 
-cdef void set_pairs(syna_sparse_rows *rows, const uint64_t[::1] offsets, const uint32_t[::1] terms,
-                    const float[::1] weights):
+cdef void set_pairs(syna_sparse_rows *rows, const uint64_t *offsets, size_t count,
+                    const uint32_t[::1] terms, const float[::1] weights) noexcept:
     memset(rows, 0, sizeof(syna_sparse_rows))
     rows.size = sizeof(syna_sparse_rows)
-    rows.count = offsets.shape[0] - 1
-    rows.offsets = &offsets[0]
+    rows.count = count
+    rows.offsets = offsets
     if terms.shape[0]:
         rows.terms = &terms[0]
         rows.weights = &weights[0]
@@ -125,7 +125,7 @@ cdef class SparseHandle(Handle):
         cdef syna_sparse_rows rows
         cdef size_t added = 0
         cdef int32_t rc
-        set_pairs(&rows, offsets, terms, weights)
+        set_pairs(&rows, &offsets[0], offsets.shape[0] - 1, terms, weights)
         rows.keys = names.texts
         rows.key_lens = names.lens
         rows.metadata = facts.texts
@@ -270,23 +270,29 @@ cdef class SparseHandle(Handle):
         finally:
             syna_free_sparse_hits(hits)
 
-    def _search(self, const uint64_t[::1] offsets not None, const uint32_t[::1] terms not None,
+    def _search(self, const uint64_t[::1] offsets, const uint32_t[::1] terms not None,
                 const float[::1] weights not None, k, min_score, filter, float recall,
                 bint metadata, SparseResults make not None):
-        """A list of hits for each query, and (windows, postings, scored, matches). k None: no limit;
-        min_score None: none; filter: JSON text or None."""
+        """A list of hits for each query, and (windows, postings, scored, matches). offsets None: one query;
+        k None: no limit; min_score None: none; filter: JSON text or None."""
         cdef syna_sparse_rows queries
         cdef syna_sparse_search how
         cdef syna_sparse_explain told
         cdef syna_sparse_hit *hits = NULL
         cdef syna_sparse_hit *hit
-        cdef size_t count = offsets.shape[0] - 1
-        cdef size_t[::1] found = np.zeros(max(count, 1), np.uintp)
-        cdef size_t *counts = &found[0]
+        cdef uint64_t[2] whole = [0, <uint64_t>terms.shape[0]]
+        cdef size_t[::1] found
+        cdef size_t one = 0
+        cdef size_t *counts = &one
+        cdef size_t count = 1
         cdef Py_ssize_t size = 0
         cdef size_t q, i
         cdef int32_t rc
-        set_pairs(&queries, offsets, terms, weights)
+        if offsets is not None:
+            count = offsets.shape[0] - 1
+            found = np.zeros(max(count, 1), np.uintp)
+            counts = &found[0]
+        set_pairs(&queries, &whole[0] if offsets is None else &offsets[0], count, terms, weights)
         memset(&how, 0, sizeof(how))
         how.size = sizeof(how)
         how.k = UINT64_MAX if k is None else k

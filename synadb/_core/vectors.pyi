@@ -5,7 +5,7 @@ import numpy as np
 import numpy.typing as npt
 
 from synadb._core.handle import Handle
-from synadb._core.rows import Texts
+from synadb._core.rows import HitBlock, Texts
 from synadb.types import SearchResult
 
 COSINE: int
@@ -60,7 +60,7 @@ class VectorHandle(Handle):
         exact: bool,
         filter: str | None,
         metadata: bool,
-    ) -> tuple[list[list[SearchResult]], tuple[int, int, float, int, int, int, int]]: ...
+    ) -> tuple[HitBlock, tuple[int, int, float, int, int, int, int]]: ...
     def _build_index(self, progress: bool | Callable[[int, int], object] | None) -> None: ...
     def _absorb(self, progress: bool | Callable[[int, int], object] | None) -> None: ...
     def _has_index(self) -> bool: ...

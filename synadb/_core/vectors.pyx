@@ -25,7 +25,7 @@ from synadb._core.libsynadb cimport (
     syna_vectors_rows, syna_vectors_rows_where, syna_vectors_search, syna_vectors_stats,
     syna_vectors_update_metadata)
 from synadb._core.progress cimport Progress, progress_step
-from synadb._core.rows cimport Texts, result_of, take_columns, take_keys, take_results
+from synadb._core.rows cimport take_block, take_columns, take_keys, take_results
 from synadb._core.status cimport check, fail
 
 cdef extern from "Python.h":
@@ -38,11 +38,6 @@ COSINE = SYNA_METRIC_COSINE
 EUCLIDEAN = SYNA_METRIC_EUCLIDEAN
 DOT_PRODUCT = SYNA_METRIC_DOT_PRODUCT
 MAX_DIMENSIONS = SYNA_DIMENSIONS_MAX
-
-
-cdef list results_of(const syna_hit *hits, size_t count, uint32_t dims):
-    cdef size_t i
-    return [result_of(&hits[i], dims) for i in range(count)]
 
 
 # The keys of a batch as the core wants them; the list keeps the texts alive meanwhile.
@@ -337,13 +332,12 @@ cdef class VectorHandle(Handle):
 
     def _search(self, const float[:, ::1] queries not None, k, radius, bint vectors, uint32_t ef,
                 float recall, bint exact, filter, bint metadata):
-        """A list of results for each query, and how they were found: (plan, ef, recall, codes,
+        """A `HitBlock`: results for each query; and how they were found: (plan, ef, recall, codes,
         full, hops, matches). k None: no limit; radius, filter None: none; ef, recall 0: not
         given."""
         cdef syna_search how
         cdef syna_explain told
         cdef syna_hit *hits = NULL
-        cdef syna_hit *next_hit
         cdef size_t count = queries.shape[0]
         cdef uint32_t dims = <uint32_t>queries.shape[1]
         cdef const float *rows = &queries[0, 0] if count else NULL
@@ -351,7 +345,6 @@ cdef class VectorHandle(Handle):
         cdef size_t one = 0
         cdef size_t *counts = &one
         cdef Py_ssize_t size = 0
-        cdef size_t q
         cdef int32_t rc
         if count > 1:
             found = np.zeros(count, np.uintp)
@@ -381,15 +374,7 @@ cdef class VectorHandle(Handle):
             rc = syna_vectors_search(self.ptr, rows, count, dims, &how, &hits, counts)
         self.leave()
         check(rc)
-        results = []
-        next_hit = hits
-        try:
-            for q in range(count):
-                results.append(results_of(next_hit, counts[q], dims))
-                next_hit += counts[q]
-        finally:
-            syna_free_hits(hits)
-        return results, (told.plan, told.ef, told.recall, told.codes, told.full, told.hops,
+        return take_block(hits, counts, count, dims), (told.plan, told.ef, told.recall, told.codes, told.full, told.hops,
                          told.matches)
 
     def _build_index(self, progress):

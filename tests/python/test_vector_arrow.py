@@ -85,6 +85,38 @@ def test_results_of_a_batch_are_one_table(store):
     assert pa().table(found[1].table())["key"].to_pylist() == [hit.key for hit in found[1]]
 
 
+def test_a_batch_is_a_sequence_of_lists_that_are_made_once(store):
+    queries = np.arange(12, dtype=np.float32).reshape(3, DIMS)
+    found = store.search_batch(queries, k=2)
+    want = [store.search(query, k=2) for query in queries]
+    assert found == want and want == found and found == store.search_batch(queries, k=2)
+    assert found != want[:2] and found != want[::-1] and found != tuple(want)
+    assert len(found) == 3 and list(found) == want and repr(found) == repr(want)
+    assert found[-1] == want[2] and found[np.int64(1)] == want[1] and found[1:] == want[1:]
+    assert found[0] is found[0] is found[-3] is next(iter(found)) and want[1] in found
+    for wrong in (3, -4):
+        with pytest.raises(IndexError):
+            found[wrong]
+    with pytest.raises(TypeError):
+        found["0"]
+    with pytest.raises(TypeError):
+        hash(found)
+
+
+def test_the_table_of_a_batch_is_the_same_before_and_after_its_lists_are_made(store):
+    queries = np.arange(12, dtype=np.float32).reshape(3, DIMS)
+    for form in ({}, {"vectors": False}, {"metadata": False}, {"radius": 3.0, "k": None}):
+        found = store.search_batch(queries, **form)
+        before = read(found)
+        assert [len(hits) for hits in found] == [
+            before["query"].to_pylist().count(query) for query in range(3)
+        ]
+        assert read(found).equals(before)
+    found = store.search_batch(queries, k=2)
+    del found[0][1]  # a list may be changed: then that is what there is
+    assert read(found)["query"].to_pylist() == [0, 1, 1, 2, 2]
+
+
 def test_nothing_is_a_table_too(store, path):
     assert read(store.search([0, 0, 0, 0], radius=0.0)).num_rows == 0
     assert read(store.search_batch(np.empty((0, DIMS)))).num_rows == 0
