@@ -9,6 +9,7 @@
 
 #define BATCH_NEAR 16u  /* nearest of a row within its batch */
 #define BATCH_BLOCK 512u /* rows compared with each other */
+#define TURNS 8u /* walks that take turns: one computes while the codes of the others arrive */
 
 void hnsw_plan_dispose(struct hnsw_plan *plan)
 {
@@ -50,7 +51,7 @@ struct planning {
     struct hnsw *graph;
     const struct row_set *set;
     uint32_t first, count; /* the new rows */
-    struct hnsw_walk *walk;
+    struct hnsw_walk *walks[TURNS];
     struct prune_room *prune;
     struct hnsw_plan *plan;
     struct buf reverse; /* struct wish[]: links that others should get */
@@ -74,10 +75,32 @@ static int by_from(const void *left, const void *right)
     return a->to < b->to ? -1 : a->to > b->to;
 }
 
-static void query_row(const struct planning *p, uint32_t row)
+static void query_row(const struct planning *p, struct hnsw_walk *walk, uint32_t row)
 {
-    codes_query_row(&p->set->codes, array_at(&p->set->code_rows, row), p->walk->query_room,
-                    &p->walk->query);
+    codes_query_row(&p->set->codes, array_at(&p->set->code_rows, row), walk->query_room, &walk->query);
+}
+
+/* Walk from each of rows [row, row + count), at most TURNS. */
+static void walk_rows(const struct planning *p, uint32_t row, uint32_t count)
+{
+    bool walking[TURNS], busy = true;
+    uint32_t ef = p->graph->ef_construction;
+    for (uint32_t i = 0; i < count; i++) {
+        p->walks[i]->coarse = p->graph->measured.coarse && p->set->codes.split;
+        query_row(p, p->walks[i], row + i);
+        walk_begin(p->graph, p->set, p->walks[i], ef, NULL);
+        walking[i] = true;
+    }
+    while (busy) {
+        busy = false;
+        for (uint32_t i = 0; i < count; i++)
+            busy |= walking[i] = walking[i] && walk_ask(p->graph, p->set, p->walks[i]);
+        for (uint32_t i = 0; i < count; i++)
+            if (walking[i])
+                walk_compare(p->graph, p->set, p->walks[i], ef, NULL);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        walk_end(p->walks[i]);
 }
 
 /* Compare the rows of a block of new ones with each other. */
@@ -90,23 +113,59 @@ static void compare_block(struct planning *p, uint32_t first, uint32_t count)
                p->tile);
 }
 
-/* The nearest rows of `row`: from the graph by a walk, from its block by the matrix. Sorted. */
-static uint32_t find_near(struct planning *p, uint32_t row, uint32_t block, uint32_t block_count,
-                          struct candidate *out)
+/* Keys of `count` rows seen from the query of a walk, sorted into `out` without repeats. */
+static uint32_t rank_rows(const struct planning *p, const struct hnsw_walk *walk, const uint32_t *rows,
+                          uint32_t count, struct candidate *out)
 {
-    struct candidate few[BATCH_NEAR];
-    struct hnsw_walk *walk = p->walk;
+    const uint8_t *codes[PRUNE_MAX] = {NULL};
+    int32_t keys[PRUNE_MAX];
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < count; i++)
+        codes[i] = array_at(&p->set->code_rows, rows[i]);
+    codes_many(&p->set->codes, p->set->kernels, &walk->query, codes, count, keys);
+    for (uint32_t i = 0; i < count; i++) {
+        struct candidate c = {keys[i], rows[i]};
+        uint32_t at = kept;
+        while (at > 0 && candidate_before(c, out[at - 1]))
+            at--;
+        if (at > 0 && out[at - 1].row == c.row)
+            continue;
+        memmove(out + at + 1, out + at, (kept - at) * sizeof c);
+        out[at] = c;
+        kept++;
+    }
+    return kept;
+}
+
+/* The rows that a walk found, at most PRUNE_MAX, ranked by whole codes. */
+static uint32_t found_by(const struct planning *p, const struct hnsw_walk *walk, struct candidate *out)
+{
+    uint32_t rows[PRUNE_MAX], count = MIN(walk->pool_count, PRUNE_MAX);
+    if (!walk->coarse) {
+        memcpy(out, walk->pool, count * sizeof *out);
+        return count;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        rows[i] = walk->pool[i].row;
+        prefetch_code(array_at(&p->set->code_rows, rows[i]), p->set->codes.stride, HNSW_AHEAD);
+    }
+    return rank_rows(p, walk, rows, count, out);
+}
+
+/* The nearest rows of `row`: from the graph by its walk, from its block by the matrix. Sorted. */
+static uint32_t find_near(struct planning *p, const struct hnsw_walk *walk, uint32_t row, uint32_t block,
+                          uint32_t block_count, struct candidate *out)
+{
+    struct candidate few[BATCH_NEAR], found[PRUNE_MAX + 1];
     int32_t *keys = p->pairs + (size_t)(row - block) * BATCH_BLOCK;
-    uint32_t count = 0, got, w = 0, f = 0;
+    uint32_t count = 0, got, w = 0, f = 0, walked = found_by(p, walk, found);
     keys[row - block] = INT32_MAX;
     got = nearest_few(p->set->kernels, keys, block_count, MIN(BATCH_NEAR, block_count), few);
-    query_row(p, row);
-    walk_run(p->graph, p->set, walk, p->graph->ef_construction, NULL);
-    while (count < PRUNE_MAX && (w < walk->pool_count || f < got)) {
+    while (count < PRUNE_MAX && (w < walked || f < got)) {
         if (f < got && few[f].row == row - block) {
             f++;
-        } else if (f == got || (w < walk->pool_count && walk->pool[w].key <= few[f].key)) {
-            out[count++] = walk->pool[w++];
+        } else if (f == got || (w < walked && found[w].key <= few[f].key)) {
+            out[count++] = found[w++];
         } else {
             out[count++] = (struct candidate){few[f].key, block + few[f].row};
             f++;
@@ -115,11 +174,12 @@ static uint32_t find_near(struct planning *p, uint32_t row, uint32_t block, uint
     return count;
 }
 
-static syna_rc plan_row(struct planning *p, uint32_t row, uint32_t block, uint32_t block_count)
+static syna_rc plan_row(struct planning *p, const struct hnsw_walk *walk, uint32_t row, uint32_t block,
+                        uint32_t block_count)
 {
     struct candidate near[PRUNE_MAX];
     uint32_t degree = p->graph->degree;
-    uint32_t count = find_near(p, row, block, block_count, near);
+    uint32_t count = find_near(p, walk, row, block, block_count, near);
     uint32_t *links = plan_add(p->plan, degree, row);
     if (!links)
         return syna_no_memory(degree * sizeof *links);
@@ -146,30 +206,6 @@ static const uint32_t *links_now(const struct planning *p, uint32_t row)
            (size_t)(row - p->first) * p->graph->degree;
 }
 
-/* Keys of `count` rows seen from walk->query, sorted into `out` without repeats. */
-static uint32_t rank_rows(struct planning *p, const uint32_t *rows, uint32_t count,
-                          struct candidate *out)
-{
-    const uint8_t *codes[PRUNE_MAX] = {NULL};
-    int32_t keys[PRUNE_MAX];
-    uint32_t kept = 0;
-    for (uint32_t i = 0; i < count; i++)
-        codes[i] = array_at(&p->set->code_rows, rows[i]);
-    codes_many(&p->set->codes, p->set->kernels, &p->walk->query, codes, count, keys);
-    for (uint32_t i = 0; i < count; i++) {
-        struct candidate c = {keys[i], rows[i]};
-        uint32_t at = kept;
-        while (at > 0 && candidate_before(c, out[at - 1]))
-            at--;
-        if (at > 0 && out[at - 1].row == c.row)
-            continue;
-        memmove(out + at + 1, out + at, (kept - at) * sizeof c);
-        out[at] = c;
-        kept++;
-    }
-    return kept;
-}
-
 /* New links for `row`: what it has, and the rows that wish for one. */
 static syna_rc link_back(struct planning *p, uint32_t row, const struct wish *wishes, uint32_t count)
 {
@@ -182,8 +218,8 @@ static syna_rc link_back(struct planning *p, uint32_t row, const struct wish *wi
     }
     for (uint32_t i = 0; i < count && have < PRUNE_MAX; i++)
         rows[have++] = wishes[i].to;
-    query_row(p, row);
-    uint32_t kept = rank_rows(p, rows, have, near);
+    query_row(p, p->walks[0], row);
+    uint32_t kept = rank_rows(p, p->walks[0], rows, have, near);
     if (row >= p->first) {
         prune_links(p->set, p->prune, near, kept, degree, (uint32_t *)(uintptr_t)old);
         return SYNA_SUCCESS;
@@ -216,7 +252,8 @@ static syna_rc planning_begin(struct planning *p)
 {
     size_t pairs = BATCH_BLOCK * BATCH_BLOCK * sizeof(int32_t);
     *p->plan = (struct hnsw_plan){.linked = p->first + p->count};
-    SYNA_TRY(walk_take(p->graph, p->set, p->graph->ef_construction, &p->walk));
+    for (uint32_t i = 0; i < TURNS; i++)
+        SYNA_TRY(walk_take(p->graph, p->set, p->graph->ef_construction, &p->walks[i]));
     p->prune = prune_room_new(p->set);
     p->pairs = mem_alloc_aligned(pairs, 64);
     p->tile = mem_alloc_aligned(codes_tile_scratch(&p->set->codes, BATCH_BLOCK, BATCH_BLOCK), 64);
@@ -225,8 +262,9 @@ static syna_rc planning_begin(struct planning *p)
 
 static syna_rc planning_end(struct planning *p, syna_rc rc)
 {
-    if (p->walk)
-        walk_give(p->graph, p->walk);
+    for (uint32_t i = 0; i < TURNS; i++)
+        if (p->walks[i])
+            walk_give(p->graph, p->walks[i]);
     prune_room_free(p->prune);
     mem_free_aligned(p->pairs);
     mem_free_aligned(p->tile);
@@ -243,8 +281,12 @@ static syna_rc plan_new_rows(struct planning *p)
     for (uint32_t block = p->first; block < end; block += BATCH_BLOCK) {
         uint32_t count = MIN(BATCH_BLOCK, end - block);
         compare_block(p, block, count);
-        for (uint32_t row = block; row < block + count; row++)
-            SYNA_TRY(plan_row(p, row, block, count));
+        for (uint32_t at = 0; at < count; at += TURNS) {
+            uint32_t some = MIN(count - at, TURNS);
+            walk_rows(p, block + at, some);
+            for (uint32_t i = 0; i < some; i++)
+                SYNA_TRY(plan_row(p, p->walks[i], block + at + i, block, count));
+        }
     }
     return link_back_all(p);
 }
@@ -303,8 +345,8 @@ static uint32_t live_around(const struct planning *p, const uint64_t *live, uint
 static uint32_t live_beyond(const struct planning *p, const uint64_t *live, uint32_t row,
                             uint32_t *rows, uint32_t count)
 {
-    const struct hnsw_walk *walk = p->walk;
-    walk_run(p->graph, p->set, p->walk, p->graph->ef_construction, NULL);
+    struct hnsw_walk *walk = p->walks[0];
+    walk_run(p->graph, p->set, walk, p->graph->ef_construction, NULL);
     for (uint32_t i = 0; i < walk->pool_count; i++)
         if (is_live(live, walk->pool[i].row))
             count = add_new(rows, count, walk->pool[i].row, row);
@@ -326,10 +368,10 @@ static syna_rc repair_row(struct planning *p, const uint64_t *live, uint32_t row
     uint32_t count = live_around(p, live, row, rows, &dead);
     if (!dead)
         return SYNA_SUCCESS;
-    query_row(p, row);
+    query_row(p, p->walks[0], row);
     if (count < degree / 2)
         count = live_beyond(p, live, row, rows, count);
-    count = rank_rows(p, rows, count, near);
+    count = rank_rows(p, p->walks[0], rows, count, near);
     uint32_t *links = plan_add(p->plan, degree, row);
     if (!links)
         return syna_no_memory(degree * sizeof *links);
