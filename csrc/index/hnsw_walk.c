@@ -50,7 +50,7 @@ static void forget_seen(struct hnsw_walk *walk)
 
 /* ---------------------------------------------------------------- how far a walk goes */
 
-#define BEGINNINGS 2 /* entries that a walk begins from, the nearest */
+#define BEGINNINGS 4 /* entries that a walk begins from, the nearest */
 #define WIDER 3u  /* places in the pool: so many times ef, for queries that have more rows within reach */
 #define LAST_LEAST 5u /* the distance of the first few says little of what lies around a query */
 #define SLACK 5.0f /* standard deviations of what codes are off by */

@@ -103,10 +103,14 @@ def test_exact_and_radius_and_recall_one_are_exact_beside_a_graph(path):
 
 
 def test_recall_is_a_parameter(path):
-    store, rows = filled(path, 15000)
-    with store:
+    hard = np.random.default_rng(5).normal(size=(12000, DIMS)).astype(np.float32)
+    with VectorStore(path.with_name("hard.db"), DIMS, sync_on_write=False) as store:
+        store.insert_batch([str(i) for i in range(len(hard))], hard)
+        store.absorb()
         low, high = (store.explain(sheet(1)[0], recall=r).ef for r in (0.9, 0.99))
         assert 10 <= low < high
+    store, rows = filled(path, 15000)
+    with store:
         assert recall(store, rows, sheet(100, 1), recall=0.95) >= 0.9
         for bad in (0, -0.5, 1.5):
             with pytest.raises(ValueError, match="recall"):

@@ -475,7 +475,7 @@ static double work_of(struct hnsw *graph, const struct row_set *set, uint32_t ro
  * look at fewer; under every metric, and where not all rows may come back. */
 TEST(how_distances_grow_tells_when_to_end)
 {
-    enum { MANY = 10000, QUERIES = 100, EF = 30 };
+    enum { MANY = 10000, QUERIES = 60, EF = 30 };
     float *data = make_sheet(MANY), *queries = make_sheet(QUERIES);
     uint64_t *chosen = malloc((MANY / 64 + 1) * sizeof *chosen);
     memset(chosen, 0xf7, (MANY / 64 + 1) * sizeof *chosen);

@@ -97,6 +97,18 @@ TEST(only_frames_behind_a_sync_say_prior_durable)
     kvlog_close(&log);
 }
 
+/* Whether a byte of [from, to) is not zero: the first of a frame that was cut short may be. */
+static bool any_set(const char *path, uint64_t from, uint64_t to)
+{
+    FILE *file = fopen(path, "rb");
+    bool any = false;
+    CHECK(file && fseek(file, (long)from, SEEK_SET) == 0);
+    for (uint64_t at = from; at < to; at++)
+        any |= fgetc(file) != 0;
+    fclose(file);
+    return any;
+}
+
 TEST(a_log_cut_at_any_byte_keeps_every_whole_commit_and_takes_new_ones)
 {
     uint64_t ends[3];
@@ -116,7 +128,7 @@ TEST(a_log_cut_at_any_byte_keeps_every_whole_commit_and_takes_new_ones)
         CHECK_OK(replay(&log, &frames, &r));
         CHECK_EQ(frames, whole * 2);
         CHECK_EQ(log.end, end);
-        CHECK_EQ(r.cut_bytes > 0, cut > end);
+        CHECK_EQ(r.cut_bytes > 0, any_set(path, end, cut)); /* zeros are space that nobody wrote to */
         CHECK_OK(kvlog_cut(&log, &r));
         append(&log, 1);
         kvlog_close(&log);
