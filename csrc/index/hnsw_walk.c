@@ -9,7 +9,7 @@
  * returns (Al-Jazzazi et al. 2025, arXiv:2505.15636): then others are unlikely to lead to nearer ones, whereas
  * where many rows are about equally far the walk goes on. So easy queries cost less than hard ones, and fewer
  * rows are looked at for the same recall than if each walk had followed as many (text embeddings, recall of
- * .99: a third fewer). How much farther follows from ef: as far as the ef-th nearest row is of a typical
+ * .99: a quarter fewer). How much farther follows from ef: as far as the ef-th nearest row is of a typical
  * query, going by how distances were seen to grow with the number of rows (hnsw_recall.c). */
 #include "base/internal.h"
 
