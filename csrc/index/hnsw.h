@@ -14,9 +14,9 @@
  * plan at a time, no other change meanwhile), then applied, which copies the new links and nothing
  * else.
  *
- * Files: hnsw.c the struct; hnsw_walk.c, hnsw_search.c and hnsw_filtered.c; hnsw_prune.c the choice of links; hnsw_bulk.c,
- * hnsw_carve.c and hnsw_refine.c the build; hnsw_join.c reach; hnsw_plan.c later rows and dead ones; hnsw_renumber.c;
- * hnsw_recall.c calibration; hnsw_file.c. */
+ * Files: hnsw.c the struct; hnsw_walk.c, hnsw_search.c and hnsw_filtered.c; hnsw_prune.c the choice of links;
+ * hnsw_bulk.c, hnsw_carve.c and hnsw_refine.c the build; hnsw_join.c reach; hnsw_plan.c later rows and dead ones;
+ * hnsw_renumber.c; hnsw_recall.c calibration; hnsw_file.c. */
 #ifndef SYNA_INDEX_HNSW_H
 #define SYNA_INDEX_HNSW_H
 
