@@ -6,6 +6,8 @@
 #include "index/postings_searching.h"
 
 #define BATCH_ROWS 8u       /* candidates whose bytes are asked for together */
+#define BLOCK_WIDE 256u     /* rows with one maximum, where that leaves */
+#define BLOCKS_EACH 4u      /* so many blocks for each row that is looked for */
 #define ROUNDING_SHARE 128u /* of a sum: codes are made for another average length than a query's */
 
 /* Candidates that are about to be scored. Their bytes are anywhere in memory:
@@ -116,17 +118,25 @@ static uint16_t common_sum(const struct searching *s, uint32_t parts, size_t wan
     return bins_reached(&bins, wanted);
 }
 
+uint16_t search_find_maxima(struct searching *s, size_t wanted)
+{
+    s->block = wanted * BLOCKS_EACH <= s->rows / BLOCK_WIDE ? BLOCK_WIDE : ACCUMULATE_BLOCK;
+    s->blocks = (s->rows + s->block - 1) / s->block;
+    s->sums_by->maxima(s->scratch->sums, s->rows, s->block, s->scratch->maxima);
+    return common_maximum(s->scratch->maxima, s->blocks, wanted);
+}
+
 /* Few blocks have any. */
 size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room)
 {
     uint32_t *out = s->scratch->found;
     size_t found = 0;
-    for (uint32_t b = 0; b < s->rows / ACCUMULATE_BLOCK && found < room; b++) {
-        uint32_t first = b * ACCUMULATE_BLOCK;
+    for (uint32_t b = 0; b < s->blocks && found < room; b++) {
+        uint32_t first = b * s->block, rows = MIN(s->block, s->rows - first);
         if (s->scratch->maxima[b] < limit)
             continue;
-        size_t more = s->sums_by->collect(s->scratch->sums + first, NULL, ACCUMULATE_BLOCK, limit,
-                                          out + found, room - found);
+        size_t more = s->sums_by->collect(s->scratch->sums + first, NULL, rows, limit, out + found,
+                                          room - found);
         for (; more > 0; more--)
             out[found++] += first;
     }
@@ -154,10 +164,7 @@ static size_t collect_prime(struct searching *s, uint32_t parts, size_t wanted)
     s->primed = !listed;
     if (!listed && wanted > blocks / 2)
         return 0;
-    if (!listed)
-        s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
-    uint16_t limit =
-        listed ? common_sum(s, parts, wanted) : common_maximum(s->scratch->maxima, blocks, wanted);
+    uint16_t limit = listed ? common_sum(s, parts, wanted) : search_find_maxima(s, wanted);
     if (limit == 0)
         return 0;
     s->primed = true;

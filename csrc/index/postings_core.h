@@ -177,20 +177,17 @@ uint32_t window_count_at(const struct window *w, uint32_t posting);
 const struct window *postings_window_of(const struct postings *p, uint32_t row);
 
 /* ---- postings_score.c: exact scores of rows for one query */
-struct scorer_slot {
-    uint32_t term;
-    float weight;
-};
 struct scorer {
     const struct postings *p;
     const struct postings_query *query;
-    struct scorer_slot *table; /* no two terms of the query share a slot; NULL: look terms up */
-    uint32_t factor, shift;
+    struct query_slot *slots;  /* those of the table; NULL: look terms up */
+    struct query_table table;
+    const struct accumulate *by; /* what the machine has */
 };
 #define SCORER_SLOTS_MAX 65536u
 /* `room`: SCORER_SLOTS_MAX slots, zeroed, that scorer_dispose leaves zeroed; NULL: no table. */
 void scorer_init(struct scorer *s, const struct postings *p, const struct postings_query *query,
-                 struct scorer_slot *room);
+                 struct query_slot *room);
 void scorer_dispose(struct scorer *s);
 float scorer_row(const struct scorer *s, const struct postings_row *row);
 /* Any live row. `w` is its window, NULL = it is fresh. `refs`: for COUNTS, the list of each term of
@@ -206,7 +203,7 @@ struct search_scratch {
     uint32_t *found;  /* candidates */
     uint16_t *maxima;
     uint16_t *bounds; /* of groups of rows: what the wide lists that are not added can add */
-    struct scorer_slot *slots; /* zero between searches */
+    struct query_slot *slots; /* zero between searches */
 };
 syna_rc scratch_take(const struct postings *p, struct search_scratch **out);
 void scratch_give(const struct postings *p, struct search_scratch *scratch);

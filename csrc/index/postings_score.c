@@ -13,15 +13,15 @@
 #define TABLE_TERMS_MAX 400u
 #define TABLE_TRIES 64u
 
-static uint32_t slot_of(const struct scorer *s, uint32_t term)
+static struct query_slot *slot_of(const struct scorer *s, uint32_t term)
 {
-    return term * s->factor >> s->shift;
+    return &s->slots[term * s->table.factor >> s->table.shift];
 }
 
 static void clear(struct scorer *s, size_t terms)
 {
     for (size_t i = 0; i < terms; i++)
-        s->table[slot_of(s, s->query->terms[i])] = (struct scorer_slot){0};
+        *slot_of(s, s->query->terms[i]) = (struct query_slot){0};
 }
 
 /* Put the terms in. When two share a slot, none stays there. */
@@ -29,44 +29,60 @@ static bool fill(struct scorer *s)
 {
     const struct postings_query *q = s->query;
     for (size_t i = 0; i < q->count; i++) {
-        struct scorer_slot *slot = &s->table[slot_of(s, q->terms[i])];
+        struct query_slot *slot = slot_of(s, q->terms[i]);
         if (slot->weight != 0) {
             clear(s, i);
             return false;
         }
         if (q->weights[i] != 0)
-            *slot = (struct scorer_slot){q->terms[i], q->weights[i]};
+            *slot = (struct query_slot){q->terms[i], q->weights[i]};
     }
     return true;
+}
+
+static void fill_filter(struct scorer *s)
+{
+    const struct postings_query *q = s->query;
+    for (size_t i = 0; i < q->count; i++) {
+        uint32_t bit = query_bit(&s->table, q->terms[i]);
+        s->table.filter[bit / 32] |= 1u << bit % 32;
+    }
 }
 
 /* A multiplier that gives every term a slot of its own makes looking up a row's
  * term one compare. There are about as many slots as pairs of terms, so every
  * second one will do. */
-void scorer_init(struct scorer *s, const struct postings *p, const struct postings_query *query,
-                 struct scorer_slot *room)
+static bool make_table(struct scorer *s)
 {
-    *s = (struct scorer){.p = p, .query = query, .table = room};
-    if (!room || query->count > TABLE_TERMS_MAX || p->kind == POSTINGS_COUNTS) {
-        s->table = NULL;
-        return;
-    }
+    struct query_table *t = &s->table;
+    size_t count = s->query->count;
     uint32_t bits = 8;
-    while (bits < 16 && 1u << bits < query->count * query->count)
+    while (bits < 16 && 1u << bits < count * count)
         bits++;
-    s->shift = 32 - bits;
-    s->factor = 0x9e3779b1u;
+    t->shift = 32 - bits;
+    t->factor = 0x9e3779b1u;
     for (uint32_t i = 0; i < TABLE_TRIES; i++) {
-        if (fill(s))
-            return;
-        s->factor = s->factor * 0x2c1b3c6du | 1;
+        if (fill(s)) {
+            fill_filter(s);
+            return true;
+        }
+        t->factor = t->factor * 0x2c1b3c6du | 1;
     }
-    s->table = NULL;
+    return false;
+}
+
+void scorer_init(struct scorer *s, const struct postings *p, const struct postings_query *query,
+                 struct query_slot *room)
+{
+    *s = (struct scorer){.p = p, .query = query, .slots = room, .table.slots = room};
+    s->by = accumulate_get();
+    if (!room || query->count > TABLE_TERMS_MAX || p->kind == POSTINGS_COUNTS || !make_table(s))
+        s->slots = NULL;
 }
 
 void scorer_dispose(struct scorer *s)
 {
-    if (s->table)
+    if (s->slots)
         clear(s, s->query->count);
 }
 
@@ -77,28 +93,6 @@ static float rounded(double sum)
     if (UNLIKELY(sum > FLT_MAX))
         return FLT_MAX;
     return UNLIKELY(sum < -FLT_MAX) ? -FLT_MAX : (float)sum;
-}
-
-#define TERMS_AT_ONCE 256u
-
-/* Products of shared terms first, without a branch for the processor to guess;
- * then their sum. */
-static double sum_by_table(const struct scorer *s, const struct postings_row *row)
-{
-    double products[TERMS_AT_ONCE + 1], sum = 0;
-    const uint8_t *values = row->values;
-    for (uint32_t at = 0; at < row->count; at += TERMS_AT_ONCE) {
-        uint32_t end = MIN(row->count, at + TERMS_AT_ONCE), shared = 0;
-        for (uint32_t i = at; i < end; i++) {
-            uint32_t term = row_term(row, i);
-            struct scorer_slot slot = s->table[slot_of(s, term)];
-            products[shared] = (double)slot.weight * load_f32(values + (size_t)i * 4);
-            shared += (slot.term == term) & (slot.weight != 0);
-        }
-        for (uint32_t i = 0; i < shared; i++)
-            sum += products[i];
-    }
-    return sum;
 }
 
 static float value_at(const struct scorer *s, const struct postings_row *row, uint32_t i)
@@ -138,7 +132,8 @@ static double sum_by_search(const struct scorer *s, const struct postings_row *r
 
 float scorer_row(const struct scorer *s, const struct postings_row *row)
 {
-    return rounded(s->table ? sum_by_table(s, row) : sum_by_search(s, row));
+    return rounded(s->slots ? s->by->dot(&s->table, row->terms, row->values, row->count)
+                            : sum_by_search(s, row));
 }
 
 /* A row of a COUNTS window: each list is asked for it. */

@@ -29,7 +29,7 @@ static syna_rc scratch_new(struct search_scratch **out)
     size_t found = ACCUMULATE_ROWS * sizeof(uint32_t), maxima = BLOCKS * sizeof(uint16_t);
     size_t bounds = GROUPS * sizeof(uint16_t);
     size_t bytes =
-        sums + scored + found + maxima + bounds + SCORER_SLOTS_MAX * sizeof(struct scorer_slot);
+        sums + scored + found + maxima + bounds + SCORER_SLOTS_MAX * sizeof(struct query_slot);
     struct search_scratch *scratch = mem_zalloc(sizeof *scratch);
     uint8_t *block = scratch ? mem_alloc_aligned(bytes, 64) : NULL;
     if (!block) {

@@ -373,15 +373,17 @@ static syna_rc take_room(struct searching *s)
     size_t parts = 2 * s->q->count + 1, plans = s->p->window_count;
     size_t refs = s->p->kind == POSTINGS_COUNTS ? s->q->count + 1 : 0;
     size_t found = plans * s->q->count <= FOUND_MAX ? plans * s->q->count : 0;
+    size_t near = s->cut > 0 ? search_near_size(s->top->k) : 0;
     size_t bytes = parts * (2 * sizeof *s->parts + sizeof *s->left + sizeof *s->keys) +
-                   plans * sizeof *s->plans + refs * sizeof *s->refs + found * sizeof *s->found;
+                   near * sizeof *s->near.keys + plans * sizeof *s->plans + refs * sizeof *s->refs + found * sizeof *s->found;
     s->parts = mem_alloc(bytes);
     if (!s->parts)
         return syna_no_memory(bytes);
     s->unordered = s->parts + parts;
     s->left = (double *)(void *)(s->unordered + parts);
     s->keys = (uint64_t *)(void *)(s->left + parts);
-    s->plans = (struct plan *)(void *)(s->keys + parts);
+    s->near = (struct near_pool){.keys = s->keys + parts, .size = near};
+    s->plans = (struct plan *)(void *)(s->near.keys + near);
     struct found_lists *behind = (struct found_lists *)(void *)(s->plans + plans);
     s->found = found ? behind : NULL;
     s->refs = refs ? (struct list_ref *)(void *)(behind + found) : NULL;
@@ -397,9 +399,7 @@ syna_rc search_cut(const struct postings *p, const struct postings_query *query,
     syna_rc rc = take_room(&s);
     if (rc == SYNA_SUCCESS) {
         scorer_init(&s.scorer, p, query, s.scratch->slots);
-        topk_init(&s.near, cut > 0 ? search_near_pool(top->k) : 0, FLT_MAX);
         rc = search(&s);
-        topk_dispose(&s.near);
         scorer_dispose(&s.scorer);
         scratch_give(p, s.scratch);
     }

@@ -32,6 +32,13 @@ struct plan { /* of a window */
     double bound;
 };
 
+/* Rows with the largest sums so far, the best first: the bits of the score that a sum stands for, which compare
+ * as scores do that are not negative, above the row's number turned round. */
+struct near_pool {
+    uint64_t *keys;
+    size_t count, size;
+};
+
 struct searching {
     const struct postings *p;
     const struct postings_query *q;
@@ -45,7 +52,7 @@ struct searching {
     struct part *unordered;
     uint64_t *keys;
     struct list_ref *refs;     /* COUNTS: list of each term of the query in the window */
-    struct topk near;          /* approximate searches: rows by what their sums stand for */
+    struct near_pool near;     /* approximate searches */
     double near_left;          /* the score that postings left out add to a row at most */
     bool lowers;               /* some posting lowers scores */
     double cut;                /* approximate: what postings are left out (postings_near.c); 0:
@@ -64,6 +71,8 @@ struct searching {
     bool primed;
     double primed_left; /* the bound of the parts that were not added then */
     uint32_t rows;      /* of it, up to a multiple of ACCUMULATE_BLOCK */
+    uint32_t block;     /* so many of them have a maximum, */
+    uint32_t blocks;    /* and so many maxima there are */
     double unit;        /* score of one unit of a sum */
     double *left;       /* left[i]: bound of parts from i on, in units */
 };
@@ -124,6 +133,9 @@ syna_rc search_prime(struct searching *s, uint32_t parts);
 size_t search_collect(const struct searching *s, uint32_t i, size_t room);
 /* Score them, the most promising first, until none that is left can be among the best. */
 syna_rc search_score_candidates(struct searching *s, uint32_t i, size_t count);
+/* The largest sum of each block of rows, of which there are more than are wanted. Returns what about `wanted` of
+ * them reach, 0: fewer do. */
+uint16_t search_find_maxima(struct searching *s, size_t wanted);
 /* The sums that reach the limit, into scratch->found, of blocks whose maxima are known. */
 size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room);
 
@@ -137,7 +149,7 @@ syna_rc search_offer_score(struct searching *s, uint32_t row, float score);
 
 /* ---- postings_strong.c */
 /* How many rows an approximate search for k scores. */
-size_t search_near_pool(size_t k);
+size_t search_near_size(size_t k);
 /* The best rows of a window, by what their strongest postings add up to: into `near`. */
 syna_rc search_strong(struct searching *s);
 /* Score them. */

@@ -9,7 +9,6 @@
  * missing. */
 #include "base/internal.h"
 
-#include "index/postings_heap.h"
 #include "index/postings_searching.h"
 
 #include <math.h>
@@ -18,12 +17,49 @@
 #define POOL_ROWS_EACH 3u /* so many more */
 #define LEFT_SHARE 0.1    /* what postings that are left out are taken to add, of what they may */
 #define STEP 64u          /* postings added before the next class of codes is looked at */
-#define ROWS_AHEAD 10u    /* rows whose bytes are on their way */
+#define ROWS_AHEAD 16u    /* rows whose bytes are on their way */
 
-size_t search_near_pool(size_t k)
+/* ---------------------------------------------------------------- the pool */
+
+size_t search_near_size(size_t k)
 {
     return POOL_ROWS + POOL_ROWS_EACH * k;
 }
+
+static uint64_t pool_key(float score, uint32_t row)
+{
+    uint32_t bits;
+    memcpy(&bits, &score, sizeof bits);
+    return (uint64_t)bits << 32 | (UINT32_MAX - row);
+}
+
+static uint32_t pool_row(const struct near_pool *pool, size_t i)
+{
+    return UINT32_MAX - (uint32_t)pool->keys[i];
+}
+
+static float pool_score(const struct near_pool *pool, size_t i)
+{
+    uint32_t bits = (uint32_t)(pool->keys[i] >> 32);
+    float score;
+    memcpy(&score, &bits, sizeof score);
+    return score;
+}
+
+static bool pool_admits(const struct near_pool *pool, uint64_t key)
+{
+    return pool->count < pool->size || key > pool->keys[pool->count - 1];
+}
+
+static void pool_put(struct near_pool *pool, uint64_t key)
+{
+    size_t at = pool->count < pool->size ? pool->count++ : pool->count - 1;
+    for (; at > 0 && pool->keys[at - 1] < key; at--)
+        pool->keys[at] = pool->keys[at - 1];
+    pool->keys[at] = key;
+}
+
+/* ---------------------------------------------------------------- a window */
 
 /* The least code of the part whose posting is added, 256: none is. */
 static uint32_t least_code(const struct searching *s, const struct part *part, double strength)
@@ -84,50 +120,49 @@ static void add_fronts(struct searching *s)
 }
 
 /* The least sum of a row that may come into the pool. */
-static uint32_t pool_limit(const struct searching *s)
+static uint32_t pool_limit(struct searching *s)
 {
-    const struct topk *pool = &s->near;
-    uint32_t blocks = s->rows / ACCUMULATE_BLOCK;
-    size_t wanted = MIN(pool->k, (size_t)blocks / 2);
-    uint32_t limit = common_maximum(s->scratch->maxima, blocks, wanted);
-    if (pool->count == pool->k)
-        limit = MAX(limit, (uint32_t)MIN(-(double)pool->items[0].rank / s->unit, 65535.0));
+    const struct near_pool *pool = &s->near;
+    uint32_t limit = search_find_maxima(s, MIN(pool->size, (size_t)s->rows / ACCUMULATE_BLOCK / 2));
+    if (pool->count == pool->size)
+        limit = MAX(limit, (uint32_t)MIN((double)pool_score(pool, pool->count - 1) / s->unit, 65535.0));
     return MAX(limit, 1u);
 }
 
 syna_rc search_strong(struct searching *s)
 {
     add_fronts(s);
-    s->sums_by->maxima(s->scratch->sums, s->rows, s->scratch->maxima);
     size_t count = search_collect_blocks(s, (uint16_t)pool_limit(s), ACCUMULATE_ROWS);
     for (size_t i = 0; i < count; i++) {
         uint32_t id = s->scratch->found[i] & UINT16_MAX, row = s->w->first + id;
-        float rank = -(float)((s->scratch->found[i] >> 16) * s->unit);
-        if (id >= s->w->rows || !chosen(s, row) || !topk_admits(&s->near, rank))
-            continue;
-        if (!topk_offer(&s->near, rank, row))
-            return syna_no_memory(s->near.count * sizeof(struct ranked));
+        uint64_t key = pool_key((float)((s->scratch->found[i] >> 16) * s->unit), row);
+        if (pool_admits(&s->near, key) && id < s->w->rows && chosen(s, row))
+            pool_put(&s->near, key);
     }
     return SYNA_SUCCESS;
 }
 
+/* ---------------------------------------------------------------- all windows are through */
+
+static void expect_row(const struct searching *s, size_t i)
+{
+    if (s->p->expect && i < s->near.count)
+        s->p->expect(s->p->context, pool_row(&s->near, i));
+}
+
 syna_rc search_near_rows(struct searching *s)
 {
-    const struct postings *p = s->p;
-    struct topk *pool = &s->near;
     double left = s->near_left * LEFT_SHARE;
-    topk_sort(pool);
-    for (size_t i = 0; p->expect && i < MIN(pool->count, (size_t)ROWS_AHEAD); i++)
-        p->expect(p->context, pool->items[i].row);
-    for (size_t i = 0; i < pool->count; i++) {
-        const struct ranked *next = &pool->items[i];
-        struct postings_row row;
-        if (left - (double)next->rank < (double)threshold(s))
+    for (size_t i = 0; i < ROWS_AHEAD; i++)
+        expect_row(s, i);
+    for (size_t i = 0; i < s->near.count; i++) {
+        uint32_t row = pool_row(&s->near, i);
+        struct postings_row shown;
+        if (left + (double)pool_score(&s->near, i) < (double)threshold(s))
             break;
-        if (p->expect && i + ROWS_AHEAD < pool->count)
-            p->expect(p->context, next[ROWS_AHEAD].row);
-        postings_show(p, next->row, &row);
-        SYNA_TRY(search_offer_score(s, next->row, scorer_row(&s->scorer, &row)));
+        expect_row(s, i + ROWS_AHEAD);
+        postings_show(s->p, row, &shown);
+        SYNA_TRY(search_offer_score(s, row, scorer_row(&s->scorer, &shown)));
     }
     return SYNA_SUCCESS;
 }

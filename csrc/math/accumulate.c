@@ -21,13 +21,13 @@ static void add(uint16_t *sums, const uint16_t *ids, const uint8_t *codes, size_
     accumulate_add_rest(sums, ids + i, codes + i, count - i, factor);
 }
 
-static void maxima(const uint16_t *sums, size_t count, uint16_t *out)
+static void maxima(const uint16_t *sums, size_t count, size_t block, uint16_t *out)
 {
-    for (size_t at = 0; at < count; at += ACCUMULATE_BLOCK) {
+    for (size_t at = 0; at < count;) {
         uint16_t max = 0;
-        for (size_t i = 0; i < ACCUMULATE_BLOCK; i++)
-            max = MAX(max, sums[at + i]);
-        out[at / ACCUMULATE_BLOCK] = max;
+        for (size_t end = MIN(count, at + block); at < end; at++)
+            max = MAX(max, sums[at]);
+        *out++ = max;
     }
 }
 
@@ -79,8 +79,22 @@ static size_t collect(const uint16_t *sums, const uint16_t *bounds, size_t count
     return found;
 }
 
+double accumulate_dot(const struct query_table *query, const uint8_t *terms, const uint8_t *values,
+                      size_t count)
+{
+    struct shared_terms shared;
+    double sum = 0;
+    for (size_t at = 0; at < count; at += SHARED_AT_ONCE) {
+        shared.count = 0;
+        for (size_t i = at; i < MIN(count, at + SHARED_AT_ONCE); i++)
+            shared_add(&shared, query, terms, values, i);
+        sum = shared_sum(&shared, sum);
+    }
+    return sum;
+}
+
 const struct accumulate accumulate_plain = {
-    "plain", add, raise_bounds, lower_bounds, collect, maxima,
+    "plain", add, raise_bounds, lower_bounds, collect, maxima, accumulate_dot,
 };
 
 /* ---------------------------------------------------------------- levels */

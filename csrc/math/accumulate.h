@@ -1,5 +1,6 @@
-/* Score accumulators of a window of rows: 16 bits each, in units that a search chooses so that no sum of
- * its lists overflows. Every level gives the numbers of the plain one. */
+/* What searches of postings compute. Score accumulators of a window of rows: 16 bits each, in units that a
+ * search chooses so that no sum of its lists overflows. Exact scores of single rows. Every level gives the
+ * numbers of the plain one. */
 #ifndef SYNA_MATH_ACCUMULATE_H
 #define SYNA_MATH_ACCUMULATE_H
 
@@ -8,6 +9,22 @@
 #define ACCUMULATE_ROWS 65536u /* accumulators of a window */
 #define ACCUMULATE_BLOCK 64u
 #define ACCUMULATE_GROUP 8u /* rows that share a bound */
+
+/* The terms of a query in a hash table: term * factor >> shift is the slot of a term, and no two share one. A
+ * slot without a term has weight 0. */
+struct query_slot {
+    uint32_t term;
+    float weight;
+};
+struct query_table {
+    const struct query_slot *slots;
+    uint32_t factor, shift;
+    uint32_t filter[32]; /* the bit of a term of the query (query_bit) is 1; so may others be */
+};
+static inline uint32_t query_bit(const struct query_table *t, uint32_t term)
+{
+    return term * t->factor >> 22;
+}
 
 /* `factor` is 65,535 at most. What a code adds to a sum is codes * factor / 256, rounded down, plus 1: at
  * least codes * factor / 256 without rounding. */
@@ -30,8 +47,14 @@ struct accumulate {
     size_t (*collect)(const uint16_t *sums, const uint16_t *bounds, size_t count, uint16_t limit,
                       uint32_t *out, size_t room);
 
-    /* The largest sum of each block. */
-    void (*maxima)(const uint16_t *sums, size_t count, uint16_t *out);
+    /* The largest sum of every `block` sums, of which the last may be fewer; both numbers are multiples of
+     * ACCUMULATE_BLOCK. */
+    void (*maxima)(const uint16_t *sums, size_t count, size_t block, uint16_t *out);
+
+    /* The dot product of a query with a row of `count` terms, each once, and their values (float), at any
+     * alignment: products in double precision, added up in the order of the row. */
+    double (*dot)(const struct query_table *query, const uint8_t *terms, const uint8_t *values,
+                  size_t count);
 };
 
 /* That of kernels_get (math/distance.h). */
@@ -41,9 +64,35 @@ const struct accumulate *accumulate_find(const char *name);
 
 /* Parts of the tables. */
 extern const struct accumulate accumulate_plain;
+double accumulate_dot(const struct query_table *query, const uint8_t *terms, const uint8_t *values,
+                      size_t count);
 #if defined(__x86_64__)
 extern const struct accumulate accumulate_avx2, accumulate_avx512;
 #endif
+
+/* The terms that a row shares with a query, so many at a time, without a branch for the processor to guess:
+ * what is not shared is written over by the next. */
+#define SHARED_AT_ONCE 256u
+struct shared_terms {
+    float weights[SHARED_AT_ONCE], values[SHARED_AT_ONCE];
+    size_t count;
+};
+static inline void shared_add(struct shared_terms *s, const struct query_table *query,
+                              const uint8_t *terms, const uint8_t *values, size_t i)
+{
+    uint32_t term;
+    memcpy(&term, terms + i * sizeof term, sizeof term);
+    struct query_slot slot = query->slots[term * query->factor >> query->shift];
+    s->weights[s->count] = slot.weight;
+    memcpy(&s->values[s->count], values + i * sizeof(float), sizeof(float));
+    s->count += slot.term == term; /* an empty slot has term 0, whose product is 0 */
+}
+static inline double shared_sum(const struct shared_terms *s, double sum)
+{
+    for (size_t i = 0; i < s->count; i++)
+        sum += (double)s->weights[i] * (double)s->values[i];
+    return sum;
+}
 
 /* As `add` for the postings that are left when a level has taken as many at a time as it can. */
 static inline void accumulate_add_rest(uint16_t *sums, const uint16_t *ids, const uint8_t *codes,

@@ -53,6 +53,8 @@ INLINE uint16_t word_largest(__m256i w)
     return (uint16_t)~_mm_cvtsi128_si32(turned);
 }
 
+#define DOT accumulate_dot
+
 #include "math/accumulate_loops.h"
 
 #endif

@@ -51,6 +51,38 @@ INLINE uint16_t word_largest(__m512i w)
     return (uint16_t)~_mm_cvtsi128_si32(turned);
 }
 
+/* Most terms of a row are not in the query: 16 at a time are asked for in the query's filter, which fits into
+ * two registers, and those that it lets through are looked up. */
+KERNEL double dot(const struct query_table *query, const uint8_t *terms, const uint8_t *values,
+                  size_t count)
+{
+    const __m512i low = _mm512_loadu_si512(query->filter), high = _mm512_loadu_si512(query->filter + 16);
+    const __m512i factor = _mm512_set1_epi32((int)query->factor), one = _mm512_set1_epi32(1);
+    const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    struct shared_terms shared;
+    double sum = 0;
+    for (size_t at = 0; at < count; at += SHARED_AT_ONCE) {
+        uint32_t maybe[SHARED_AT_ONCE + 16];
+        size_t end = MIN(count, at + SHARED_AT_ONCE), found = 0;
+        for (size_t i = at; i < end; i += 16) {
+            __mmask16 in = (__mmask16)(end - i < 16 ? (1u << (end - i)) - 1 : 0xffffu);
+            __m512i term = _mm512_maskz_loadu_epi32(in, terms + i * 4);
+            __m512i bit = _mm512_srli_epi32(_mm512_mullo_epi32(term, factor), 22);
+            __m512i word = _mm512_permutex2var_epi32(low, _mm512_srli_epi32(bit, 5), high);
+            __mmask16 hit = _mm512_mask_test_epi32_mask(in, _mm512_rorv_epi32(word, bit), one);
+            __m512i places = _mm512_add_epi32(lanes, _mm512_set1_epi32((int)i));
+            _mm512_storeu_si512(maybe + found, _mm512_maskz_compress_epi32(hit, places));
+            found += (size_t)__builtin_popcount(hit);
+        }
+        shared.count = 0;
+        for (size_t i = 0; i < found; i++)
+            shared_add(&shared, query, terms, values, maybe[i]);
+        sum = shared_sum(&shared, sum);
+    }
+    return sum;
+}
+#define DOT dot
+
 #include "math/accumulate_loops.h"
 
 #endif

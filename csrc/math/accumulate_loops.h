@@ -8,6 +8,7 @@
  *   word_bounds(p)         LANES / ACCUMULATE_GROUP bounds at p, each for the lanes of its group
  *   word_reach(w, limit)   one bit for each lane that is limit or more
  *   word_largest(w)        the largest lane
+ *   DOT                    its dot product
  *   TABLE, NAME
  *
  * No include guard: included once by each accumulate_*.c. */
@@ -94,14 +95,15 @@ KERNEL size_t collect(const uint16_t *sums, const uint16_t *bounds, size_t count
                   : collect_all(sums, NULL, count, limit, out, room);
 }
 
-KERNEL void maxima(const uint16_t *sums, size_t count, uint16_t *out)
+KERNEL void maxima(const uint16_t *sums, size_t count, size_t block, uint16_t *out)
 {
-    for (size_t at = 0; at < count; at += ACCUMULATE_BLOCK) {
+    for (size_t at = 0; at < count;) {
+        size_t end = MIN(count, at + block);
         WORD max = word_load(sums + at);
-        for (size_t i = LANES; i < ACCUMULATE_BLOCK; i += LANES)
-            max = word_max(max, word_load(sums + at + i));
-        out[at / ACCUMULATE_BLOCK] = word_largest(max);
+        for (at += LANES; at < end; at += LANES)
+            max = word_max(max, word_load(sums + at));
+        *out++ = word_largest(max);
     }
 }
 
-const struct accumulate TABLE = {NAME, add, raise_bounds, lower_bounds, collect, maxima};
+const struct accumulate TABLE = {NAME, add, raise_bounds, lower_bounds, collect, maxima, DOT};
