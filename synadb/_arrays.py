@@ -11,6 +11,9 @@ import numpy.typing as npt
 
 from synadb.errors import ArgumentError, Reason
 
+_FLOAT32 = np.dtype(np.float32)
+_NO_LIMIT = 2**63
+
 
 def refused(message: str, path: str | None = None) -> ArgumentError:
     """The error for an argument outside its documented range."""
@@ -19,11 +22,11 @@ def refused(message: str, path: str | None = None) -> ArgumentError:
 
 def float32(given: npt.ArrayLike, what: str) -> npt.NDArray[np.float32]:
     """Real numbers as a contiguous float32 array, without copying where they are one."""
+    if type(given) is np.ndarray and given.dtype == _FLOAT32 and given.flags.c_contiguous:
+        return given
     if isinstance(given, np.ma.MaskedArray) and np.any(given.mask):
         raise refused(f"{what} has masked elements; expected a number in every place")
     array: npt.NDArray[Any] = np.asarray(given)
-    if array.dtype == np.float32 and array.flags.c_contiguous:
-        return array
     if array.dtype.kind not in "fiub":
         raise TypeError(f"{what}: expected real numbers, not dtype {array.dtype}")
     with np.errstate(over="ignore"):  # what becomes infinite is refused by the core
@@ -57,7 +60,7 @@ def search_limit(k: int | None) -> int | None:
     limit = operator.index(k)
     if limit < 1:
         raise refused(f"k is {limit}; expected at least 1, or None for no limit")
-    return min(limit, 2**63)
+    return limit if limit < _NO_LIMIT else _NO_LIMIT
 
 
 def search_radius(radius: float | None) -> float | None:

@@ -22,6 +22,7 @@ from synadb.filters import filter_text, metadata_of, metadata_text, metadata_tex
 #: ``(indices, values)``, a `SparseVector`, or a SciPy row of shape ``(1, vocab_size)``.
 SparseLike = Any
 
+_UINT32 = np.dtype(np.uint32)
 _Pairs = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 _Arrays = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 _Queries = tuple[Optional[npt.NDArray[np.uint64]], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
@@ -683,10 +684,10 @@ def _is_scipy(given: Any) -> bool:
 
 
 def _terms(given: npt.ArrayLike, what: str) -> npt.NDArray[np.uint32]:
-    array = np.asarray(given)
+    array = given if type(given) is np.ndarray else np.asarray(given)
     if array.ndim != 1:
         array = array.reshape(-1)
-    if array.dtype == np.uint32:  # the core compares them with the vocabulary
+    if array.dtype == _UINT32:  # the core compares them with the vocabulary
         return array if array.flags.c_contiguous else np.ascontiguousarray(array)
     if array.size == 0:
         return np.empty(0, np.uint32)

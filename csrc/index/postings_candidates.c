@@ -7,7 +7,7 @@
 
 #define BATCH_ROWS 8u       /* candidates whose bytes are asked for together */
 #define BLOCK_WIDE 256u     /* rows with one maximum, where that leaves */
-#define BLOCKS_EACH 4u      /* so many blocks for each row that is looked for */
+#define BLOCKS_EACH 2u      /* so many blocks for each row that is looked for */
 #define ROUNDING_SHARE 128u /* of a sum: codes are made for another average length than a query's */
 
 /* Candidates that are about to be scored. Their bytes are anywhere in memory:
@@ -118,11 +118,11 @@ static uint16_t common_sum(const struct searching *s, uint32_t parts, size_t wan
     return bins_reached(&bins, wanted);
 }
 
-uint16_t search_find_maxima(struct searching *s, size_t wanted)
+uint16_t search_find_maxima(struct searching *s, uint32_t rows, size_t wanted)
 {
-    s->block = wanted * BLOCKS_EACH <= s->rows / BLOCK_WIDE ? BLOCK_WIDE : ACCUMULATE_BLOCK;
-    s->blocks = (s->rows + s->block - 1) / s->block;
-    s->sums_by->maxima(s->scratch->sums, s->rows, s->block, s->scratch->maxima);
+    s->block = wanted * BLOCKS_EACH <= rows / BLOCK_WIDE ? BLOCK_WIDE : ACCUMULATE_BLOCK;
+    s->blocks = (rows + s->block - 1) / s->block;
+    s->sums_by->maxima(s->scratch->sums, rows, s->block, s->scratch->maxima);
     return common_maximum(s->scratch->maxima, s->blocks, wanted);
 }
 
@@ -164,7 +164,7 @@ static size_t collect_prime(struct searching *s, uint32_t parts, size_t wanted)
     s->primed = !listed;
     if (!listed && wanted > blocks / 2)
         return 0;
-    uint16_t limit = listed ? common_sum(s, parts, wanted) : search_find_maxima(s, wanted);
+    uint16_t limit = listed ? common_sum(s, parts, wanted) : search_find_maxima(s, s->rows, wanted);
     if (limit == 0)
         return 0;
     s->primed = true;

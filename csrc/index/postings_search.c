@@ -331,11 +331,15 @@ static syna_rc search_window(struct searching *s, const struct window *w)
     if (search_growth(s, w) > GROWTH_MAX)
         return score_marked(s, w, ABOVE);
     search_scale_parts(s, bound);
+    if (s->cut > 0) {
+        search_strong(s);
+        return SYNA_SUCCESS;
+    }
     s->primed = s->top->count == s->top->k;
     s->primed_left = s->left[0];
     s->added = s->listed = 0;
     s->whole = 0;
-    syna_rc rc = s->cut > 0 ? search_strong(s) : add_and_score(s);
+    syna_rc rc = add_and_score(s);
     clear_window(s);
     return rc;
 }
@@ -375,7 +379,8 @@ static syna_rc take_room(struct searching *s)
     size_t found = plans * s->q->count <= FOUND_MAX ? plans * s->q->count : 0;
     size_t near = s->cut > 0 ? search_near_size(s->top->k) : 0;
     size_t bytes = parts * (2 * sizeof *s->parts + sizeof *s->left + sizeof *s->keys) +
-                   near * sizeof *s->near.keys + plans * sizeof *s->plans + refs * sizeof *s->refs + found * sizeof *s->found;
+                   near * sizeof *s->near.keys + plans * sizeof *s->plans +
+                   refs * sizeof *s->refs + found * sizeof *s->found;
     s->parts = mem_alloc(bytes);
     if (!s->parts)
         return syna_no_memory(bytes);

@@ -8,8 +8,8 @@
 #include <math.h>
 
 #define MARGIN 1e-5         /* of bounds, for the rounding of floats */
-#define AHEAD 4096u         /* so many postings are asked for before they are added, */
-#define AT_ONCE 512u        /* as many again whenever so many were added */
+#define AHEAD 768u         /* so many postings are asked for before they are added, */
+#define AT_ONCE 256u        /* as many again whenever so many were added */
 #define LINE 64u            /* of the cache: bytes, and codes */
 #define LISTED_SHARE 16u    /* lists with a posting in every so many rows are not short against a window */
 
@@ -88,7 +88,7 @@ static inline float threshold(const struct searching *s)
 static inline bool chosen(const struct searching *s, uint32_t row)
 {
     const uint64_t *bits = s->q->chosen;
-    return postings_is_live(s->p, row) && (!bits || (bits[row / 64] >> row % 64 & 1));
+    return (s->p->live[row / 64] >> row % 64 & 1) && (!bits || (bits[row / 64] >> row % 64 & 1));
 }
 
 /* The least whole bound, in units, of a row that is worth scoring. */
@@ -133,9 +133,9 @@ syna_rc search_prime(struct searching *s, uint32_t parts);
 size_t search_collect(const struct searching *s, uint32_t i, size_t room);
 /* Score them, the most promising first, until none that is left can be among the best. */
 syna_rc search_score_candidates(struct searching *s, uint32_t i, size_t count);
-/* The largest sum of each block of rows, of which there are more than are wanted. Returns what about `wanted` of
- * them reach, 0: fewer do. */
-uint16_t search_find_maxima(struct searching *s, size_t wanted);
+/* The largest sum of each block of the first `rows` rows, a multiple of ACCUMULATE_BLOCK. Returns what at least
+ * `wanted` of them reach, 0: fewer do. */
+uint16_t search_find_maxima(struct searching *s, uint32_t rows, size_t wanted);
 /* The sums that reach the limit, into scratch->found, of blocks whose maxima are known. */
 size_t search_collect_blocks(const struct searching *s, uint16_t limit, size_t room);
 
@@ -150,8 +150,8 @@ syna_rc search_offer_score(struct searching *s, uint32_t row, float score);
 /* ---- postings_strong.c */
 /* How many rows an approximate search for k scores. */
 size_t search_near_size(size_t k);
-/* The best rows of a window, by what their strongest postings add up to: into `near`. */
-syna_rc search_strong(struct searching *s);
+/* The best rows of a window, by what their strongest postings add up to: into `near`. Sums are 0 again. */
+void search_strong(struct searching *s);
 /* Score them. */
 syna_rc search_near_rows(struct searching *s);
 

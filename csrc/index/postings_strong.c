@@ -16,7 +16,8 @@
 #define POOL_ROWS 10u     /* so many rows are scored exactly, and for each of the k best */
 #define POOL_ROWS_EACH 3u /* so many more */
 #define LEFT_SHARE 0.1    /* what postings that are left out are taken to add, of what they may */
-#define STEP 64u          /* postings added before the next class of codes is looked at */
+#define STEP 32u          /* postings added before the next class of codes is looked at */
+#define SAMPLE_SHARE 2u    /* of the rows, on which a limit is found for the first of them */
 #define ROWS_AHEAD 16u    /* rows whose bytes are on their way */
 
 /* ---------------------------------------------------------------- the pool */
@@ -61,11 +62,11 @@ static void pool_put(struct near_pool *pool, uint64_t key)
 
 /* ---------------------------------------------------------------- a window */
 
-/* The least code of the part whose posting is added, 256: none is. */
-static uint32_t least_code(const struct searching *s, const struct part *part, double strength)
+/* The least code of the part whose posting is added, 256: none is. `weak`: the least score that is added, of a
+ * list with a single row. */
+static uint32_t least_code(const struct part *part, double weak)
 {
-    double rows = sqrt((double)list_rows(part->list) / s->w->rows);
-    double code = s->cut * rows * strength / part->bound * 255;
+    double code = weak * sqrt((double)list_rows(part->list)) / part->bound * 255;
     return code < 256 ? (uint32_t)code : 256;
 }
 
@@ -80,11 +81,14 @@ static void add_front(struct searching *s, const struct part *part, uint32_t lea
 {
     const uint16_t *ids = s->w->ids + part->list->start;
     const uint8_t *codes = s->w->codes + part->list->start;
-    uint32_t at = 0, n = list_rows(part->list), class = code_strength((uint8_t)least);
-    for (uint32_t count; at < n && code_strength(codes[at]) >= class; at += count) {
-        count = MIN(n - at, STEP);
-        search_expect_postings(s, count);
-        s->sums_by->add(s->scratch->sums, ids + at, codes + at, count, part->factor);
+    uint32_t at = 0, to, n = list_rows(part->list), class = code_strength((uint8_t)least);
+    for (; at < n && code_strength(codes[at]) >= class; at = to) {
+        to = at + STEP;
+        while (to < n && to - at < AT_ONCE && code_strength(codes[to]) >= class)
+            to += STEP;
+        to = MIN(to, n);
+        search_expect_postings(s, to - at);
+        s->sums_by->add(s->scratch->sums, ids + at, codes + at, to - at, part->factor);
     }
     s->visits.postings += at;
 }
@@ -104,10 +108,10 @@ static double strength_of(const struct searching *s)
 static void add_fronts(struct searching *s)
 {
     double left = 0;
-    double strength = strength_of(s);
+    double weak = s->cut * strength_of(s) / sqrt((double)s->w->rows);
     for (uint32_t i = 0; i < s->part_count; i++) {
         struct part *part = &s->parts[i];
-        part->least = least_code(s, part, strength);
+        part->least = least_code(part, weak);
         part->expected = part->least < 256 ? expected_postings(part, part->least) : 0;
         left += MIN(part->least, 255u) / 255.0 * part->bound;
     }
@@ -119,27 +123,44 @@ static void add_fronts(struct searching *s)
     s->added = s->part_count;
 }
 
-/* The least sum of a row that may come into the pool. */
-static uint32_t pool_limit(struct searching *s)
+/* What sums reach that may come into a pool with room, found on some of the rows: as many of them as there is
+ * room for do. */
+static uint16_t limit_of_some(struct searching *s)
 {
-    const struct near_pool *pool = &s->near;
-    uint32_t limit = search_find_maxima(s, MIN(pool->size, (size_t)s->rows / ACCUMULATE_BLOCK / 2));
-    if (pool->count == pool->size)
-        limit = MAX(limit, (uint32_t)MIN((double)pool_score(pool, pool->count - 1) / s->unit, 65535.0));
-    return MAX(limit, 1u);
+    size_t wanted = s->near.size - s->near.count;
+    size_t least = 2 * wanted * ACCUMULATE_BLOCK, some = s->rows / SAMPLE_SHARE;
+    uint32_t rows = (uint32_t)MIN((size_t)s->rows, MAX(least, some / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK));
+    return search_find_maxima(s, rows, MIN(wanted, (size_t)rows / ACCUMULATE_BLOCK / 2));
 }
 
-syna_rc search_strong(struct searching *s)
+static uint16_t limit_of_pool(const struct searching *s)
 {
-    add_fronts(s);
-    size_t count = search_collect_blocks(s, (uint16_t)pool_limit(s), ACCUMULATE_ROWS);
-    for (size_t i = 0; i < count; i++) {
-        uint32_t id = s->scratch->found[i] & UINT16_MAX, row = s->w->first + id;
+    double worst = (double)pool_score(&s->near, s->near.count - 1) / s->unit;
+    return (uint16_t)MIN(worst, 65535.0);
+}
+
+static void pool_found(struct searching *s, uint32_t first, size_t found)
+{
+    for (size_t i = 0; i < found; i++) {
+        uint32_t id = first + (s->scratch->found[i] & UINT16_MAX), row = s->w->first + id;
         uint64_t key = pool_key((float)((s->scratch->found[i] >> 16) * s->unit), row);
         if (pool_admits(&s->near, key) && id < s->w->rows && chosen(s, row))
             pool_put(&s->near, key);
     }
-    return SYNA_SUCCESS;
+}
+
+void search_strong(struct searching *s)
+{
+    add_fronts(s);
+    bool full = s->near.count == s->near.size;
+    uint16_t limit = full ? limit_of_pool(s) : limit_of_some(s);
+    for (size_t at = 0, swept; at < s->rows; at += swept) {
+        size_t found = s->sums_by->sweep(s->scratch->sums + at, s->rows - at, MAX(limit, 1),
+                                         s->scratch->found, &swept);
+        pool_found(s, (uint32_t)at, found);
+        if (s->near.count == s->near.size)
+            limit = MAX(limit, limit_of_pool(s));
+    }
 }
 
 /* ---------------------------------------------------------------- all windows are through */

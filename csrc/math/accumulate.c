@@ -79,6 +79,19 @@ static size_t collect(const uint16_t *sums, const uint16_t *bounds, size_t count
     return found;
 }
 
+static size_t sweep(uint16_t *sums, size_t count, uint16_t limit, uint32_t *out, size_t *swept)
+{
+    size_t found = 0;
+    for (*swept = 0; *swept < count && found == 0; *swept += ACCUMULATE_BLOCK) {
+        uint16_t *block = sums + *swept;
+        found = collect(block, NULL, ACCUMULATE_BLOCK, limit, out, ACCUMULATE_BLOCK);
+        for (size_t i = 0; i < found; i++)
+            out[i] += (uint32_t)*swept;
+        memset(block, 0, ACCUMULATE_BLOCK * sizeof *block);
+    }
+    return found;
+}
+
 double accumulate_dot(const struct query_table *query, const uint8_t *terms, const uint8_t *values,
                       size_t count)
 {
@@ -94,7 +107,7 @@ double accumulate_dot(const struct query_table *query, const uint8_t *terms, con
 }
 
 const struct accumulate accumulate_plain = {
-    "plain", add, raise_bounds, lower_bounds, collect, maxima, accumulate_dot,
+    "plain", add, raise_bounds, lower_bounds, collect, maxima, sweep, accumulate_dot,
 };
 
 /* ---------------------------------------------------------------- levels */

@@ -51,6 +51,11 @@ struct accumulate {
      * ACCUMULATE_BLOCK. */
     void (*maxima)(const uint16_t *sums, size_t count, size_t block, uint16_t *out);
 
+    /* Block by block make sums 0, up to the end of the first block with some that are `limit` (1 at least) or more:
+     * these go to `out`, as `collect` gives them, ACCUMULATE_BLOCK at most. Returns how many; *swept: the sums that
+     * are 0 now, `count` when none is left. */
+    size_t (*sweep)(uint16_t *sums, size_t count, uint16_t limit, uint32_t *out, size_t *swept);
+
     /* The dot product of a query with a row of `count` terms, each once, and their values (float), at any
      * alignment: products in double precision, added up in the order of the row. */
     double (*dot)(const struct query_table *query, const uint8_t *terms, const uint8_t *values,

@@ -106,4 +106,23 @@ KERNEL void maxima(const uint16_t *sums, size_t count, size_t block, uint16_t *o
     }
 }
 
-const struct accumulate TABLE = {NAME, add, raise_bounds, lower_bounds, collect, maxima, DOT};
+KERNEL size_t sweep(uint16_t *sums, size_t count, uint16_t limit, uint32_t *out, size_t *swept)
+{
+    const WORD limits = word_set(limit), none = word_set(0);
+    size_t found = 0, at = 0;
+    for (; at < count && found == 0; at += ACCUMULATE_BLOCK) {
+        uint64_t reached = 0;
+        for (size_t i = 0; i < ACCUMULATE_BLOCK; i += LANES)
+            reached |= (uint64_t)word_reach(word_load(sums + at + i), limits) << i;
+        if (UNLIKELY(reached))
+            found = put_reached(sums, NULL, at, reached, out, ACCUMULATE_BLOCK);
+        for (size_t i = 0; i < ACCUMULATE_BLOCK; i += LANES)
+            word_store(sums + at + i, none);
+    }
+    *swept = at;
+    return found;
+}
+
+const struct accumulate TABLE = {
+    NAME, add, raise_bounds, lower_bounds, collect, maxima, sweep, DOT,
+};
