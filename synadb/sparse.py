@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import operator
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +24,6 @@ SparseLike = Any
 _UINT32 = np.dtype(np.uint32)
 _Pairs = tuple[npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 _Arrays = tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
-_Queries = tuple[Optional[npt.NDArray[np.uint64]], npt.NDArray[np.uint32], npt.NDArray[np.float32]]
 
 
 class _ResultFields:
@@ -586,7 +584,17 @@ class SparseVectorStore(_sparse.SparseHandle):
             k = int(query_values)  # search({index: value}, k)
             query_values = None
         vector = _vector(query_indices, query_values, "query_indices")
-        return self._results((None, *vector), k, filter, min_score, recall, metadata)[0]
+        found, _ = self._search(
+            None,
+            *vector,
+            search_limit(k),
+            min_score,
+            None if filter is None else filter_text(filter),
+            recall,
+            metadata,
+            _RESULTS,
+        )
+        return found[0]
 
     def search_batch(
         self,
@@ -611,7 +619,15 @@ class SparseVectorStore(_sparse.SparseHandle):
         [1, 0]
         """
         arrays = _csr(queries) if _is_scipy(queries) else _stack([_vector(q) for q in queries])
-        return self._results(arrays, k, filter, min_score, recall, metadata)
+        return self._search(
+            *arrays,
+            search_limit(k),
+            min_score,
+            None if filter is None else filter_text(filter),
+            recall,
+            metadata,
+            _RESULTS,
+        )[0]
 
     def explain(
         self,
@@ -635,47 +651,14 @@ class SparseVectorStore(_sparse.SparseHandle):
             search_limit(k),
             None,
             filter_text(filter),
-            _recall(recall),
+            recall,
             False,
             _RESULTS,
         )[1]
         return SparsePlan(*told)
 
-    def _results(
-        self,
-        queries: _Queries,
-        k: int | None,
-        filter: Mapping[str, Any] | None,
-        min_score: float | None,
-        recall: float | None,
-        metadata: bool,
-    ) -> list[list[SparseSearchResult]]:
-        return self._search(
-            *queries,
-            search_limit(k),
-            _min_score(min_score),
-            None if filter is None else filter_text(filter),
-            _recall(recall),
-            bool(metadata),
-            _RESULTS,
-        )[0]
-
 
 # ------------------------------------------------------------------------------------- arguments
-
-
-def _recall(recall: float | None) -> float:
-    if recall is None:
-        return 0.0
-    if not 0 < recall <= 1:
-        raise refused(f"recall is {recall}; expected more than 0, at most 1")
-    return float(recall)
-
-
-def _min_score(score: float | None) -> float | None:
-    if score is not None and math.isnan(score):
-        raise refused("min_score is NaN")
-    return score
 
 
 def _is_scipy(given: Any) -> bool:

@@ -109,10 +109,14 @@ static void show(void *context, uint32_t row, struct postings_row *out)
     *out = (struct postings_row){at.terms, at.weights, at.count, 0};
 }
 
-/* Nothing of the row is looked at but where it is: its bytes are what is waited for. */
-static void expect(void *context, uint32_t row)
+/* Of the row itself nothing is looked at: its bytes are what is waited for. */
+static void expect(void *context, uint32_t row, enum postings_ahead what)
 {
     const syna_sparse *store = context;
+    if (what == POSTINGS_PLACE) {
+        __builtin_prefetch(array_at(&store->places, row));
+        return;
+    }
     uint64_t place = place_at(store, row), rows = postings_live_count(store->post);
     size_t bytes = EXPECT_BESIDE + (size_t)(store->pairs / MAX(rows, (uint64_t)1)) * 8;
     if (place & COPY_BIT)

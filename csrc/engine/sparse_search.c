@@ -42,8 +42,9 @@ static syna_rc take_queries(struct searching *s, uint32_t vocabulary)
     const syna_sparse_rows *q = s->queries;
     for (size_t i = 0; i < q->count; i++) {
         uint64_t from = q->offsets[i], to = q->offsets[i + 1];
-        char what[32];
-        snprintf(what, sizeof what, "query %zu", i);
+        char what[32] = "the query";
+        if (q->count > 1)
+            snprintf(what, sizeof what, "query %zu", i);
         if (to < from)
             return syna_fail(SYNA_ERR_GENERIC, SYNA_WHY_ARGUMENT,
                              "%s: its pairs end before they begin", what);

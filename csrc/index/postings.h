@@ -43,8 +43,10 @@ struct postings_row {
  * file may be shown with count 0 (the owner reports it). */
 typedef void (*postings_row_fn)(void *context, uint32_t row, struct postings_row *out);
 
-/* WEIGHTS: a live row is going to be shown soon: ask the memory for it. Must not wait for anything. */
-typedef void (*postings_expect_fn)(void *context, uint32_t row);
+/* WEIGHTS: a live row is going to be shown: ask the memory for what says where it is and, when that has had time to
+ * come, for the row. */
+enum postings_ahead { POSTINGS_PLACE, POSTINGS_ROW };
+typedef void (*postings_expect_fn)(void *context, uint32_t row, enum postings_ahead what);
 
 struct postings;
 

@@ -62,8 +62,10 @@ static void take_batch(struct searching *s, uint32_t *heap, size_t *count, size_
             expect_sealed(s, batch->candidates[i] & UINT16_MAX);
         return;
     }
-    for (uint32_t i = 0; s->p->expect && i < batch->count; i++)
-        s->p->expect(s->p->context, s->w->first + (batch->candidates[i] & UINT16_MAX));
+    for (uint32_t i = 0; i < batch->count; i++)
+        search_expect_row(s, s->w->first + (batch->candidates[i] & UINT16_MAX), POSTINGS_PLACE);
+    for (uint32_t i = 0; i < batch->count; i++)
+        search_expect_row(s, s->w->first + (batch->candidates[i] & UINT16_MAX), POSTINGS_ROW);
     for (uint32_t i = 0; i < batch->count; i++)
         postings_show(s->p, s->w->first + (batch->candidates[i] & UINT16_MAX), &batch->rows[i]);
     for (uint32_t i = 0; i < batch->count; i++)

@@ -91,6 +91,12 @@ static inline bool chosen(const struct searching *s, uint32_t row)
     return (s->p->live[row / 64] >> row % 64 & 1) && (!bits || (bits[row / 64] >> row % 64 & 1));
 }
 
+static inline void search_expect_row(const struct searching *s, uint32_t row, enum postings_ahead what)
+{
+    if (s->p->expect)
+        s->p->expect(s->p->context, row, what);
+}
+
 /* The least whole bound, in units, of a row that is worth scoring. */
 static inline double search_needed(const struct searching *s)
 {

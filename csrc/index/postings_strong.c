@@ -165,23 +165,21 @@ void search_strong(struct searching *s)
 
 /* ---------------------------------------------------------------- all windows are through */
 
-static void expect_row(const struct searching *s, size_t i)
-{
-    if (s->p->expect && i < s->near.count)
-        s->p->expect(s->p->context, pool_row(&s->near, i));
-}
-
 syna_rc search_near_rows(struct searching *s)
 {
+    const struct near_pool *pool = &s->near;
     double left = s->near_left * LEFT_SHARE;
-    for (size_t i = 0; i < ROWS_AHEAD; i++)
-        expect_row(s, i);
-    for (size_t i = 0; i < s->near.count; i++) {
-        uint32_t row = pool_row(&s->near, i);
+    for (size_t i = 0; i < pool->count; i++)
+        search_expect_row(s, pool_row(pool, i), POSTINGS_PLACE);
+    for (size_t i = 0; i < MIN(pool->count, (size_t)ROWS_AHEAD); i++)
+        search_expect_row(s, pool_row(pool, i), POSTINGS_ROW);
+    for (size_t i = 0; i < pool->count; i++) {
+        uint32_t row = pool_row(pool, i);
         struct postings_row shown;
-        if (left + (double)pool_score(&s->near, i) < (double)threshold(s))
+        if (left + (double)pool_score(pool, i) < (double)threshold(s))
             break;
-        expect_row(s, i + ROWS_AHEAD);
+        if (i + ROWS_AHEAD < pool->count)
+            search_expect_row(s, pool_row(pool, i + ROWS_AHEAD), POSTINGS_ROW);
         postings_show(s->p, row, &shown);
         SYNA_TRY(search_offer_score(s, row, scorer_row(&s->scorer, &shown)));
     }

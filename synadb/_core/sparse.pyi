@@ -51,7 +51,7 @@ class SparseHandle(Handle):
         k: int | None,
         min_score: float | None,
         filter: str | None,
-        recall: float,
+        recall: float | None,
         metadata: bool,
         make: SparseResults[_Made],
     ) -> tuple[list[list[_Made]], tuple[int, int, int, int]]: ...

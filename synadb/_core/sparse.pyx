@@ -37,6 +37,8 @@ import json
 
 import numpy as np
 
+from synadb.errors import ArgumentError, Reason
+
 MAX_TERMS = SYNA_SPARSE_TERMS_MAX
 MAX_VOCABULARY = SYNA_SPARSE_VOCABULARY_MAX
 
@@ -271,10 +273,10 @@ cdef class SparseHandle(Handle):
             syna_free_sparse_hits(hits)
 
     def _search(self, const uint64_t[::1] offsets, const uint32_t[::1] terms not None,
-                const float[::1] weights not None, k, min_score, filter, float recall,
+                const float[::1] weights not None, k, min_score, filter, recall,
                 bint metadata, SparseResults make not None):
         """A list of hits for each query, and (windows, postings, scored, matches). offsets None: one query;
-        k None: no limit; min_score None: none; filter: JSON text or None."""
+        k None: no limit; min_score None: none; filter: JSON text or None; recall None: all."""
         cdef syna_sparse_rows queries
         cdef syna_sparse_search how
         cdef syna_sparse_explain told
@@ -304,7 +306,11 @@ cdef class SparseHandle(Handle):
         if filter is not None:
             how.filter = PyUnicode_AsUTF8AndSize(filter, &size)
             how.filter_len = <size_t>size
-        how.recall = recall
+        if recall is not None:
+            if not 0 < recall <= 1:
+                raise ArgumentError(
+                    0, f"recall is {recall}; expected more than 0, at most 1", reason=Reason.ARGUMENT)
+            how.recall = recall
         memset(&told, 0, sizeof(told))
         told.size = sizeof(told)
         how.explain = &told
