@@ -9,7 +9,7 @@
 
 #define BATCH_NEAR 16u  /* nearest of a row within its batch */
 #define BATCH_BLOCK 512u /* rows compared with each other */
-#define TURNS 8u /* walks that take turns: one computes while the codes of the others arrive */
+#define TURNS WALK_TURNS_MAX /* walks that take turns */
 
 void hnsw_plan_dispose(struct hnsw_plan *plan)
 {
@@ -83,24 +83,13 @@ static void query_row(const struct planning *p, struct hnsw_walk *walk, uint32_t
 /* Walk from each of rows [row, row + count), at most TURNS. */
 static void walk_rows(const struct planning *p, uint32_t row, uint32_t count)
 {
-    bool walking[TURNS], busy = true;
     uint32_t ef = p->graph->ef_construction;
     for (uint32_t i = 0; i < count; i++) {
         p->walks[i]->coarse = p->graph->measured.coarse && p->set->codes.split;
         query_row(p, p->walks[i], row + i);
         walk_begin(p->graph, p->set, p->walks[i], ef, NULL);
-        walking[i] = true;
     }
-    while (busy) {
-        busy = false;
-        for (uint32_t i = 0; i < count; i++)
-            busy |= walking[i] = walking[i] && walk_ask(p->graph, p->set, p->walks[i]);
-        for (uint32_t i = 0; i < count; i++)
-            if (walking[i])
-                walk_compare(p->graph, p->set, p->walks[i], ef, NULL);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        walk_end(p->walks[i]);
+    walk_together(p->graph, p->set, p->walks, count, ef, UINT32_MAX);
 }
 
 /* Compare the rows of a block of new ones with each other. */

@@ -11,7 +11,7 @@
 #include "index/workers.h"
 
 #define NEAR 40u /* rows that a walk keeps, or a quarter more than there is room for */
-#define TURNS 4u /* walks that take turns, so that one computes while the codes of others arrive */
+#define TURNS 4u /* walks that take turns */
 #define HOPS 24u /* of a walk: those to the nearest rows bring nearly all that it would find */
 #define BLOCK 256u
 #define PARTS 4u /* of the rows: what one of them is asked for is in memory at a time */
@@ -94,25 +94,15 @@ static void choose(const struct refining *r, struct prune_room *prune, const str
 static void walk_rows(const struct refining *r, struct refine_room *room, const uint32_t *rows,
                       uint32_t count)
 {
-    bool walking[TURNS], busy = true;
     for (uint32_t i = 0; i < count; i++) {
         struct hnsw_walk *walk = room->walks[i];
         codes_query_row(&r->set->codes, array_at(&r->set->code_rows, rows[i]), walk->query_room,
                         &walk->query);
         walk_begin_at(walk, rows[i]);
     }
-    for (uint32_t hops = 0; busy && hops < HOPS; hops++) {
-        busy = false;
-        for (uint32_t i = 0; i < count; i++)
-            busy |= walking[i] = walk_ask(r->graph, r->set, room->walks[i]);
-        for (uint32_t i = 0; i < count; i++)
-            if (walking[i])
-                walk_compare(r->graph, r->set, room->walks[i], r->ef, NULL);
-    }
-    for (uint32_t i = 0; i < count; i++) {
-        walk_end(room->walks[i]);
+    walk_together(r->graph, r->set, room->walks, count, r->ef, HOPS);
+    for (uint32_t i = 0; i < count; i++)
         choose(r, room->prune, room->walks[i], rows[i]);
-    }
 }
 
 static syna_rc walk_round(void *context, unsigned thread, uint64_t i)

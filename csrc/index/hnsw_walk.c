@@ -270,6 +270,22 @@ void walk_end(struct hnsw_walk *walk)
     forget_seen(walk);
 }
 
+void walk_together(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *const *walks,
+                   uint32_t count, uint32_t ef, uint32_t hops)
+{
+    bool walking[WALK_TURNS_MAX], busy = true;
+    for (uint32_t hop = 0; busy && hop < hops; hop++) {
+        busy = false;
+        for (uint32_t i = 0; i < count; i++)
+            busy |= walking[i] = walk_ask(graph, set, walks[i]);
+        for (uint32_t i = 0; i < count; i++)
+            if (walking[i])
+                walk_compare(graph, set, walks[i], ef, NULL);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        walk_end(walks[i]);
+}
+
 void walk_run(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
               uint32_t ef, const uint64_t *chosen)
 {
