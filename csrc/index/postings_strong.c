@@ -120,7 +120,6 @@ static void add_fronts(struct searching *s)
     for (uint32_t i = 0; i < s->part_count; i++)
         if (s->parts[i].least < 256)
             add_front(s, &s->parts[i], s->parts[i].least);
-    s->added = s->part_count;
 }
 
 /* What sums reach that may come into a pool with room, found on some of the rows: as many of them as there is
