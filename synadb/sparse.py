@@ -553,7 +553,7 @@ class SparseVectorStore(_sparse.SparseHandle):
             share of the `k` best: the first such search measures how much may be left out, by some
             thousands of searches for queries made of stored vectors, and so does one that finds
             half as many vectors more, or fewer. Queries unlike the stored vectors may find less.
-            With a filter, or `k` above 256, all are found, as by default.
+            With a filter, or `k` above 100, all are found, as by default.
         metadata : bool, default True
             False leaves ``metadata`` of the results None.
 

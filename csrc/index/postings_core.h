@@ -71,7 +71,8 @@ struct search_scratch;
 
 /* What approximate searches find, measured (postings_near.c). */
 #define NEAR_CUTS 12u
-#define NEAR_K_MAX 256u /* searches for more are exact */
+#define NEAR_K_MAX 100u /* searches for more are exact */
+enum near_range { NEAR_FEW, NEAR_MANY, NEAR_RANGES }; /* of k: ten rows at most, more */
 struct near_curve {
     uint32_t live; /* rows when it was measured; 0: it was not */
     float reached[NEAR_CUTS];
@@ -98,7 +99,7 @@ struct postings {
     struct buf fresh_rows; /* COUNTS: struct fresh_row */
 
     struct search_scratch *idle; /* of earlier searches */
-    struct near_curve near;
+    struct near_curve near[NEAR_RANGES];
     pthread_mutex_t idle_lock; /* of these two */
 };
 
@@ -215,7 +216,7 @@ void search_scratch_free(struct search_scratch *scratch); /* and those behind it
 syna_rc search_cut(const struct postings *p, const struct postings_query *query, double cut,
                    struct topk *top, struct postings_visits *visits);
 
-/* ---- postings_near.c: the cut with which about `recall` of the best are found; 0: none does. */
-syna_rc near_cut(const struct postings *p, float recall, double *cut);
+/* ---- postings_near.c: the cut with which about `recall` of the k best are found; 0: none does. */
+syna_rc near_cut(const struct postings *p, size_t k, float recall, double *cut);
 
 #endif

@@ -5,7 +5,7 @@
  * rows that are there and searched exactly and with every cut: a sixth of the terms of one and a twelfth of
  * each of two others, and twice as many every second time, for long queries lose more than short ones. What
  * counts is the kind that finds less. The first row is left out of both: it is found too easily. The same
- * rows give the same figures. Nothing of it is saved: to measure takes a fraction of a second. */
+ * rows give the same figures. Searches for more than ten rows are measured apart. Nothing of it is saved: to measure takes a fraction of a second. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
@@ -13,12 +13,14 @@
 #include <float.h>
 
 #define QUERIES 256u
-#define K 11u /* of which one is the row that the query was made of */
 #define SOURCES 3u
 #define TERMS_MAX 1024u /* of a query */
 #define TERMS_LEAST 4u  /* of a row, if it has them */
 #define ASIDE 0.25f     /* of what may be missed is kept in hand: no sample is like the queries to come */
 #define STALE 1.5       /* so many times as many rows, or fewer: measured again */
+
+/* Rows asked for, of which one is the row that the query was made of: the more are wanted, the more are missed. */
+static const size_t ks[NEAR_RANGES] = {[NEAR_FEW] = 11, [NEAR_MANY] = 101};
 
 static const float cuts[NEAR_CUTS] = {0.15f, 0.23f, 0.3f, 0.45f, 0.6f, 0.75f,
                                       0.9f,  1.2f,  1.5f, 2.0f,  2.4f, 3.0f};
@@ -32,6 +34,7 @@ struct term_weight {
 
 struct measuring {
     const struct postings *p;
+    size_t k;
     uint32_t rows[QUERIES];
     uint32_t count;
     struct term_weight pairs[SOURCES * TERMS_MAX];
@@ -109,11 +112,11 @@ static syna_rc measure_query(struct measuring *m, uint32_t i)
     enum kind kind = i % 2 ? LONG : SHORT;
     struct postings_query query = make_query(m, i, kind);
     struct topk best, top;
-    topk_init(&best, K, FLT_MAX);
+    topk_init(&best, m->k, FLT_MAX);
     syna_rc rc = search_cut(m->p, &query, 0, &best, NULL);
     m->wanted[kind] += count_common(&best, &best, m->rows[i]);
     for (uint32_t c = 0; rc == SYNA_SUCCESS && c < NEAR_CUTS; c++) {
-        topk_init(&top, K, FLT_MAX);
+        topk_init(&top, m->k, FLT_MAX);
         rc = search_cut(m->p, &query, (double)cuts[c], &top, NULL);
         m->found[kind][c] += count_common(&best, &top, m->rows[i]);
         topk_dispose(&top);
@@ -138,12 +141,13 @@ static void conclude(const struct measuring *m, struct near_curve *curve)
     curve->live = m->p->live_count;
 }
 
-static syna_rc measure(const struct postings *p, struct near_curve *curve)
+static syna_rc measure(const struct postings *p, enum near_range range, struct near_curve *curve)
 {
     struct measuring *m = mem_zalloc(sizeof *m);
     if (!m)
         return syna_no_memory(sizeof *m);
     m->p = p;
+    m->k = ks[range];
     pick_rows(m);
     syna_rc rc = SYNA_SUCCESS;
     for (uint32_t i = 0; rc == SYNA_SUCCESS && i < m->count; i++)
@@ -159,28 +163,29 @@ static bool is_stale(const struct near_curve *curve, uint32_t live)
 }
 
 /* The curve as it is known, or measured now. Threads that come at the same time measure the same. */
-static syna_rc take_curve(const struct postings *p, struct near_curve *curve)
+static syna_rc take_curve(const struct postings *p, enum near_range range, struct near_curve *curve)
 {
     struct postings *own = (struct postings *)(uintptr_t)p; /* it has a lock, so that searches may share it */
     pthread_mutex_lock(&own->idle_lock);
-    *curve = own->near;
+    *curve = own->near[range];
     pthread_mutex_unlock(&own->idle_lock);
     if (!is_stale(curve, p->live_count))
         return SYNA_SUCCESS;
-    SYNA_TRY(measure(p, curve));
+    SYNA_TRY(measure(p, range, curve));
     pthread_mutex_lock(&own->idle_lock);
-    own->near = *curve;
+    own->near[range] = *curve;
     pthread_mutex_unlock(&own->idle_lock);
     return SYNA_SUCCESS;
 }
 
-syna_rc near_cut(const struct postings *p, float recall, double *cut)
+syna_rc near_cut(const struct postings *p, size_t k, float recall, double *cut)
 {
+    enum near_range range = k < ks[NEAR_FEW] ? NEAR_FEW : NEAR_MANY;
     struct near_curve curve;
     *cut = 0;
     if (p->kind == POSTINGS_COUNTS || p->window_count == 0)
         return SYNA_SUCCESS;
-    SYNA_TRY(take_curve(p, &curve));
+    SYNA_TRY(take_curve(p, range, &curve));
     recall += (1 - recall) * ASIDE;
     for (uint32_t c = 0; c < NEAR_CUTS && curve.reached[c] >= recall; c++) {
         *cut = (double)cuts[c];

@@ -401,10 +401,12 @@ syna_rc search_cut(const struct postings *p, const struct postings_query *query,
     struct searching s = {.p = p, .q = query, .top = top, .cut = cut, .sums_by = accumulate_get()};
     if (query->count == 0 || top->k == 0 || p->live_count == 0)
         return SYNA_SUCCESS;
+    bool few = false;
     syna_rc rc = take_room(&s);
     if (rc == SYNA_SUCCESS) {
         scorer_init(&s.scorer, p, query, s.scratch->slots);
         rc = search(&s);
+        few = cut > 0 && s.near.count < top->k;
         scorer_dispose(&s.scorer);
         scratch_give(p, s.scratch);
     }
@@ -414,7 +416,10 @@ syna_rc search_cut(const struct postings *p, const struct postings_query *query,
         visits->rows += s.visits.rows;
         visits->windows += s.visits.windows;
     }
-    return rc;
+    if (rc != SYNA_SUCCESS || !few)
+        return rc;
+    top->count = 0; /* fewer rows than are wanted have strong postings: weak ones count */
+    return search_cut(p, query, 0, top, visits);
 }
 
 syna_rc postings_search(const struct postings *p, const struct postings_query *query,
@@ -422,6 +427,6 @@ syna_rc postings_search(const struct postings *p, const struct postings_query *q
 {
     double cut = 0;
     if (query->recall > 0 && query->recall < 1 && !query->chosen && top->k <= NEAR_K_MAX)
-        SYNA_TRY(near_cut(p, query->recall, &cut));
+        SYNA_TRY(near_cut(p, top->k, query->recall, &cut));
     return search_cut(p, query, cut, top, visits);
 }

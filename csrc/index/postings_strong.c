@@ -9,6 +9,7 @@
  * missing. */
 #include "base/internal.h"
 
+#include "index/postings_heap.h"
 #include "index/postings_searching.h"
 
 #include <math.h>
@@ -122,14 +123,23 @@ static void add_fronts(struct searching *s)
             add_front(s, &s->parts[i], s->parts[i].least);
 }
 
-/* What sums reach that may come into a pool with room, found on some of the rows: as many of them as there is
- * room for do. */
+static uint16_t common_sum(const struct searching *s, size_t wanted)
+{
+    struct bins bins = {0};
+    for (uint32_t i = 0; i < s->rows; i++)
+        bins_count(&bins, i, s->scratch->sums[i]);
+    return bins_reached(&bins, wanted);
+}
+
+/* What sums reach that may come into a pool with room: at least as many rows do as there is room for, if as many
+ * have any. Found on the maxima of some of the rows, where these have blocks enough. */
 static uint16_t limit_of_some(struct searching *s)
 {
     size_t wanted = s->near.size - s->near.count;
-    size_t least = 2 * wanted * ACCUMULATE_BLOCK, some = s->rows / SAMPLE_SHARE;
-    uint32_t rows = (uint32_t)MIN((size_t)s->rows, MAX(least, some / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK));
-    return search_find_maxima(s, rows, MIN(wanted, (size_t)rows / ACCUMULATE_BLOCK / 2));
+    uint32_t some = s->rows / SAMPLE_SHARE / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK;
+    if (wanted * 2 * ACCUMULATE_BLOCK > s->rows)
+        return common_sum(s, wanted);
+    return search_find_maxima(s, MAX(some, (uint32_t)wanted * 2 * ACCUMULATE_BLOCK), wanted);
 }
 
 static uint16_t limit_of_pool(const struct searching *s)

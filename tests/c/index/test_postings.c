@@ -582,12 +582,12 @@ static void fill_near(struct model *m, bool subjects, uint32_t rows)
     CHECK_OK(postings_settle(m->p));
 }
 
-/* The ten best with this recall; the rows in `best`. Returns how many. */
-static size_t best_of(const struct model *m, struct postings_query *q, float recall, uint32_t *best,
-                      struct postings_visits *visits)
+/* The k best with this recall; the rows in `best`. Returns how many. */
+static size_t best_of(const struct model *m, struct postings_query *q, size_t k, float recall,
+                      uint32_t *best, struct postings_visits *visits)
 {
     struct topk top;
-    topk_init(&top, 10, FLT_MAX);
+    topk_init(&top, k, FLT_MAX);
     q->recall = recall;
     CHECK_OK(postings_search(m->p, q, &top, visits));
     topk_sort(&top);
@@ -611,9 +611,9 @@ static double share_found(const struct model *m, bool subjects, float recall, bo
         struct postings_query q = {terms, weights, near_terms(m, subjects, terms, 30), .base = 0};
         for (uint32_t j = 0; j < q.count; j++)
             weights[j] = near_weight();
-        size_t best = best_of(m, &q, 0, exact, NULL), got = best_of(m, &q, recall, near, visits);
+        size_t best = best_of(m, &q, 10, 0, exact, NULL), got = best_of(m, &q, 10, recall, near, visits);
         if (repeat) {
-            CHECK_EQ(best_of(m, &q, recall, again, NULL), got);
+            CHECK_EQ(best_of(m, &q, 10, recall, again, NULL), got);
             CHECK(memcmp(near, again, got * sizeof *near) == 0);
         }
         wanted += best;
@@ -651,6 +651,43 @@ TEST(and_so_they_do_where_rows_have_subjects)
     follow_near(true);
 }
 
+/* However many rows are wanted of however few: no fewer come back than exact searches find, and about the share
+ * that was asked for is among them. */
+static void check_numbers(uint32_t rows)
+{
+    static const size_t ks[] = {1, 10, 11, 40, 100, 300};
+    struct model m;
+    model_init(&m, POSTINGS_WEIGHTS, 3000);
+    fill_near(&m, true, rows);
+    for (size_t k = 0; k < COUNT_OF(ks); k++) {
+        size_t wanted = 0, found = 0;
+        for (int i = 0; i < 20; i++) {
+            uint32_t terms[30], exact[300], near[300];
+            float weights[30];
+            struct postings_query q = {terms, weights, near_terms(&m, true, terms, 30), .base = 0};
+            for (uint32_t j = 0; j < q.count; j++)
+                weights[j] = near_weight();
+            size_t best = best_of(&m, &q, ks[k], 0, exact, NULL);
+            CHECK_EQ(best_of(&m, &q, ks[k], 0.9f, near, NULL), best);
+            wanted += best;
+            for (size_t a = 0; a < best; a++)
+                for (size_t b = 0; b < best; b++)
+                    found += exact[a] == near[b];
+        }
+        check_note("%u rows, %zu wanted: %zu of %zu found", rows, ks[k], found, wanted);
+        CHECK((double)found >= (ks[k] > 100 ? 1 : 0.85) * (double)wanted);
+    }
+    model_dispose(&m);
+}
+
+TEST(approximate_searches_find_as_many_rows_as_exact_ones)
+{
+    check_numbers(70);
+    check_numbers(500);
+    check_numbers(3000);
+    check_numbers(9000);
+}
+
 TEST(approximate_searches_of_any_rows_are_legal)
 {
     struct model m;
@@ -659,18 +696,18 @@ TEST(approximate_searches_of_any_rows_are_legal)
     struct postings_query q = {terms, weights, 3, .base = 0};
     model_init(&m, POSTINGS_WEIGHTS, 300);
     m.negatives = true;
-    CHECK_EQ(best_of(&m, &q, 0.5f, best, NULL), 0u);
+    CHECK_EQ(best_of(&m, &q, 10, 0.5f, best, NULL), 0u);
     for (int i = 0; i < 5000; i++)
         add_row(&m, i % 2 ? 0 : 12);
     CHECK_OK(postings_settle(m.p));
-    best_of(&m, &q, 0.001f, best, NULL);
-    CHECK_EQ(best_of(&m, &q, 0.999f, best, NULL), 10u);
+    best_of(&m, &q, 10, 0.001f, best, NULL);
+    CHECK_EQ(best_of(&m, &q, 10, 0.999f, best, NULL), 10u);
     for (uint32_t row = 0; row < m.count; row++)
         if (row % 1000)
             drop_row(&m, row);
-    best_of(&m, &q, 0.5f, best, NULL);
+    best_of(&m, &q, 10, 0.5f, best, NULL);
     CHECK_OK(postings_settle(m.p));
-    best_of(&m, &q, 0.5f, best, NULL);
+    best_of(&m, &q, 10, 0.5f, best, NULL);
     model_dispose(&m);
 }
 
@@ -688,7 +725,7 @@ TEST(a_filter_makes_any_search_exact)
         struct postings_query q = {terms, weights, near_terms(&m, true, terms, 30), .chosen = all};
         for (uint32_t j = 0; j < q.count; j++)
             weights[j] = near_weight();
-        CHECK_EQ(best_of(&m, &q, 0.01f, near, NULL), best_of(&m, &q, 0, exact, NULL));
+        CHECK_EQ(best_of(&m, &q, 10, 0.01f, near, NULL), best_of(&m, &q, 10, 0, exact, NULL));
         CHECK(memcmp(near, exact, sizeof exact) == 0);
     }
     free(all);
