@@ -88,8 +88,8 @@ bool walk_ask(const struct hnsw *graph, const struct row_set *set, struct hnsw_w
 void walk_compare(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *walk,
                   uint32_t ef, const uint64_t *chosen);
 void walk_end(struct hnsw_walk *walk);
-/* Walks that were begun, WALK_TURNS_MAX at most, each to its end or for `hops` hops. They take turns: one computes
- * while the codes of the others arrive. */
+/* Walks that were begun, WALK_TURNS_MAX at most, each to its end or for `hops` hops, walk_end included. They take
+ * turns: one computes while the codes of the others arrive. */
 #define WALK_TURNS_MAX 8u
 void walk_together(const struct hnsw *graph, const struct row_set *set, struct hnsw_walk *const *walks,
                    uint32_t count, uint32_t ef, uint32_t hops);

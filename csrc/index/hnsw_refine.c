@@ -12,6 +12,7 @@
 
 #define NEAR 40u /* rows that a walk keeps, or a quarter more than there is room for */
 #define TURNS 4u /* walks that take turns */
+_Static_assert(TURNS <= WALK_TURNS_MAX, "walk_together takes no more");
 #define HOPS 24u /* of a walk: those to the nearest rows bring nearly all that it would find */
 #define BLOCK 256u
 #define PARTS 4u /* of the rows: what one of them is asked for is in memory at a time */

@@ -6,8 +6,8 @@
 #include "index/postings_searching.h"
 
 #define BATCH_ROWS 8u       /* candidates whose bytes are asked for together */
-#define BLOCK_WIDE 256u     /* rows with one maximum, where that leaves */
-#define BLOCKS_EACH 2u      /* so many blocks for each row that is looked for */
+#define BLOCK_WIDE 256u     /* rows with one maximum, if that makes */
+#define BLOCKS_EACH 2u      /* so many blocks at least for each row that is wanted */
 #define ROUNDING_SHARE 128u /* of a sum: codes are made for another average length than a query's */
 
 /* Candidates that are about to be scored. Their bytes are anywhere in memory:

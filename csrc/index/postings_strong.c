@@ -17,8 +17,9 @@
 #define POOL_ROWS 10u     /* so many rows are scored exactly, and for each of the k best */
 #define POOL_ROWS_EACH 3u /* so many more */
 #define LEFT_SHARE 0.1    /* what postings that are left out are taken to add, of what they may */
-#define STEP 32u          /* postings added before the next class of codes is looked at */
-#define SAMPLE_SHARE 2u    /* of the rows, on which a limit is found for the first of them */
+#define ROWS_LEAST 4096u  /* no list is long in a window of a few rows */
+#define STEP 32u          /* postings from one look at their class to the next */
+#define SAMPLE_SHARE 2u   /* the limit of a pool with room is found on half of the rows */
 #define ROWS_AHEAD 16u    /* rows whose bytes are on their way */
 
 /* ---------------------------------------------------------------- the pool */
@@ -109,7 +110,7 @@ static double strength_of(const struct searching *s)
 static void add_fronts(struct searching *s)
 {
     double left = 0;
-    double weak = s->cut * strength_of(s) / sqrt((double)s->w->rows);
+    double weak = s->cut * strength_of(s) / sqrt((double)MAX(s->w->rows, ROWS_LEAST));
     for (uint32_t i = 0; i < s->part_count; i++) {
         struct part *part = &s->parts[i];
         part->least = least_code(part, weak);
@@ -131,11 +132,11 @@ static uint16_t common_sum(const struct searching *s, size_t wanted)
     return bins_reached(&bins, wanted);
 }
 
-/* What sums reach that may come into a pool with room: at least as many rows do as there is room for, if as many
+/* What sums reach that may come into a pool with room: at least as many rows do as the pool may have, if as many
  * have any. Found on the maxima of some of the rows, where these have blocks enough. */
 static uint16_t limit_of_some(struct searching *s)
 {
-    size_t wanted = s->near.size - s->near.count;
+    size_t wanted = s->near.size;
     uint32_t some = s->rows / SAMPLE_SHARE / ACCUMULATE_BLOCK * ACCUMULATE_BLOCK;
     if (wanted * 2 * ACCUMULATE_BLOCK > s->rows)
         return common_sum(s, wanted);
@@ -167,8 +168,10 @@ void search_strong(struct searching *s)
         size_t found = s->sums_by->sweep(s->scratch->sums + at, s->rows - at, MAX(limit, 1),
                                          s->scratch->found, &swept);
         pool_found(s, (uint32_t)at, found);
-        if (s->near.count == s->near.size)
-            limit = MAX(limit, limit_of_pool(s));
+        if (s->near.count < s->near.size)
+            continue;
+        uint16_t needed = limit_of_pool(s);
+        limit = MAX(limit, needed);
     }
 }
 

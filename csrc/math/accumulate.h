@@ -56,7 +56,7 @@ struct accumulate {
      * are 0 now, `count` when none is left. */
     size_t (*sweep)(uint16_t *sums, size_t count, uint16_t limit, uint32_t *out, size_t *swept);
 
-    /* The dot product of a query with a row of `count` terms, each once, and their values (float), at any
+    /* The dot product of a query with a row of `count` terms, each once, and their values (float, finite), at any
      * alignment: products in double precision, added up in the order of the row. */
     double (*dot)(const struct query_table *query, const uint8_t *terms, const uint8_t *values,
                   size_t count);

@@ -62,7 +62,7 @@ KERNEL double dot(const struct query_table *query, const uint8_t *terms, const u
     struct shared_terms shared;
     double sum = 0;
     for (size_t at = 0; at < count; at += SHARED_AT_ONCE) {
-        uint32_t maybe[SHARED_AT_ONCE + 16];
+        uint32_t maybe[SHARED_AT_ONCE];
         size_t end = MIN(count, at + SHARED_AT_ONCE), found = 0;
         for (size_t i = at; i < end; i += 16) {
             __mmask16 in = (__mmask16)(end - i < 16 ? (1u << (end - i)) - 1 : 0xffffu);

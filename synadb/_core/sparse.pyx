@@ -37,7 +37,7 @@ import json
 
 import numpy as np
 
-from synadb.errors import ArgumentError, Reason
+from synadb._arrays import refused
 
 MAX_TERMS = SYNA_SPARSE_TERMS_MAX
 MAX_VOCABULARY = SYNA_SPARSE_VOCABULARY_MAX
@@ -308,8 +308,7 @@ cdef class SparseHandle(Handle):
             how.filter_len = <size_t>size
         if recall is not None:
             if not 0 < recall <= 1:
-                raise ArgumentError(
-                    0, f"recall is {recall}; expected more than 0, at most 1", reason=Reason.ARGUMENT)
+                raise refused(f"recall is {recall}; expected more than 0, at most 1")
             how.recall = recall
         memset(&told, 0, sizeof(told))
         told.size = sizeof(told)

@@ -688,6 +688,39 @@ TEST(approximate_searches_find_as_many_rows_as_exact_ones)
     check_numbers(9000);
 }
 
+/* The best rows have a term of their own and stand in a small window behind a large one, which has some that are
+ * worth little: the best are found, whatever the pool has from the first. */
+static void check_last(uint32_t rows, size_t k)
+{
+    struct model m;
+    uint32_t found[300], terms[] = {5, 2999};
+    float weights[] = {0.01f, 2};
+    struct postings_query q = {terms, weights, 2, .base = 0};
+    model_init(&m, POSTINGS_WEIGHTS, 2900);
+    fill_near(&m, true, 9000);
+    for (uint32_t i = 0; i < rows; i++) {
+        add_row(&m, 60);
+        struct document *d = &m.rows[m.count - 1];
+        d->terms[d->count - 1] = 2999;
+        float weight = 3 + (float)i;
+        memcpy(&d->values[d->count - 1], &weight, 4);
+    }
+    CHECK_OK(postings_settle(m.p));
+    CHECK_EQ(best_of(&m, &q, k, 0.9f, found, NULL), k);
+    for (size_t i = 0; i < MIN(k, (size_t)rows); i++)
+        CHECK_EQ(found[i], m.count - 1 - i);
+    model_dispose(&m);
+}
+
+TEST(rows_of_a_small_last_window_are_found)
+{
+    for (uint32_t rows = 1; rows <= 260; rows = rows * 2 + 1) {
+        check_last(rows, 1);
+        check_last(rows, 10);
+        check_last(rows, 100);
+    }
+}
+
 TEST(approximate_searches_of_any_rows_are_legal)
 {
     struct model m;
