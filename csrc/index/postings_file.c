@@ -7,9 +7,8 @@
  *   "postcnt"   COUNTS: the counts                   "postbig"   COUNTS: the large counts
  *   "postlen"   COUNTS: uint32 a row                 "postlive"  one bit a row
  *
- * Nothing is fresh when it is saved. Loading compares checksums, sizes, and the range of every list; a row
- * number is 16 bits, which no array of a search is too small for, and is compared with the rows that
- * there are where it is followed. */
+ * Nothing is fresh when it is saved. Loading compares checksums, sizes, the range of every list, and every
+ * row number with the rows of its window. */
 #include "base/internal.h"
 
 #include "index/postings_core.h"
@@ -200,6 +199,14 @@ static bool lists_sound(const struct window *w, bool negatives)
     return true;
 }
 
+static bool rows_sound(const struct window *w)
+{
+    bool sound = true;
+    for (uint32_t i = 0; i < w->posting_count; i++)
+        sound &= w->ids[i] < w->rows;
+    return sound;
+}
+
 /* Window i as it stands in the sections, whose unused parts begin at the three positions. */
 static bool take_window(const struct loading *l, uint32_t i, uint64_t *list, uint64_t *posting,
                         uint64_t *large, struct window *out)
@@ -231,7 +238,7 @@ static bool take_window(const struct loading *l, uint32_t i, uint64_t *list, uin
     *list += wh->list_count;
     *posting += wh->posting_count;
     *large += wh->large_count;
-    return lists_sound(out, l->head.kind == POSTINGS_WEIGHTS);
+    return lists_sound(out, l->head.kind == POSTINGS_WEIGHTS) && rows_sound(out);
 }
 
 static syna_rc take_windows(const struct loading *l, struct postings *p, bool *sound)

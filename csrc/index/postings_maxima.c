@@ -33,9 +33,8 @@ static void fill(const struct window *w, const struct posting_list *list, uint8_
     const uint16_t *ids = w->ids + list->start;
     const uint8_t *codes = w->codes + list->start;
     for (uint32_t i = 0, n = list_rows(list); i < n; i++) {
-        uint32_t group = ids[i] / ACCUMULATE_GROUP;
-        if (group < w->groups) /* a number of a snapshot is not trusted */
-            maxima[group] = MAX(maxima[group], codes[i]);
+        uint8_t *of_group = &maxima[ids[i] / ACCUMULATE_GROUP];
+        *of_group = MAX(*of_group, codes[i]);
     }
 }
 

@@ -152,9 +152,9 @@ static uint16_t limit_of_pool(const struct searching *s)
 static void pool_found(struct searching *s, uint32_t first, size_t found)
 {
     for (size_t i = 0; i < found; i++) {
-        uint32_t id = first + (s->scratch->found[i] & UINT16_MAX), row = s->w->first + id;
+        uint32_t row = s->w->first + first + (s->scratch->found[i] & UINT16_MAX);
         uint64_t key = pool_key((float)((s->scratch->found[i] >> 16) * s->unit), row);
-        if (pool_admits(&s->near, key) && id < s->w->rows && chosen(s, row))
+        if (pool_admits(&s->near, key) && chosen(s, row))
             pool_put(&s->near, key);
     }
 }

@@ -491,6 +491,62 @@ TEST(a_snapshot_of_the_other_kind_is_not_taken)
     snapshot_close(s);
 }
 
+/* The snapshot of `from` anew as `to`, one row number of its postings changed. */
+static void forge_row(const char *from, const char *to, size_t posting, uint16_t row)
+{
+    static const char *const names[] = {"post",     "postwin", "postlist", "postids", "postcode",
+                                        "postlive", "postcnt", "postbig",  "postlen"};
+    struct snapshot *s;
+    struct snapshot_writer *writer;
+    uint16_t *forged = NULL;
+    CHECK_OK(snapshot_open(from, &cover, &s));
+    CHECK_OK(snapshot_begin(to, &cover, &writer));
+    for (size_t i = 0; i < COUNT_OF(names); i++) {
+        size_t len;
+        const void *bytes = snapshot_find(s, names[i], &len);
+        if (!bytes)
+            continue;
+        if (strcmp(names[i], "postids") == 0) {
+            bytes = forged = memcpy(malloc(len), bytes, len);
+            forged[posting] = row;
+        }
+        CHECK_OK(snapshot_section(writer, names[i]));
+        CHECK_OK(snapshot_append(writer, bytes, len));
+    }
+    CHECK_OK(snapshot_commit(writer));
+    free(forged);
+    snapshot_close(s);
+}
+
+static void load_forged(enum postings_kind kind, uint16_t row, bool taken)
+{
+    struct model m;
+    struct snapshot *s;
+    bool found;
+    model_init(&m, kind, 100);
+    grow(&m, 100, 10, 0); /* one window of 100 rows */
+    CHECK_OK(postings_settle(m.p));
+    save(&m, check_path("a.post"));
+    forge_row(check_path("a.post"), check_path("b.post"), 7, row);
+    postings_free(m.p);
+    CHECK_OK(postings_new(kind, kind == POSTINGS_WEIGHTS ? show : NULL, &m, &m.p));
+    CHECK_OK(snapshot_open(check_path("b.post"), &cover, &s));
+    CHECK_OK(postings_load(m.p, s, &found));
+    CHECK_EQ(found, taken);
+    CHECK_EQ(postings_count(m.p), taken ? 100u : 0u);
+    model_dispose(&m);
+    snapshot_close(s);
+}
+
+TEST(a_snapshot_with_rows_outside_their_window_is_not_taken)
+{
+    for (int kind = POSTINGS_WEIGHTS; kind <= POSTINGS_COUNTS; kind++) {
+        load_forged((enum postings_kind)kind, 99, true);
+        load_forged((enum postings_kind)kind, 100, false);
+        load_forged((enum postings_kind)kind, UINT16_MAX, false);
+    }
+}
+
 /* ---------------------------------------------------------------- memory that is not there */
 
 static bool refuse_after(void *context, size_t bytes)
