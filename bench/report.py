@@ -134,13 +134,12 @@ def table(section: dict[str, Any]) -> str:
 
 
 def floors_table(sections: Iterable[dict[str, Any]]) -> str:
-    lines = ["| floor | wanted | measured | |", "|---|---|---|---|"]
+    lines = ["| section | floor | wanted | measured | |", "|---|---|---|---|---|"]
     for section in sections:
         for floor in section["floors"]:
             verdict = {True: "PASS", False: "**FAIL**", None: "not measured"}[floor["passed"]]
-            lines.append(
-                f"| {floor['what']} | {floor['limit']} | {floor['measured']} | {verdict} |"
-            )
+            cells = (section["name"], floor["what"], floor["limit"], floor["measured"], verdict)
+            lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -35,8 +35,8 @@ def run(context: Context) -> Section:
         contestants = {name: runner(name, workers) for name in ("synadb", "npy")}
         results = contest(contestants, context.sizes.repeats, f"loaders, {workers} workers")
         # Time on the clock: the processor time of the workers is not the parent's.
-        cells = figures(results, lambda samples: samples[0].per_wall / 1e3)
-        row = Row(f"workers_{workers}", f"{workers} worker processes", "k rows / s", cells)
+        cells = figures(results, lambda samples: samples[0].per_wall)
+        row = Row(f"workers_{workers}", f"{workers} worker processes", "rows / s", cells)
         section.rows.append(row)
         if workers:
             section.floors.append(at_least_times(row, 2.0, ["npy"], f"{workers} workers"))

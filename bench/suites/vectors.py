@@ -278,7 +278,7 @@ def _beats(
     section: Section, row: Row, times: float, what: str, peers: list[str] | None = None
 ) -> None:
     section.rows.append(row)
-    section.floors.append(at_least_times(row, times, peers or _peers(row), f"vectors: {what}"))
+    section.floors.append(at_least_times(row, times, peers or _peers(row), what))
 
 
 def _rows_of(data: Path) -> int:
@@ -291,7 +291,7 @@ def _searches(section: Section, found: Results, rows: int) -> None:
         row = _row(search, f"one{name}", f"one query a call, recall {share}", unit)
         _beats(section, row, 1.0, f"single query, {share}")
         if name == "95" and rows >= _MANY_ROWS:
-            what = f"vectors: single query, {share}, beside hnswlib"
+            what = f"single query, {share}, beside hnswlib"
             section.floors.append(at_least_times(row, _MANY_TIMES, ["hnswlib"], what))
     _beats(
         section,
@@ -316,8 +316,8 @@ def _builds(section: Section, found: Results) -> None:
     peak = _extra(search, "build", "peak", "memory while building", "x of the built")
     peak.higher_is_better = False
     section.rows += [size, peak]
-    section.floors.append(at_most(size.value(US), 560, "bytes / row", "vectors: index"))
-    section.floors.append(at_most(peak.value(US), 1.5, "x", "vectors: memory while building"))
+    section.floors.append(at_most(size.value(US), 560, "bytes / row", "index"))
+    section.floors.append(at_most(peak.value(US), 1.5, "x", "memory while building"))
     insert = _row(found["add"], "insert", "one by one, searches beside", "rows / CPU-s")
     _beats(section, insert, 1.0, "one by one", ["zvec"])
     add = _row(found["add"], "add", "the same until all are in the graph", "rows / CPU-s")
@@ -335,7 +335,7 @@ def _beside(section: Section, add: dict[str, dict[str, Sample]]) -> None:
     clock = _extra(add, "beside", "times_idle_clock", "the same by the clock", "x idle")
     own.higher_is_better = clock.higher_is_better = False
     section.rows += [own, clock]
-    section.floors.append(at_most(own.value(US), 5, "x idle", f"vectors: {what}"))
+    section.floors.append(at_most(own.value(US), 5, "x idle", what))
 
 
 def _exact(section: Section, found: Results) -> None:
@@ -356,12 +356,12 @@ def _filters(section: Section, found: Results, ours: dict[str, Sample]) -> None:
         for name, sample in [*found["filter"].get(US, {}).items(), *ours.items()]
         if name.startswith(("filter", "asked"))
     )
-    section.floors.append(at_most(complete, 0, "results", "vectors: filters, incomplete"))
+    section.floors.append(at_most(complete, 0, "results", "filters, incomplete"))
     wanted = ours["asked"].extra["recall"] - 0.01
     for name, rows in _FILTERS.items():
         recall = ours[f"asked{name}"].extra["recall"]
         _fact(section, f"asked{name}", f"the same of rows {rows} only", "share", recall)
-        what = f"vectors: recall of a filter, {rows}"
+        what = f"recall of a filter, {rows}"
         section.floors.append(at_least(recall, wanted, "share", what))
 
 
@@ -376,7 +376,7 @@ def _asked(section: Section, ours: dict[str, Sample]) -> None:
     _fact(section, "asked", "recall of searches that ask for 0.95", "share", asked)
     section.floors.append(
         Floor(
-            "vectors: recall=0.95",
+            "recall=0.95",
             "0.945 to 0.985 share",
             f"{asked:.3f} share",
             0.945 <= asked <= 0.985,
@@ -389,8 +389,8 @@ def _facts(section: Section, ours: dict[str, Sample]) -> None:
     _fact(section, "churn", "recall after 5 rounds of 20 % replaced", "share", churn["recall"])
     _fact(section, "fresh", "the same rows in a fresh store", "share", churn["fresh"])
     least = churn["fresh"] - 0.005
-    section.floors.append(at_least(churn["recall"], least, "share", "vectors: recall after churn"))
-    section.floors.append(at_most(churn["lost"], 0, "rows", "vectors: out of reach after churn"))
+    section.floors.append(at_least(churn["recall"], least, "share", "recall after churn"))
+    section.floors.append(at_most(churn["lost"], 0, "rows", "out of reach after churn"))
     rows = int(ours["closed"].extra["rows"])
     for name, what, limit in (
         ("closed", "a close", 50.0),
@@ -398,7 +398,7 @@ def _facts(section: Section, ours: dict[str, Sample]) -> None:
     ):
         taken = ours[name].wall * 1e3
         _fact(section, name, f"{rows:,} x 128 reopened after {what}", "ms", taken, higher=False)
-        section.floors.append(at_most(taken, limit, "ms", f"vectors: reopened after {what}"))
+        section.floors.append(at_most(taken, limit, "ms", f"reopened after {what}"))
     mapped, copied = ours["mmap"].per_wall, ours["copy"].per_wall
     section.rows.append(
         Row(
@@ -409,5 +409,5 @@ def _facts(section: Section, ours: dict[str, Sample]) -> None:
         )
     )
     section.floors.append(
-        at_least(mapped, min(0.8 * copied, 500_000), "rows / s", "vectors: mapped insert_batch")
+        at_least(mapped, min(0.8 * copied, 500_000), "rows / s", "mapped insert_batch")
     )
