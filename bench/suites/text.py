@@ -91,7 +91,9 @@ def run(context: Context) -> Section:
     ]
     theirs = disk.value("tantivy")
     if theirs:
-        section.floors.append(at_most(disk.value(US), 1.5 * theirs, "MB", "files, beside 1.5 times tantivy's"))
+        section.floors.append(
+            at_most(disk.value(US), 1.5 * theirs, "MB", "files, beside 1.5 times tantivy's")
+        )
     section.notes.append(
         "bm25s: backend numba, one thread, all queries in one call; its tokenizer without stems. "
         "tantivy: en_stem, one writing thread, once with its texts and once without. bm25s keeps "

@@ -119,6 +119,13 @@ def test_floors_pass_and_fail_where_they_should():
     assert report.at_most(10.1, 10.0, "ms", "x").passed is False
 
 
+def test_a_floor_stands_beside_its_section():
+    report = load("report")
+    section = report.Section("kv", "Keys", floors=[report.at_most(2.0, 1.0, "ms", "get")])
+    line = report.floors_table([section.as_dict()]).splitlines()[-1]
+    assert line == "| kv | get | <= 1 ms | 2 ms | **FAIL** |"
+
+
 def test_keys_are_different_and_the_same_in_python_and_c():
     workloads = load("workloads")
     keys = {workloads.key(n) for n in range(10_000)}
